@@ -1,0 +1,1 @@
+"""The steps of a federated round and the domains they stand in."""

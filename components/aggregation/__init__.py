@@ -1,0 +1,1 @@
+"""Who is in the sum, and the sum."""

@@ -1,0 +1,1 @@
+"""`aggregate`: Σ of sealed updates, by somebody who can open none of them."""

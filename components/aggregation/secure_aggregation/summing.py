@@ -1,0 +1,95 @@
+"""Fixes who is in the sum and adds their sealed updates (Eq. 2 and 6, on ciphertexts)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+from components.agreement.cutoff import Cutoff, cutoff_key, read_cutoff, shortfall_key, sum_key
+from components.agreement.parties import Parties, load_parties
+from components.agreement.roster import Roster, read_roster, roster_key
+from components.agreement.ticket import Ticket, read_ticket
+from components.artifacts.stores import Store, create_or_read, key_of, open_store, reference
+from components.encryption.ciphertext_sum import checked_blob, sealed_length, sum_members
+from components.encryption.contexts import public_context
+from components.encryption.protection import Summer, summer
+from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, QuorumNotReachedError
+from components.execution.outcome import Outcome, disclosed_reason
+
+
+def aggregate_updates(
+    sealed: Mapping[str, str],
+    reasons: Mapping[str, str],
+    *,
+    ticket: str,
+    min_sites: int,
+    exchange_uri: str,
+    keys_uri: str,
+) -> Outcome:
+    """Adds the sealed updates of all sites whose signed manifest verifies.
+
+    Holds public keys and the public context only. Every signature, digest and size is checked
+    before a sealed byte is parsed.
+
+    Args:
+        sealed: reference of each site's manifest, empty for a site left out.
+        reasons: why, by site.
+        ticket: reference of the ticket.
+        min_sites: the quorum.
+        exchange_uri: store that all parties read.
+        keys_uri: folder of the public keys and the public context.
+
+    Raises:
+        QuorumNotReachedError: too few sealed; the attempt is marked so that the next run opens a
+            new one.
+    """
+    parties, exchange = load_parties(keys_uri), open_store(exchange_uri)
+    opened = read_ticket(exchange.read(key_of(exchange, ticket), limit=1 << 16), parties)
+    roster = read_roster(exchange.read(roster_key(opened), limit=1 << 20), opened, parties)
+    adder = summer(opened.protection, public_context(keys_uri, opened.protection, parties))
+    if not exchange.exists(cutoff_key(opened)):
+        cutoff = _cut_off(exchange, opened, roster, sealed, reasons, parties, adder)
+        if len(cutoff.members) < min_sites:
+            with contextlib.suppress(ObjectExistsError):
+                exchange.create(shortfall_key(opened), cutoff.to_json())
+            left = "; ".join(f"{site}: {reason}" for site, reason in sorted(cutoff.left_out.items()))
+            raise QuorumNotReachedError(
+                f"round {opened.round_number}: {len(cutoff.members)} of {len(roster.sites)} sites on the roster sealed "
+                f"their update, the quorum is {min_sites}. {left}. Run again: a new attempt is opened"
+            )
+        create_or_read(exchange, cutoff_key(opened), cutoff.to_json())
+    fixed = read_cutoff(exchange, opened, roster)
+    total, received = sum_members(exchange, opened, roster, fixed, parties, adder)
+    with contextlib.suppress(ObjectExistsError):
+        exchange.create(sum_key(opened), total)
+    return Outcome(
+        reference=reference(exchange, sum_key(opened)),
+        manifest={"sites": list(fixed.members), "bytes_received": received, "bytes": len(total)},
+        metrics={"sites": float(len(fixed.members)), "bytes_received": float(received)},
+        bytes_sent=len(total),
+    )
+
+
+def _cut_off(
+    exchange: Store,
+    ticket: Ticket,
+    roster: Roster,
+    sealed: Mapping[str, str],
+    reasons: Mapping[str, str],
+    parties: Parties,
+    adder: Summer,
+) -> Cutoff:
+    members: list[str] = []
+    left_out: dict[str, str] = {}
+    length = sealed_length(exchange, ticket)
+    for site in roster.sites:
+        if not sealed.get(site):
+            left_out[site] = reasons.get(site) or "failed: no sealed update"
+            continue
+        try:
+            checked_blob(exchange, ticket, roster, site, parties, adder, length)
+        except (IntegrityError, ObjectMissingError) as error:
+            left_out[site] = disclosed_reason(error)
+        else:
+            members.append(site)
+    return Cutoff(roster=roster.digest, members=tuple(members), left_out=left_out)

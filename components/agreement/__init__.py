@@ -1,0 +1,1 @@
+"""What all parties compute alike: keys, ticket, commitment, roster, manifests, receipt."""

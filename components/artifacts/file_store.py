@@ -1,0 +1,182 @@
+"""A store in a folder: an object is a file that appears whole, once, and never changes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from pathlib import Path
+
+from components.artifacts.object_keys import check_key, check_prefix, is_key
+from components.errors import (
+    ConditionalCreateUnsupportedError,
+    ObjectExistsError,
+    ObjectMissingError,
+    StoreError,
+)
+
+_FOLDER_MODE = 0o700
+_FILE_MODE = 0o600
+# What file systems answer that have no hard links: FAT, exFAT and SMB shares, buckets mounted as folders.
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+class FileStore:
+    """Objects as files below a root folder, readable by their owner only.
+
+    An object is written under a temporary name that starts with a dot, synced, and then given its final
+    name by a hard link: the kernel makes the link for one creator only, and a reader sees the whole
+    content or nothing. A temporary file left by a killed process is not a key and is in nobody's way.
+    """
+
+    def __init__(self, uri: str, root: Path) -> None:
+        self.uri = uri
+        self._root = root.resolve()
+
+    def read(self, key: str, *, limit: int | None = None) -> bytes:
+        """Content of `key`.
+
+        Args:
+            key: Name of the object.
+            limit: Largest size in bytes that is loaded.
+
+        Raises:
+            ObjectMissingError: There is no such object.
+            StoreError: It is larger than `limit`, or cannot be read.
+        """
+        path = self._path(check_key(key))
+        try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if limit is not None and size > limit:
+                    raise StoreError(f"{self.uri}/{key} has {size} bytes, at most {limit} are read")
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise ObjectMissingError(f"{self.uri}/{key} is not there") from None
+        except OSError as error:
+            raise self._refusal("read", path, error) from error
+
+    def create(self, key: str, content: bytes) -> None:
+        """Write `content` as `key`, whole and only if there is no such object yet.
+
+        Raises:
+            ObjectExistsError: Somebody created `key` before; what is there is unchanged.
+            ConditionalCreateUnsupportedError: The file system has no hard links.
+            StoreError: The folder cannot be written.
+        """
+        path = self._path(check_key(key))
+        try:
+            # Only a shortcut that spares writing a large loser: the link below is what decides.
+            if path.is_file():
+                raise ObjectExistsError(f"{self.uri}/{key} is already there")
+            _make_folders(path.parent)
+            temporary = path.parent / f".{os.getpid()}-{secrets.token_hex(8)}"
+            try:
+                _write_synced(temporary, content)
+                self._link(temporary, path, key)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    temporary.unlink()
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise self._refusal("write", path, error) from error
+
+    def exists(self, key: str) -> bool:
+        """Whether `key` is there.
+
+        Raises:
+            StoreError: The folder cannot be searched.
+        """
+        path = self._path(check_key(key))
+        try:
+            return path.is_file()
+        except OSError as error:
+            raise self._refusal("read", path, error) from error
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Sorted keys, whole from the store's root, that lie below `prefix` at a slash.
+
+        Raises:
+            StoreError: A folder cannot be listed.
+        """
+        start = self._path(check_prefix(prefix))
+        found: list[str] = []
+        try:
+            for folder, folders, files in os.walk(start, onerror=_unless_missing):
+                # Temporary files, lost+found and whatever else nobody created through a store.
+                folders[:] = [name for name in folders if is_key(name)]
+                base = Path(folder)
+                found += [
+                    (base / name).relative_to(self._root).as_posix()
+                    for name in files
+                    if is_key(name) and not (base / name).is_symlink()
+                ]
+        except OSError as error:
+            raise self._refusal("list", start, error) from error
+        return sorted(found)
+
+    def _path(self, key: str) -> Path:
+        path = self._root / key
+        below_root = (path, *path.parents)[: len(Path(key).parts)]
+        try:
+            # Nothing in a store is a symbolic link, so one is an accident or a way out of the root.
+            linked = next((part for part in below_root if part.is_symlink()), None)
+        except OSError as error:
+            raise self._refusal("reach", path, error) from error
+        if linked is not None:
+            raise StoreError(f"{linked} is a symbolic link, which a store does not follow: remove it")
+        return path
+
+    def _link(self, temporary: Path, path: Path, key: str) -> None:
+        try:
+            os.link(temporary, path, follow_symlinks=False)
+        except FileExistsError:
+            if path.is_dir():
+                raise StoreError(f"{path} is a folder of other objects: choose another key") from None
+            raise ObjectExistsError(f"{self.uri}/{key} is already there") from None
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            raise ConditionalCreateUnsupportedError(
+                f"{path.parent} cannot hold a store: its file system refuses hard links"
+                f" ({os.strerror(error.errno)}), so two runs could overwrite each other; choose a folder on"
+                " another file system"
+            ) from error
+
+    def _refusal(self, verb: str, path: Path, error: OSError) -> StoreError:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        return StoreError(
+            f"cannot {verb} {path}: {reason}; store {self.uri!r} needs a folder that this user can read and"
+            " write: mend its permissions or name another"
+        )
+
+
+def _make_folders(folder: Path) -> None:
+    """`folder` and its missing parents, each closed to everybody but its owner (mkdir's `parents` is not)."""
+    missing = [candidate for candidate in (folder, *folder.parents) if not candidate.exists()]
+    for candidate in reversed(missing):
+        candidate.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        _sync_folder(candidate.parent)
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in `folder` survive a crash of the machine, as the content does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error

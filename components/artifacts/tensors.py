@@ -1,0 +1,71 @@
+"""Named tensors as files and as one flat vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from components.errors import IntegrityError
+
+Tensors = dict[str, NDArray[np.float32]]
+
+
+def encode(tensors: Mapping[str, NDArray[np.generic]]) -> bytes:
+    """Safetensors bytes; the same tensors give the same bytes."""
+    return bytes(
+        safetensors.numpy.save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)})
+    )
+
+
+def decode_any(content: bytes) -> dict[str, NDArray[np.generic]]:
+    """Named arrays of any type.
+
+    Raises:
+        IntegrityError: `content` is not a safetensors file.
+    """
+    try:
+        return dict(safetensors.numpy.load(content))
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise IntegrityError("a tensor file is not in safetensors format") from error
+
+
+def decode(content: bytes) -> Tensors:
+    """Named float32 arrays.
+
+    Raises:
+        IntegrityError: `content` is not a safetensors file, or holds another type than float32.
+    """
+    tensors: Tensors = {}
+    for name, values in decode_any(content).items():
+        if values.dtype != np.float32:
+            raise IntegrityError(f"tensor {name} must be float32, got {values.dtype}")
+        tensors[name] = values.astype(np.float32, copy=False)
+    return tensors
+
+
+def flatten(tensors: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
+    """All values as one float64 vector of shape (d,), tensors in the order of their names."""
+    return np.concatenate([tensors[name].astype(np.float64).ravel() for name in sorted(tensors)])
+
+
+def unflatten(
+    vector: NDArray[np.float64], like: Mapping[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.float64]]:
+    """Inverse of `flatten` in float64, with the names and shapes of `like`.
+
+    Raises:
+        IntegrityError: `vector` does not have as many values as `like`.
+    """
+    length = sum(values.size for values in like.values())
+    if vector.shape != (length,):
+        raise IntegrityError(f"an update must have {length} values for this model, got shape {vector.shape}")
+    tensors, start = {}, 0
+    for name in sorted(like):
+        stop = start + like[name].size
+        tensors[name] = vector[start:stop].reshape(like[name].shape)
+        start = stop
+    return tensors

@@ -1,0 +1,1 @@
+"""From a site's warehouse to the rows and features it trains on, without leaving the site."""

@@ -1,0 +1,1 @@
+"""`open`: Eq. 6, Dec(Σ …), by the key holder."""

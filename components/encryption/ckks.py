@@ -1,0 +1,189 @@
+"""Protection `he`: approximate homomorphic encryption under one key, HE-FL in the literature.
+
+CKKS (Cheon, Kim, Kim and Song 2017) through TenSEAL. A site encrypts ``[n*w, n]`` under the key
+holder's public key, 4096 values a ciphertext. A sum of ciphertexts is the sum of their words modulo
+a prime; numpy adds them to the same bytes as SEAL, so adding needs neither TenSEAL nor a key. The
+key holder decrypts the sum. README.md beside this file says what that protects and what it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.encryption.ckks_context import (
+    load_public_context,
+    load_secret_context,
+    load_tenseal,
+    public_part,
+    require_public,
+)
+from components.encryption.ckks_words import (
+    CIPHERTEXT_BYTES,
+    MODULUS,
+    SCALE,
+    SLOTS,
+    WORDS,
+    ciphertext_words,
+    require_residues,
+    serialised_ciphertext,
+)
+from components.encryption.framing import Frame, context_fingerprint
+from components.encryption.vectors import require_sealable
+from components.errors import CiphertextError, UsageError
+
+NAME: Final = "he"
+MAX_SITES: Final = 64
+LARGEST_VALUE: Final = 4e6
+"""Largest magnitude a site may seal; sums wrap unless ``MAX_SITES * LARGEST_VALUE * SCALE < MODULUS / 2``."""
+OPENING_STEP: Final = 2.0**-14
+"""Opened values are rounded to multiples of it: published decryption noise would give the key away."""
+ABSOLUTE_ERROR: Final = 1e-4
+"""Half a step, and eight standard deviations of the noise of 64 ciphertexts."""
+
+
+class HeSealer:
+    """A site under `he`.
+
+    Args:
+        public_context: The key holder's public key; a context that could decrypt is refused.
+
+    Raises:
+        UsageError: The context holds a secret key or is none of `he`.
+    """
+
+    def __init__(self, public_context: bytes) -> None:
+        self._context = load_public_context(public_context)
+        self._fingerprint = context_fingerprint(public_context)
+
+    def seal(self, values: NDArray[np.float64]) -> bytes:
+        """Encrypt a vector of at most 4e6 in magnitude and prove that it is encrypted before returning it.
+
+        The last ciphertext is filled up with zeros, so the size follows from the length alone.
+
+        Raises:
+            BadDataError: A value is not finite or beyond `LARGEST_VALUE`.
+            CiphertextError: TenSEAL wrote anything but ciphertexts of these parameters, or they can be
+                decrypted here.
+        """
+        require_sealable(values, protection=NAME, largest=LARGEST_VALUE)
+        frame = _frame(self._fingerprint, values.size)
+        slots = np.zeros((frame.parts, SLOTS), np.float64)
+        slots.reshape(-1)[: values.size] = values
+        words = np.empty((frame.parts, WORDS), "<u8")
+        for part, part_values in enumerate(slots):
+            words[part] = self._encrypted(part_values)
+        blob = frame.wrap(words.tobytes())
+        _words(blob, frame)
+        return blob
+
+    def _encrypted(self, values: NDArray[np.float64]) -> NDArray[np.uint64]:
+        vector = load_tenseal().ckks_vector(self._context, values.tolist(), SCALE)
+        _require_unreadable(vector)
+        return ciphertext_words(vector.serialize())
+
+
+class HeSummer:
+    """The aggregator under `he`, and the key holder when it adds again: needs no TenSEAL.
+
+    Args:
+        public_context: The key holder's public key; one that holds the secret key is refused.
+
+    Raises:
+        UsageError: The context holds a secret key or is none of `he`.
+    """
+
+    def __init__(self, public_context: bytes) -> None:
+        require_public(public_context)
+        self._fingerprint = context_fingerprint(public_context)
+
+    def check(self, blob: bytes, length: int) -> None:
+        """Pass whole ciphertexts for this context and length, every word of them below the modulus."""
+        _words(blob, _frame(self._fingerprint, length))
+
+    def add(self, blobs: Sequence[bytes], length: int) -> bytes:
+        """Add word by word modulo the prime: exact, so the order does not matter."""
+        if not blobs:
+            raise ValueError("a sum needs at least one sealed update")
+        if len(blobs) > MAX_SITES:
+            raise UsageError(
+                f"he adds at most {MAX_SITES} sites without wrapping, got {len(blobs)}: split the federation"
+            )
+        frame = _frame(self._fingerprint, length)
+        total = np.zeros(frame.parts * WORDS, np.uint64)
+        for blob in blobs:
+            total += _words(blob, frame)
+            # Words are below 2 * MODULUS; of one below MODULUS the difference wraps and is the larger.
+            np.minimum(total, total - np.uint64(MODULUS), out=total)
+        return frame.wrap(total.astype("<u8").tobytes())
+
+
+class HeOpener:
+    """The key holder under `he`.
+
+    Args:
+        secret_context: The key pair; a context without its secret key is refused.
+
+    Raises:
+        UsageError: The context holds no secret key or is none of `he`.
+    """
+
+    absolute_error = ABSOLUTE_ERROR
+
+    def __init__(self, secret_context: bytes) -> None:
+        self._context = load_secret_context(secret_context)
+        self._fingerprint = context_fingerprint(public_part(self._context))
+
+    def open(self, blob: bytes, length: int) -> NDArray[np.float64]:
+        """Decrypt a sum and round it to multiples of 2^-14, which also makes sums of integers exact.
+
+        Raises:
+            CiphertextError: It fails `HeSummer.check`, or opens to what no sum of updates is.
+        """
+        frame = _frame(self._fingerprint, length)
+        words = _words(blob, frame).reshape(frame.parts, WORDS)
+        opened = np.concatenate([self._decrypted(part) for part in words])
+        # The refusal names no value: a key holder that explains its refusals can be asked for the key.
+        possible = np.abs(opened) <= MAX_SITES * LARGEST_VALUE + ABSOLUTE_ERROR
+        if not possible.all() or np.abs(opened[length:]).max(initial=0.0) > ABSOLUTE_ERROR:
+            raise CiphertextError("this sum does not open to a sum of updates: refused")
+        return np.rint(opened[:length] / OPENING_STEP) * OPENING_STEP
+
+    def _decrypted(self, words: NDArray[np.uint64]) -> NDArray[np.float64]:
+        vector = load_tenseal().ckks_vector_from(self._context, serialised_ciphertext(words))
+        return np.array(vector.decrypt(), np.float64)
+
+
+def _frame(fingerprint: str, length: int) -> Frame:
+    return Frame(
+        protection=NAME,
+        fingerprint=fingerprint,
+        length=length,
+        parts=-(-length // SLOTS),
+        part_bytes=CIPHERTEXT_BYTES,
+    )
+
+
+def _words(blob: bytes, frame: Frame) -> NDArray[np.uint64]:
+    """Return the words of a blob, checked, in one dimension and not copied."""
+    words = np.frombuffer(frame.unwrap(blob), "<u8")
+    require_residues(words)
+    return words
+
+
+def _require_unreadable(vector: Any) -> None:
+    """Pass a ciphertext that the context it was made with cannot decrypt.
+
+    Raises:
+        CiphertextError: It could be decrypted, so the secret key is where only the public one may be.
+    """
+    try:
+        vector.decrypt()
+    except ValueError:
+        return
+    raise CiphertextError(
+        "the update could be decrypted where it was sealed: the site holds a secret key, nothing was sealed"
+    )

@@ -1,0 +1,121 @@
+"""The header that every sealed update begins with, so that it can be judged before it is parsed.
+
+    offset  bytes  field
+    0       8      b"XCSEALED"
+    8       2      format version, little-endian, 1
+    10      14     name of the protection, ASCII, padded with zero bytes
+    24      32     SHA-256 of the public context
+    56      8      length: values in the sealed vector
+    64      8      parts: ciphertexts in the body
+    72      8      part_bytes: bytes of each part
+    80             body: parts x part_bytes
+
+Everything in it follows from the protection, the public context and the length, so a blob is
+compared with the one header it may have, byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+
+from components.errors import CiphertextError
+
+MAGIC = b"XCSEALED"
+FORMAT_VERSION = 1
+_HEADER = struct.Struct("<8sH14s32sQQQ")
+HEADER_BYTES = _HEADER.size
+
+
+def context_fingerprint(public_context: bytes) -> str:
+    """SHA-256 of a public context, hexadecimal: what a sealed update says it was sealed for."""
+    return hashlib.sha256(public_context).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """The header that a sealed vector of one protection, public context and length must have.
+
+    Attributes:
+        protection: Name of the protection, at most 14 ASCII characters.
+        fingerprint: SHA-256 of the public context, hexadecimal.
+        length: Values in the sealed vector.
+        parts: Ciphertexts in the body.
+        part_bytes: Bytes of each of them.
+    """
+
+    protection: str
+    fingerprint: str
+    length: int
+    parts: int
+    part_bytes: int
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"a sealed vector has at least one value, got length {self.length}")
+
+    def wrap(self, body: bytes) -> bytes:
+        """Put the header before a body.
+
+        Raises:
+            CiphertextError: The body is not as long as the frame says.
+        """
+        if len(body) != self.parts * self.part_bytes:
+            raise CiphertextError(
+                f"a body of {len(body)} bytes was sealed where {self.parts * self.part_bytes} are due: "
+                "nothing was written"
+            )
+        return self._header() + body
+
+    def unwrap(self, blob: bytes) -> memoryview:
+        """Return the body of a blob, not copied, once its header and its size are what they must be.
+
+        Raises:
+            CiphertextError: The blob is anything but a whole one of this frame.
+        """
+        if len(blob) < HEADER_BYTES:
+            raise CiphertextError(
+                f"{len(blob)} bytes are less than a header ({HEADER_BYTES}): no sealed update, seal it again"
+            )
+        header = blob[:HEADER_BYTES]
+        if header != self._header():
+            raise CiphertextError(self._difference(header))
+        due = HEADER_BYTES + self.parts * self.part_bytes
+        if len(blob) != due:
+            raise CiphertextError(
+                f"a sealed update of {self.length} values has {due} bytes under {self.protection}, "
+                f"got {len(blob)}: truncated or padded, seal it again"
+            )
+        return memoryview(blob)[HEADER_BYTES:]
+
+    def _header(self) -> bytes:
+        return _HEADER.pack(
+            MAGIC,
+            FORMAT_VERSION,
+            self.protection.encode("ascii"),
+            bytes.fromhex(self.fingerprint),
+            self.length,
+            self.parts,
+            self.part_bytes,
+        )
+
+    def _difference(self, header: bytes) -> str:
+        magic, version, name, fingerprint, length, parts, part_bytes = _HEADER.unpack(header)
+        if magic != MAGIC or version != FORMAT_VERSION:
+            return f"not a sealed update of format {FORMAT_VERSION}: seal it again with this version"
+        if name != self.protection.encode("ascii").ljust(len(name), b"\0"):
+            return (
+                f"sealed under {name.rstrip(bytes(1))!r}, this round uses {self.protection!r}: seal it again"
+            )
+        if fingerprint.hex() != self.fingerprint:
+            return (
+                f"sealed for context {fingerprint.hex()[:12]}, this federation's is {self.fingerprint[:12]}: "
+                "seal it again for the key in use"
+            )
+        if length != self.length:
+            return f"{length} values are sealed, {self.length} are due: the update is not one of this model"
+        return (
+            f"{parts} parts of {part_bytes} bytes are announced, {self.parts} of {self.part_bytes} are due: "
+            "seal it again"
+        )

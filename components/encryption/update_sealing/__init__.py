@@ -1,0 +1,1 @@
+"""`seal`: Eq. 5, ŵ = Enc(w), at the site."""

@@ -1,0 +1,127 @@
+"""Runs one step of one site so that nothing it does can fail the run of the others.
+
+The work is done in a forked child with a deadline of its own, below the pod's. Whatever happens
+there — an error, a crash in native code, the out-of-memory killer, silence — becomes a reason that
+the roster understands. The site's own people find the full message in their store under `notes/`;
+nothing that may quote a record is printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from components.artifacts.stores import open_store
+from components.errors import StoreError
+from components.execution import journal
+from components.execution.outcome import Outcome, disclosed_reason, plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteStep:
+    """A step at a site.
+
+    Attributes:
+        name: of the step, as people read it (`train`).
+        site: name of the site.
+        store_uri: the site's own store.
+        exchange_uri: the store all parties read.
+        ticket: reference of the round's ticket.
+        deadline_s: seconds the work may take, 1 or more.
+    """
+
+    name: str
+    site: str
+    store_uri: str
+    exchange_uri: str
+    ticket: str
+    deadline_s: int
+
+    def run(self, work: Callable[[], Outcome], *, reason: str = "") -> Outcome:
+        """Does the work, or passes on the reason why this site is already left out."""
+        if reason:
+            return Outcome(reason=plain(reason))
+        start = time.monotonic()
+        outcome = self._guarded(work)
+        if outcome.reason:
+            print(f"{self.name} · {self.site}: left out: {outcome.reason}", file=sys.stderr)  # noqa: T201
+        else:
+            seconds = round(time.monotonic() - start, 3)
+            entry = journal.Entry(step=self.name, site=self.site, seconds=seconds, bytes=outcome.bytes_sent)
+            journal.record(self.exchange_uri, self.ticket, entry)
+        return outcome
+
+    def _guarded(self, work: Callable[[], Outcome]) -> Outcome:
+        reader, writer = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            self._answer(work, writer)
+        os.close(writer)
+        try:
+            answer = _read_until(reader, time.monotonic() + self.deadline_s)
+        finally:
+            os.close(reader)
+        if answer is None:
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if answer is None:
+            return Outcome(reason=f"timeout: {self.name} did not end within {self.deadline_s} s")
+        if not answer:
+            killed = os.waitstatus_to_exitcode(status)
+            return Outcome(reason="oom" if killed == -signal.SIGKILL else f"failed: ended by signal {-killed}")
+        return Outcome.from_json(answer)
+
+    def _answer(self, work: Callable[[], Outcome], writer: int) -> None:
+        """The child: works, answers through the pipe, and never returns into the caller's stack."""
+        try:
+            try:
+                outcome = work()
+            except BaseException as error:  # noqa: BLE001 - every end of the work becomes a reason
+                self._note(error)
+                outcome = Outcome(reason=disclosed_reason(error))
+            with os.fdopen(writer, "wb") as pipe:
+                pipe.write(outcome.to_json())
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(0)
+
+    def _note(self, error: BaseException) -> None:
+        at = datetime.now(UTC)
+        note = {
+            "step": self.name,
+            "at": at.isoformat(timespec="seconds"),
+            "ticket": self.ticket,
+            "error": type(error).__name__,
+            "message": str(error),
+            "trace": traceback.format_exception(error),
+        }
+        try:
+            store = open_store(self.store_uri)
+            store.create(f"notes/{at:%Y%m%dT%H%M%S.%f}-{self.name}.json", json.dumps(note, indent=1).encode())
+        except StoreError as failure:
+            print(f"{self.name} · {self.site}: no note could be kept: {failure}", file=sys.stderr)  # noqa: T201
+
+
+def _read_until(descriptor: int, deadline: float) -> bytes | None:
+    """All bytes up to the end of the pipe, or None when the deadline comes first."""
+    parts: list[bytes] = []
+    while True:
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return None
+        part = os.read(descriptor, 1 << 16)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)

@@ -1,0 +1,1 @@
+"""`roster`: applies the quorum once and fixes who takes part."""

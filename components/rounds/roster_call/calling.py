@@ -1,0 +1,78 @@
+"""Calls the roster: reads the commitments, applies the quorum once, and fixes who takes part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from components.agreement.commitment import commitment_key, read_commitment
+from components.agreement.parties import COORDINATOR, Parties, load_parties, load_signing_key
+from components.agreement.roster import Roster, read_roster, roster_key
+from components.agreement.ticket import Ticket, read_ticket
+from components.artifacts.stores import Store, create_or_read, key_of, open_store, reference
+from components.errors import IntegrityError, ObjectMissingError, QuorumNotReachedError
+from components.execution.outcome import Outcome, disclosed_reason
+
+
+def call_roster(
+    commitments: Mapping[str, str],
+    reasons: Mapping[str, str],
+    *,
+    ticket: str,
+    min_sites: int,
+    exchange_uri: str,
+    keys_uri: str,
+) -> Outcome:
+    """Fixes the roster of a ticket, or refuses the round.
+
+    Args:
+        commitments: reference of each site's commitment, empty for a site left out.
+        reasons: why, by site; empty for a site that takes part.
+        ticket: reference of the ticket.
+        min_sites: the quorum.
+        exchange_uri: store that all parties read.
+        keys_uri: folder of the public keys.
+
+    Raises:
+        QuorumNotReachedError: fewer than `min_sites` sites committed; nothing was written and the
+            same round can be tried again.
+    """
+    parties, exchange = load_parties(keys_uri), open_store(exchange_uri)
+    opened = read_ticket(exchange.read(key_of(exchange, ticket), limit=1 << 16), parties)
+    key = roster_key(opened)
+    if not exchange.exists(key):
+        roster = _gather(exchange, opened, commitments, reasons, parties)
+        if len(roster.commitments) < min_sites:
+            raise QuorumNotReachedError(
+                f"round {opened.round_number}: {len(roster.commitments)} of {len(opened.sites)} sites can take part, "
+                f"the quorum is {min_sites}. {_listed(roster.left_out)}"
+            )
+        document = create_or_read(exchange, key, roster.signed(load_signing_key(keys_uri, COORDINATOR)))
+    else:
+        document = exchange.read(key, limit=1 << 20)
+    fixed = read_roster(document, opened, parties)
+    return Outcome(
+        reference=reference(exchange, key),
+        manifest={"sites": list(fixed.sites), "left_out": dict(fixed.left_out)},
+        metrics={"sites": float(len(fixed.sites))},
+    )
+
+
+def _gather(
+    exchange: Store, ticket: Ticket, commitments: Mapping[str, str], reasons: Mapping[str, str], parties: Parties
+) -> Roster:
+    found: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    for site in sorted(ticket.sites):
+        if not commitments.get(site):
+            left_out[site] = reasons.get(site) or "failed: nothing was heard of the site"
+            continue
+        try:
+            document = exchange.read(commitment_key(ticket, site), limit=1 << 16)
+            found[site] = read_commitment(document, ticket, site, parties).commitment
+        except (IntegrityError, ObjectMissingError) as error:
+            left_out[site] = disclosed_reason(error)
+    return Roster(ticket=ticket.digest, commitments=found, left_out=left_out)
+
+
+def _listed(left_out: Mapping[str, str]) -> str:
+    return "; ".join(f"{site}: {reason}" for site, reason in sorted(left_out.items()))

@@ -1,0 +1,1 @@
+"""`commit_round`: makes the next global model from the opened sum, once."""

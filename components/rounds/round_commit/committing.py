@@ -1,0 +1,105 @@
+"""Commits a round: Eq. 6, w⁺ = w + Σ nᵢ·Δwᵢ / Σ nᵢ, once."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.agreement.cutoff import read_cutoff
+from components.agreement.parties import COORDINATOR, load_parties, load_signing_key
+from components.agreement.receipt import read_aggregate, read_receipt
+from components.agreement.roster import read_roster, roster_key
+from components.agreement.ticket import read_ticket
+from components.agreement.workplace import model_key, read_model
+from components.artifacts import tensors
+from components.artifacts.documents import digest
+from components.artifacts.stores import create_or_read, key_of, open_store, reference
+from components.errors import IntegrityError, ObjectExistsError, RoundAlreadyCommittedError
+from components.execution.outcome import Outcome
+from components.rounds.round_opening.opening import COMMITTED
+from components.rounds.state import RoundRecord, read_record, round_key
+
+
+def commit_round(
+    *, receipt: str, ticket: str, stage: str, state_uri: str, exchange_uri: str, keys_uri: str
+) -> Outcome:
+    """Makes the next global model from the opened sum and commits it.
+
+    Args:
+        receipt: reference of the key holder's receipt.
+        ticket: reference of the ticket.
+        stage: as `open_round` found the round; a round that was committed then is passed on.
+        state_uri: store of the committed rounds.
+        exchange_uri: store that all parties read; the model and the signed record go there too.
+        keys_uri: folder of the public keys.
+
+    Raises:
+        RoundAlreadyCommittedError: another run committed this round while this one worked.
+        IntegrityError: receipt, aggregate or model are not what their signatures and digests say.
+    """
+    parties = load_parties(keys_uri)
+    state, exchange = open_store(state_uri), open_store(exchange_uri)
+    opened = read_ticket(exchange.read(key_of(exchange, ticket), limit=1 << 16), parties)
+    commit_key = round_key(opened.round_number, "round.json")
+    published = f"{opened.folder}/committed.json"
+    if stage != COMMITTED:
+        document = exchange.read(key_of(exchange, receipt), limit=1 << 20)
+        given = read_receipt(document, opened, parties)
+        values = tensors.decode_any(read_aggregate(exchange, opened, given))["aggregate"]
+        parent = read_model(exchange, opened.model)
+        content = tensors.encode(next_model(parent, values.astype(np.float64)))
+        roster = read_roster(exchange.read(roster_key(opened), limit=1 << 20), opened, parties)
+        cutoff = read_cutoff(exchange, opened, roster)
+        record = RoundRecord(
+            federation=opened.federation,
+            round_number=opened.round_number,
+            attempt=opened.attempt,
+            ticket=opened.digest,
+            folder=opened.folder,
+            receipt=digest(document),
+            parent=opened.model,
+            model=digest(content),
+            members=given.members,
+            left_out={**roster.left_out, **cutoff.left_out},
+            committed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        with contextlib.suppress(ObjectExistsError):
+            exchange.create(model_key(record.model), content)
+        with contextlib.suppress(ObjectExistsError):
+            state.create(round_key(opened.round_number, f"checkpoint-{record.model[:16]}.safetensors"), content)
+        try:
+            state.create(commit_key, record.signed(load_signing_key(keys_uri, COORDINATOR)))
+        except ObjectExistsError:
+            raise RoundAlreadyCommittedError(
+                f"round {opened.round_number} of {opened.federation} was committed by another run while this one worked: "
+                "its model stands, this run's is dropped; run again for the next round"
+            ) from None
+    document = state.read(commit_key, limit=1 << 20)
+    committed = read_record(create_or_read(exchange, published, document), parties)
+    return Outcome(
+        reference=reference(exchange, published),
+        manifest={"round": committed.round_number, "model": committed.model, "sites": list(committed.members)},
+        metrics={"round": float(committed.round_number), "sites": float(len(committed.members))},
+    )
+
+
+def next_model(parent: tensors.Tensors, aggregate: NDArray[np.float64]) -> tensors.Tensors:
+    """Adds the mean update to a model.
+
+    Args:
+        parent: the model the sites started from.
+        aggregate: [Σ nᵢ·Δwᵢ, Σ nᵢ], shape (d + 1,).
+
+    Raises:
+        IntegrityError: the aggregate is not finite, has another length, or counts no examples.
+    """
+    if not np.all(np.isfinite(aggregate)):
+        raise IntegrityError("the opened sum is not finite: nothing was committed")
+    num_examples = float(np.rint(aggregate[-1]))
+    if num_examples < 1:
+        raise IntegrityError(f"the opened sum must count at least one example, got {num_examples:.0f}")
+    update = tensors.unflatten(aggregate[:-1] / num_examples, parent)
+    return {name: (parent[name].astype(np.float64) + update[name]).astype(np.float32) for name in parent}

@@ -1,0 +1,1 @@
+"""`open_round`: resumes the newest unfinished round or issues the ticket of the next one."""

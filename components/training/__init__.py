@@ -1,0 +1,1 @@
+"""What a site learns from its features: heads, local training, adaptation to its own records."""

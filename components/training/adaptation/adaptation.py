@@ -1,0 +1,43 @@
+"""Adapts the committed model to one site's records (Eq. 7: w′ = w + Δw); Δw stays at the site."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from components.agreement.workplace import Workplace, read_model
+from components.artifacts import tensors
+from components.artifacts.stores import create_or_read, key_of, reference
+from components.execution.outcome import Outcome
+from components.training import heads
+from components.training.adaptation.closed_form import fit_adaptation
+from components.training.features import read_features
+
+
+def adapt(place: Workplace, *, model: str, features: str) -> Outcome:
+    """Fits Δw on the last linear layer and stores it in the site's own store.
+
+    Args:
+        place: the site at work.
+        model: SHA-256 of the committed model.
+        features: reference of the site's features.
+    """
+    name = key_of(place.store, features).rpartition("/")[2]
+    key = f"adaptations/{model}/{name}"
+    if not place.store.exists(key):
+        head = read_model(place.exchange, model)
+        examples = read_features(place.store, features).train
+        delta = fit_adaptation(
+            head["output.weight"],
+            head["output.bias"],
+            heads.penultimate(head, examples.features),
+            examples.labels,
+            seed=place.ticket.seed,
+        )
+        content = tensors.encode({"output.weight": delta.weight_delta, "output.bias": delta.bias_delta})
+        create_or_read(place.store, key, content)
+    return Outcome(reference=reference(place.store, key), manifest={"uri": reference(place.store, key)})
+
+
+def adapted(head: tensors.Tensors, delta: tensors.Tensors) -> tensors.Tensors:
+    """The model with a site's Δw added; the arguments are left as they are."""
+    return head | {name: (head[name] + delta[name]).astype(np.float32) for name in delta}

@@ -1,0 +1,46 @@
+"""The `adapt` step."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components import images
+
+@dsl.component(base_image=images.SITE, install_kfp_package=False, packages_to_install=[])
+def adapt(
+    site: str,
+    ticket: str,
+    store_uri: str,
+    exchange_uri: str,
+    keys_uri: str,
+    deadline_s: int,
+    model: str,
+    features: str,
+    reason: str,
+    manifest: dsl.Output[dsl.Model],
+) -> NamedTuple("Adapted", [("adaptation", str), ("reason", str)]):
+    """Adapts the committed model to the records of one site (Eq. 7).
+
+    Args:
+        site: name of the site.
+        ticket: reference of the round's ticket.
+        store_uri: the site's own store.
+        exchange_uri: the store all parties read.
+        keys_uri: folder of the public keys.
+        deadline_s: seconds the step may take.
+        model: SHA-256 of the committed model.
+        features: reference of the features.
+        reason: why the site has none.
+        manifest: where the adaptation is.
+    """
+    from components.agreement.workplace import run_at_site
+    from components.training.adaptation import adaptation
+
+    outcome = run_at_site(
+        "adapt",
+        lambda place: adaptation.adapt(place, model=model, features=features),
+        site=site, store_uri=store_uri, exchange_uri=exchange_uri, keys_uri=keys_uri,
+        ticket=ticket, deadline_s=deadline_s, reason=reason,
+    )
+    outcome.write_manifest(manifest.path)
+    return outcome.reference, outcome.reason

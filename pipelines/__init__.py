@@ -1,0 +1,1 @@
+"""Pipelines made of the steps in `components`, and the `crosscloud` command."""

@@ -1,0 +1,105 @@
+"""The tasks of one site in a round, chained, each under its own name."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from kfp import dsl
+from kfp.dsl import base_component
+
+from pipelines.federation import Federation, Site
+from pipelines.placement import place
+
+Component: TypeAlias = base_component.BaseComponent
+
+
+class SiteTasks:
+    """Unrolls a site's steps; every reason a step gives is passed on to the next."""
+
+    def __init__(self, federation: Federation, site: Site, ticket: Any) -> None:
+        """Nothing is added to the pipeline yet."""
+        self.name, self.cloud = site.name, site.cloud
+        self._federation, self._site = federation, site
+        self._common = {
+            "site": site.name,
+            "ticket": ticket,
+            "store_uri": site.store_uri,
+            "exchange_uri": federation.exchange_uri,
+            "keys_uri": federation.keys_uri,
+            "deadline_s": site.placement.deadline_seconds,
+        }
+        self.commitment: Any = ""
+        self.reason: Any = ""
+        self.sealed: Any = ""
+        self.figures: Any = ""
+        self.measure_reason: Any = ""
+
+    def learn(self, ingest: Component, augment: Component, train: Component, *, device: Any) -> None:
+        """Records to features to a committed update."""
+        data, task, encoder = self._site.data, self._federation.task, self._federation.encoder
+        text = {"template": task.template, "classes": task.classes}
+        rows = self._placed(
+            "ingest",
+            ingest(
+                source_kind=data.source,
+                source_uri=data.uri,
+                sql=data.sql,
+                label_column=task.label_column,
+                split_column=task.split.column,
+                test_fraction=task.split.test_fraction,
+                **text,
+                **self._common,
+            ),
+        )
+        self._augmented = self._placed(
+            "augment",
+            augment(
+                rows=rows.outputs["rows"],
+                reason=rows.outputs["reason"],
+                encoder_name=encoder.name,
+                encoder_revision=encoder.revision,
+                encoder_digest=encoder.digest,
+                encoder_max_length=encoder.max_length,
+                encoder_dimensions=encoder.dimensions,
+                device=device,
+                **text,
+                **self._common,
+            ),
+            computes=True,
+        )
+        trained = self._placed(
+            "train", train(**self._features(), device=device, **self._common), computes=True
+        )
+        self.commitment, self.reason = trained.outputs["commitment"], trained.outputs["reason"]
+
+    def seal(self, seal: Component, *, roster: Any) -> None:
+        """The committed update to the exchange, sealed."""
+        sealed = self._placed(
+            "seal", seal(roster=roster, commitment=self.commitment, reason=self.reason, **self._common)
+        )
+        self.sealed, self.reason = sealed.outputs["sealed"], sealed.outputs["reason"]
+
+    def measure(self, adapt: Component, evaluate: Component, *, model: Any) -> None:
+        """The committed model, adapted to this site and evaluated at it."""
+        adapted = self._placed("adapt", adapt(model=model, **self._features(), **self._common))
+        evaluated = self._placed(
+            "evaluate",
+            evaluate(
+                model=model,
+                features=self._augmented.outputs["features"],
+                adaptation=adapted.outputs["adaptation"],
+                reason=adapted.outputs["reason"],
+                release=self._site.evaluation.release,
+                classes=self._federation.task.classes,
+                **self._common,
+            ),
+        )
+        self.figures, self.measure_reason = evaluated.outputs["figures"], evaluated.outputs["reason"]
+
+    def _features(self) -> dict[str, Any]:
+        return {"features": self._augmented.outputs["features"], "reason": self._augmented.outputs["reason"]}
+
+    def _placed(self, step: str, task: dsl.PipelineTask, *, computes: bool = False) -> dsl.PipelineTask:
+        return place(
+            task, self._site.placement, title=f"{step} · {self.name}", owner=self.name, computes=computes
+        )

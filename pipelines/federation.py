@@ -1,0 +1,363 @@
+"""The federation file: who takes part, on what data, with which model, under which protection.
+
+Every problem of a file is reported at once, each with its path. Public keys and secrets never
+stand in it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from components.errors import FederationFileError, UnknownSiteError, UsageError
+
+METHODS = {"fedavg": ("none", "fedavg"), "he-fl": ("he", "fedavg")}
+SCHEMES = ("file", "s3", "gs", "abfs")
+RESERVED = {"coordinator", "key-holder", "aggregator", "contexts"}
+
+
+def _store_uri(uri: str) -> str:
+    scheme, separator, rest = uri.partition("://")
+    if separator and (scheme not in SCHEMES or not rest.strip("/")):
+        raise ValueError(f"must be a path below CROSSCLOUD_HOME or one of {', '.join(f'{s}://' for s in SCHEMES)}, got {uri!r}")
+    if "::" in uri or (not separator and ".." in Path(uri).parts):
+        raise ValueError(f"must be a plain address without '..' or chained protocols, got {uri!r}")
+    return uri.rstrip("/")
+
+
+def _template(text: str) -> str:
+    from components.data_processing.template import columns_of
+
+    try:
+        columns = columns_of(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    if not columns:
+        raise ValueError("must name at least one column in braces, such as '{diagnosis_text}'")
+    return text
+
+
+def _sql(text: str) -> str:
+    from components.data_processing.query import check_sql
+
+    problems = check_sql(text)
+    if problems:
+        raise ValueError("; ".join(problems))
+    return text
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?$")]
+Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Label = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\"'\\\x00-\x1f]+$")]
+StoreUri = Annotated[str, Field(min_length=1), AfterValidator(_store_uri)]
+
+
+class Section(BaseModel):
+    """A part of the file: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Split(Section):
+    """How a site's records are divided into training and test, inside its warehouse."""
+
+    column: Column
+    """Column whose fingerprint decides; records that share its value stay together. It never leaves the warehouse."""
+    test_fraction: float = Field(gt=0, lt=1)
+    """Share of fingerprints that are test."""
+
+
+class Task(Section):
+    """What is to be learned from a record."""
+
+    template: Annotated[str, AfterValidator(_template)]
+    """Text given to the encoder, with columns in braces. Only these columns and the label leave the warehouse."""
+    label_column: Column
+    """Column with the class of a record."""
+    split: Split
+    classes: list[Label] = Field(min_length=2)
+    """Allowed labels, in the order of the model's outputs."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        doubled = sorted({label for label in self.classes if self.classes.count(label) > 1})
+        if doubled:
+            raise ValueError(f"classes must be distinct, {', '.join(doubled)} stands twice")
+        return self
+
+
+class EncoderSection(Section):
+    """The frozen language model (Eq. 3)."""
+
+    name: str = Field(min_length=1)
+    """A folder, `package:NAME` for a model carried by a Python package, or a Hugging Face hub id."""
+    revision: str = ""
+    """Of a hub id; a commit is best."""
+    digest: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    """SHA-256 of its model.safetensors; a site refuses any other."""
+    max_length: int = Field(default=128, ge=4, le=8192)
+    """Tokens a text is cut to."""
+    dimensions: int = Field(ge=1, le=65536)
+    """Width of its hidden state."""
+
+
+class Head(Section):
+    """The classifier that is trained on the features."""
+
+    hidden_units: int = Field(default=0, ge=0, le=65536)
+    """Of the ReLU layer; 0 makes the head linear."""
+
+
+class Training(Section):
+    """Defaults of the run parameters, and what is fixed at compile time."""
+
+    algorithm: Literal["fedavg"] = "fedavg"
+    learning_rate: float = Field(gt=0, le=1000)
+    local_epochs: int = Field(default=1, ge=1, le=1000)
+    batch_size: int = Field(default=64, ge=1, le=1_000_000)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = Field(default=0, ge=0, lt=2**53)
+    """Of the genesis model and the order of rows; protects nothing."""
+
+
+class Quorum(Section):
+    """How many sites a round needs."""
+
+    min_sites: int = Field(ge=2)
+    """A round with fewer is refused. The sum of one site would be its update."""
+
+
+class Accelerator(Section):
+    """A GPU request."""
+
+    type: str = Field(default="nvidia.com/gpu", min_length=1)
+    count: int = Field(default=1, ge=1, le=16)
+
+
+class Placement(Section):
+    """Where a party's steps run in Kubernetes, and how long a step may take."""
+
+    kind: Literal["node-pool"] = "node-pool"
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    """Labels of the nodes in the party's cloud."""
+    accelerator: Accelerator | None = None
+    """For `augment` and `train`."""
+    memory: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(?:\.[0-9]+)?[KMGTP]i?$")
+    """Such as 8Gi."""
+    keys_secret: str | None = Field(default=None, pattern=r"^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$")
+    """Secret with the party's private keys, mounted as files."""
+    deadline_seconds: int = Field(default=3600, ge=1, le=7 * 24 * 3600)
+    """A step of a site that takes longer leaves the site out of the round."""
+
+
+class Data(Section):
+    """A site's records."""
+
+    source: Literal["duckdb", "parquet"]
+    uri: str = Field(min_length=1)
+    """The warehouse: a path below CROSSCLOUD_HOME, or a glob of Parquet files (the table is then called `records`)."""
+    sql: Annotated[str, AfterValidator(_sql)]
+    """One SELECT in BigQuery's dialect that yields the template's columns, the label and the split column."""
+
+
+class EvaluationSection(Section):
+    """What of a site's evaluation may be published."""
+
+    release: Literal["none", "per_site"] = "none"
+    """`per_site` publishes accuracy and confusion counts of this site; `none` keeps them in its own store."""
+
+
+class Site(Section):
+    """One organisation, or one cloud of an organisation."""
+
+    name: Name
+    cloud: str = Field(min_length=1, max_length=40, pattern=r"^[\w .-]+$")
+    data: Data
+    store_uri: StoreUri
+    """The site's own store: rows, features and adapted models stay there."""
+    evaluation: EvaluationSection = EvaluationSection()
+    placement: Placement = Placement()
+
+
+class Federation(Section):
+    """A federation of sites that train one model."""
+
+    federation: Name
+    """Its id."""
+    title: str = Field(min_length=1, max_length=120)
+    task: Task
+    encoder: EncoderSection
+    head: Head = Head()
+    training: Training
+    protection: Literal["none", "he"] = "he"
+    """How updates are sealed: `he` is CKKS; `none` sends them in clear."""
+    quorum: Quorum
+    state_uri: StoreUri
+    """Store of the committed rounds."""
+    exchange_uri: StoreUri
+    """Store that all parties read: tickets, sealed updates, published models."""
+    aggregator: Placement = Placement()
+    key_holder: Placement = Placement()
+    coordinator: Placement = Placement()
+    sites: list[Site] = Field(min_length=2)
+    sample_data: Literal["hospitals"] | None = None
+    """Sample warehouses that `crosscloud run` makes before the first round where none is there yet."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        problems = _disagreements(self.model_dump())
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def site_names(self) -> list[str]:
+        """Names of the sites in the order of the file."""
+        return [site.name for site in self.sites]
+
+    @property
+    def keys_uri(self) -> str:
+        """Folder of the public keys, beside the state."""
+        parent, separator, _ = self.state_uri.rpartition("/")
+        return f"{parent}{separator}keys"
+
+    @property
+    def method(self) -> str:
+        """Name of the method that protection and algorithm make."""
+        wanted = (self.protection, self.training.algorithm)
+        return next(name for name, parts in METHODS.items() if parts == wanted)
+
+    def site(self, name: str) -> Site:
+        """The site of this name.
+
+        Raises:
+            UnknownSiteError: there is none.
+        """
+        for site in self.sites:
+            if site.name == name:
+                return site
+        raise UnknownSiteError(name, self.site_names)
+
+    def with_method(self, method: str) -> Federation:
+        """The same federation under one of the named methods.
+
+        Raises:
+            UsageError: no method has this name.
+        """
+        if method not in METHODS:
+            raise UsageError(f"unknown method {method!r}: known are {', '.join(METHODS)}")
+        protection, algorithm = METHODS[method]
+        training = self.training.model_copy(update={"algorithm": algorithm})
+        return self.model_copy(update={"protection": protection, "training": training})
+
+
+def load_federation(path: Path) -> Federation:
+    """Reads and validates a federation file.
+
+    Raises:
+        FederationFileError: it cannot be read, or breaks one or more rules; all are listed.
+    """
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506
+    except FileNotFoundError:
+        raise FederationFileError(str(path), ["there is no such file"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FederationFileError(str(path), [f"cannot be read: {type(error).__name__}"]) from None
+    except yaml.YAMLError as error:
+        raise FederationFileError(str(path), [f"is not YAML: {_one_line(str(error))}"]) from None
+    if not isinstance(document, dict):
+        raise FederationFileError(str(path), ["must be a mapping of keys to values"])
+    try:
+        return Federation.model_validate(document)
+    except ValidationError as error:
+        problems = _problems(error)
+        problems += [problem for problem in _disagreements(document) if problem not in problems]
+        raise FederationFileError(str(path), problems) from None
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of the file, for editors."""
+    return Federation.model_json_schema() | {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "crosscloud federation file",
+    }
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML that refuses a key that stands twice instead of silently keeping the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                mark = node.value[number][0].start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", mark)
+        return super().construct_mapping(node, deep)
+
+
+def _problems(error: ValidationError) -> list[str]:
+    problems: list[str] = []
+    for each in error.errors(include_url=False):
+        path = re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", ".".join(str(part) for part in each["loc"]))
+        message = each["msg"].removeprefix("Value error, ")
+        given = "" if each["type"] in {"value_error", "missing"} else f", got {_shown(each['input'])}"
+        for line in message.splitlines():
+            problems.append(f"{path}: {line}{given}" if path else f"{line}{given}")
+    return problems
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _disagreements(document: dict[str, Any]) -> list[str]:
+    """Rules between parts of the file, checked on whatever is there, so that they are told with the others."""
+    listed = document.get("sites")
+    sites = [site for site in listed if isinstance(site, dict)] if isinstance(listed, list) else []
+    quorum = document.get("quorum")
+    least = quorum.get("min_sites") if isinstance(quorum, dict) else None
+    problems = _name_problems([str(site.get("name")) for site in sites])
+    stores = {key: document.get(key) for key in ("state_uri", "exchange_uri")}
+    stores |= {f"sites[{number}].store_uri": site.get("store_uri") for number, site in enumerate(sites)}
+    problems += _store_problems({key: uri.rstrip("/") for key, uri in stores.items() if isinstance(uri, str)})
+    if isinstance(least, int) and sites and least > len(sites):
+        problems.append(f"quorum.min_sites: must be at most the number of sites, {len(sites)}, got {least}")
+    return problems
+
+
+def _name_problems(names: list[str]) -> list[str]:
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    reserved = sorted(RESERVED & set(names))
+    return [f"sites: the name {name} stands twice" for name in doubled] + [
+        f"sites: {name} is the name of a role, not of a site" for name in reserved
+    ]
+
+
+def _store_problems(stores: dict[str, str]) -> list[str]:
+    named = list(stores.items())
+    return [
+        f"{later}: must lie apart from {earlier}, got {second} and {first}"
+        for number, (earlier, first) in enumerate(named)
+        for later, second in named[number + 1 :]
+        if _within(first, second) or _within(second, first)
+    ]
+
+
+def _within(inner: str, outer: str) -> bool:
+    return inner == outer or inner.startswith(f"{outer}/")

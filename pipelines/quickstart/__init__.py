@@ -1,0 +1,1 @@
+"""Four hospitals to try a federation on: real diagnoses, made-up patients."""

@@ -1,0 +1,322 @@
+"""Imports modules once and runs each `python3 -m …` that `shim` hands over in a fork of itself.
+
+Run as `python3 server.py SOCKET MODULE…`; modules that are not installed are skipped. It serves until its
+standard input closes: whoever starts it holds the other end, so it cannot outlive its owner, however that ends.
+
+A fork gets the invocation's arguments, environment, working directory and standard descriptors, a fresh state
+of Python's and NumPy's global random generators, and the `sys.path` of `python3 -m`. It dies when its shim is
+killed, when the server is killed and when the owner is.
+
+What differs from an interpreter of its own:
+- Variables that libraries read while they load cannot take effect any more: an invocation in which one of
+  `READ_AT_LOAD` differs from the server's own environment is declined, and the shim runs it plainly.
+- Hash randomisation is drawn once for all forks, modules outside the given list are imported as ever, and a
+  source file that changes while the server runs is not read again.
+- A step that returns normally ends without tearing its modules down (that takes longer than the step): threads
+  are joined, `atexit` runs and the standard streams are flushed, but `__del__` of objects that are still alive
+  is not called.
+
+No thread may run Python code here, and nothing may compute with torch: its thread pool would be missing in every
+fork. The pools that NumPy and Arrow start as they load stop and start again around a fork by themselves.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import gc
+import importlib
+import os
+import random
+import runpy
+import select
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
+
+READ_AT_LOAD = (
+    "PYTHON", "_KFP_RUNTIME", "LANG", "LC_", "LD_", "MALLOC_", "GLIBC_", "OMP_", "GOMP_", "KMP_", "MKL_",
+    "OPENBLAS_", "NUMEXPR_", "ARROW_", "TORCH", "PYTORCH_", "CUDA_", "NVIDIA_", "HF_", "TRANSFORMERS_",
+)  # fmt: skip
+"""Prefixes of the variables that interpreters and libraries look at only once."""
+
+STARTED, DECLINED = b"S", b"D"
+"""First answers to the shim; after the first of them comes the step's status."""
+REQUEST_LIMIT = 16 << 20
+"""Bytes; Linux limits the arguments and environment of any process to less."""
+PATIENCE = 5.0
+"""Seconds that a peer may take to hand over a request before it is sent away."""
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """One `python3 -m module …`, with the descriptors that become its standard input, output and error."""
+
+    arguments: tuple[str, ...]
+    folder: bytes
+    environment: dict[bytes, bytes]
+    descriptors: tuple[int, ...]
+
+    def run(self) -> NoReturn:
+        """Becomes that process, in a fork; does not return."""
+        for target, descriptor in enumerate(self.descriptors):
+            os.dup2(descriptor, target)
+            os.close(descriptor)
+        os.environb.clear()
+        os.environb.update(self.environment)
+        time.tzset()
+        os.chdir(self.folder)
+        if not sys.flags.safe_path:
+            sys.path.insert(0, os.fsdecode(os.getcwdb()))
+        importlib.invalidate_caches()
+        tempfile.tempdir = None
+        reseed()
+        module = self.arguments[1]
+        sys.orig_argv = [sys.executable, *self.arguments]
+        sys.argv = [module, *self.arguments[2:]]
+        sys.modules.pop(module, None)
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as stop:
+            finish(exit_status(stop))
+        except Exception:  # what reaches the top of an interpreter: it prints the trace and ends with 1
+            sys.excepthook(*sys.exc_info())
+            finish(1)
+        finish(0)
+
+
+def decode(request: bytes, descriptors: Sequence[int]) -> Invocation:
+    """Reads what the shim's `encode` wrote.
+
+    Raises:
+        ValueError: if it is no `-m module` with three descriptors, or its libraries would load differently.
+    """
+    count, *parts = request.split(b"\0")
+    size = int(count)
+    arguments = tuple(map(os.fsdecode, parts[:size]))
+    if len(descriptors) != 3 or len(parts) <= size or size < 2 or arguments[0] != "-m":
+        raise ValueError(f"{arguments[:2]} with {len(descriptors)} descriptors is not a module to be run")
+    environment = {}
+    for variable in parts[size + 1 :]:
+        name, _, value = variable.partition(b"=")
+        environment[name] = value
+    if not loads_alike(environment):
+        raise ValueError("a variable that is read at load time differs from the server's")
+    return Invocation(
+        arguments=arguments, folder=parts[size], environment=environment, descriptors=tuple(descriptors)
+    )
+
+
+def loads_alike(environment: dict[bytes, bytes]) -> bool:
+    """Whether libraries would have loaded in `environment` as they did in this process's."""
+    names = {name for name in (*environment, *os.environb) if os.fsdecode(name).startswith(READ_AT_LOAD)}
+    return all(environment.get(name) == os.environb.get(name) for name in names)
+
+
+def reseed() -> None:
+    """Gives this fork's global random generators a state of their own, drawn from the system."""
+    random.seed()
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+
+
+def exit_status(stop: SystemExit) -> int:
+    """The status that an interpreter exits with for `stop`; prints its message, if that is what it holds."""
+    if stop.code is None:
+        return 0
+    if isinstance(stop.code, int):
+        return stop.code & 0xFF
+    print(stop.code, file=sys.stderr)
+    return 1
+
+
+def finish(status: int) -> NoReturn:
+    """Ends a fork as the interpreter would, but without tearing its modules down."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def preload(modules: Sequence[str]) -> None:
+    """Imports what is installed of `modules`, and leaves it where forks will not copy it.
+
+    A library that is there but broken stops the server: the steps then run plainly and report it themselves.
+    """
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+    for finalizer in weakref.finalize._registry:  # type: ignore[attr-defined]
+        finalizer.atexit = False  # what the server has made is not for a fork to clean up
+    gc.collect()
+    gc.freeze()
+
+
+def receive(connection: socket.socket) -> Invocation:
+    """Reads one invocation from a peer.
+
+    Raises:
+        OSError: if the peer is another user's, is slow or goes away.
+        ValueError: if it asks for what a fork cannot do.
+    """
+    _, peer, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if peer != os.getuid():
+        raise PermissionError(f"user {peer} may not use the interpreter of user {os.getuid()}")
+    connection.settimeout(PATIENCE)
+    header, descriptors, _, _ = socket.recv_fds(connection, 4, 3)
+    with contextlib.ExitStack() as stack:
+        for descriptor in descriptors:
+            stack.callback(os.close, descriptor)
+        request = receive_exactly(connection, int.from_bytes(header, "big"))
+        invocation = decode(request, descriptors)
+        stack.pop_all()
+    return invocation
+
+
+def receive_exactly(connection: socket.socket, size: int) -> bytes:
+    """Reads `size` bytes.
+
+    Raises:
+        ConnectionResetError: if the peer goes away before.
+        ValueError: if that is more than any invocation needs.
+    """
+    if size > REQUEST_LIMIT:
+        raise ValueError(f"a request has at most {REQUEST_LIMIT} bytes, got {size}")
+    content = bytearray()
+    while len(content) < size:
+        part = connection.recv(size - len(content))
+        if not part:
+            raise ConnectionResetError("the peer went away while it handed its request over")
+        content += part
+    return bytes(content)
+
+
+class Server:
+    """Accepts invocations at a listening socket and keeps track of the forks that run them."""
+
+    def __init__(self, listener: socket.socket, lifeline: int) -> None:
+        self._listener = listener
+        self._lifeline = lifeline
+        self._steps: dict[int, socket.socket] = {}
+        self._abandoned: set[int] = set()
+        self._ended, self._ending = os.pipe()
+        os.set_blocking(self._ended, False)
+        os.set_blocking(self._ending, False)
+        signal.set_wakeup_fd(self._ending, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _wake)
+
+    def serve(self) -> Invocation | None:
+        """Serves until the owner has gone (None); in each fork, returns the invocation it is to run."""
+        while True:
+            watched = {self._steps[pid].fileno(): pid for pid in self._steps.keys() - self._abandoned}
+            descriptors = [self._listener.fileno(), self._lifeline, self._ended, *watched]
+            readable, _, _ = select.select(descriptors, [], [])
+            if self._lifeline in readable:
+                return None
+            for descriptor in watched.keys() & set(readable):
+                # A waiting shim has nothing left to say: its process is gone.
+                os.kill(watched[descriptor], signal.SIGKILL)
+                self._abandoned.add(watched[descriptor])
+            if self._ended in readable:
+                os.read(self._ended, 1024)
+                self._answer_ended()
+            if self._listener.fileno() in readable:
+                connection, _ = self._listener.accept()
+                invocation = self._start(connection)
+                if invocation is not None:
+                    return invocation
+
+    def _start(self, connection: socket.socket) -> Invocation | None:
+        """Forks for what a shim asks; returns the invocation in the fork and None in the server."""
+        owner = os.getpid()
+        try:
+            invocation = receive(connection)
+        except (OSError, ValueError):
+            _answer(connection, DECLINED)
+            connection.close()
+            return None
+        gone, _, _ = select.select([connection], [], [], 0)
+        try:
+            pid = os.fork() if not gone else None
+        except OSError:  # no memory or no process left: the plain interpreter may fare better
+            _answer(connection, DECLINED)
+            pid = None
+        if pid == 0:
+            self._leave(connection, owner)
+            return invocation
+        for descriptor in invocation.descriptors:
+            os.close(descriptor)
+        if pid is None:
+            connection.close()
+            return None
+        self._steps[pid] = connection
+        _answer(connection, STARTED)
+        return None
+
+    def _leave(self, connection: socket.socket, owner: int) -> None:
+        """Sheds in a fork what belongs to the server, and ties the fork's life to it."""
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != owner:
+            os._exit(1)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for each in (self._listener, connection, *self._steps.values()):
+            each.close()
+        os.close(self._ended)
+        os.close(self._ending)
+
+    def _answer_ended(self) -> None:
+        """Tells the shims of all forks that have ended how they ended."""
+        while self._steps:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            self._abandoned.discard(pid)
+            connection = self._steps.pop(pid)
+            _answer(connection, os.waitstatus_to_exitcode(status).to_bytes(2, "big", signed=True))
+            connection.close()
+
+
+def _answer(connection: socket.socket, content: bytes) -> None:
+    with contextlib.suppress(OSError):  # a shim that was killed hears nothing
+        connection.sendall(content)
+
+
+def _wake(_signal: int, _frame: FrameType | None) -> None:
+    """Does nothing: having a handler is what makes Python write to the wake-up descriptor."""
+
+
+def main() -> None:
+    """Serves as the module's docstring says; in a fork, becomes the invocation."""
+    socket_path, *modules = sys.argv[1:]
+    if not sys.flags.safe_path:
+        del sys.path[0]  # this script's folder, which no step would have
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(socket_path)
+    # Steps that come while the modules load wait here: a second of waiting costs the first round less than
+    # importing torch plainly beside an import of torch.
+    listener.listen(64)
+    preload(modules)
+    invocation = Server(listener, sys.stdin.fileno()).serve()
+    if invocation is None:
+        os._exit(0)  # nobody is left to tear anything down for
+    invocation.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What every store promises, whatever it is made of.
+
+A store's tests inherit `ConditionalCreateContract` and provide one fixture, `open_again`: a function that
+opens the same place anew at each call, as another process would. The place is empty when a test starts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from components.artifacts.stores import Store, create_or_read, key_of, reference
+from components.errors import ObjectExistsError, ObjectMissingError, RefusedError, StoreError, UsageError
+
+OpenAgain = Callable[[], Store]
+
+CREATORS = 16
+NOT_KEYS = (
+    "",
+    "/",
+    "a/",
+    "/a",
+    "a//b",
+    ".",
+    "..",
+    "a/../b",
+    ".a",
+    "a/.b",
+    "a b",
+    "ä",
+    "a\n",
+    "a\\b",
+    "a?b",
+    "*",
+)
+
+
+def create_at_once(stores: list[Store], key: str, contents: list[bytes]) -> list[int]:
+    """Indices of the `contents` whose creators, a thread each, were told that they won; they take turns in
+    using the `stores`, so that some share one and some do not.
+    """
+    start = threading.Barrier(len(contents))
+    winners: list[int] = []
+    losers: list[int] = []
+
+    def create(index: int) -> None:
+        start.wait()
+        try:
+            stores[index % len(stores)].create(key, contents[index])
+        except ObjectExistsError:
+            losers.append(index)
+        else:
+            winners.append(index)
+
+    threads = [threading.Thread(target=create, args=(index,)) for index in range(len(contents))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(winners) + len(losers) == len(contents)
+    return winners
+
+
+class ConditionalCreateContract:
+    """Tests that hold for any store."""
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"x", bytes(range(256)) * 1200], ids=["empty", "one byte", "300 kB"]
+    )
+    def test_what_was_created_is_read(self, open_again: OpenAgain, content: bytes) -> None:
+        open_again().create("rounds/1/model.safetensors", content)
+        store = open_again()
+        assert store.read("rounds/1/model.safetensors") == content
+        assert store.read("rounds/1/model.safetensors", limit=len(content)) == content
+
+    @pytest.mark.parametrize("second", [b"first", b"other"], ids=["equal content", "other content"])
+    def test_a_second_create_fails_and_changes_nothing(self, open_again: OpenAgain, second: bytes) -> None:
+        store = open_again()
+        store.create("rounds/1/round.json", b"first")
+        for later in (store, open_again()):
+            with pytest.raises(ObjectExistsError, match=r"rounds/1/round\.json"):
+                later.create("rounds/1/round.json", second)
+        assert store.read("rounds/1/round.json") == b"first"
+
+    def test_one_of_many_creators_wins(self, open_again: OpenAgain) -> None:
+        stores = [open_again() for _ in range(4)]
+        for index, store in enumerate(stores):
+            # Whatever a store does once (connect, try its server) is over when the race begins.
+            store.create(f"ready/{index}", b"")
+        contents = [bytes([index]) * 50_000 for index in range(CREATORS)]
+        for race in ("race-1", "race-2", "race-3"):
+            winners = create_at_once(stores, race, contents)
+            assert len(winners) == 1
+            assert stores[0].read(race) == contents[winners[0]]
+
+    def test_create_or_read_gives_everybody_the_same(self, open_again: OpenAgain) -> None:
+        assert create_or_read(open_again(), "ticket", b"first") == b"first"
+        assert create_or_read(open_again(), "ticket", b"second") == b"first"
+
+    def test_a_missing_object(self, open_again: OpenAgain) -> None:
+        store = open_again()
+        store.create("rounds/1/round.json", b"{}")
+        for key in ("rounds", "rounds/1", "rounds/2/round.json", "rounds/1/round.json/x", "other"):
+            assert not store.exists(key)
+            with pytest.raises(ObjectMissingError, match=key):
+                store.read(key)
+            with pytest.raises(ObjectMissingError, match=key):
+                store.read(key, limit=10)
+        assert store.exists("rounds/1/round.json")
+
+    def test_an_empty_place(self, open_again: OpenAgain) -> None:
+        store = open_again()
+        assert store.keys() == []
+        assert store.keys("rounds") == []
+        assert not store.exists("rounds")
+
+    def test_keys_are_sorted_and_prefixes_end_at_slashes(self, open_again: OpenAgain) -> None:
+        store = open_again()
+        keys = [
+            "rounds/10/a",
+            "rounds/1/b=2",
+            "rounds/1/A_b",
+            "rounds-old/1",
+            "round",
+            "rounds/1.5",
+            "rounds/1/c/d",
+        ]
+        for key in keys:
+            store.create(key, b"")
+        for prefix in ("", "rounds", "rounds/", "rounds/1", "rounds/1/c", "round", "roun", "rounds/1/c/d"):
+            below = f"{prefix.rstrip('/')}/" if prefix else ""
+            assert store.keys(prefix) == sorted(key for key in keys if key.startswith(below)), prefix
+
+    def test_what_others_create_is_seen_at_once(self, open_again: OpenAgain) -> None:
+        watcher, other = open_again(), open_again()
+        assert watcher.keys("rounds") == []
+        assert not watcher.exists("rounds/1")
+        other.create("rounds/1", b"1")
+        assert watcher.exists("rounds/1")
+        assert watcher.read("rounds/1", limit=1) == b"1"
+        assert watcher.keys("rounds") == ["rounds/1"]
+        other.create("rounds/2", b"2")
+        assert watcher.keys("rounds") == ["rounds/1", "rounds/2"]
+
+    def test_nothing_larger_than_the_limit_is_read(self, open_again: OpenAgain) -> None:
+        store = open_again()
+        store.create("update", b"12345")
+        assert store.read("update", limit=5) == b"12345"
+        with pytest.raises(StoreError, match=r"update has 5 bytes, at most 4 are read"):
+            store.read("update", limit=4)
+
+    def test_what_is_not_a_key_is_refused(self, open_again: OpenAgain) -> None:
+        store = open_again()
+        for key in NOT_KEYS:
+            for use in (store.read, store.exists, lambda bad: store.create(bad, b"")):
+                with pytest.raises(UsageError, match="is not an object key"):
+                    use(key)
+        # Everything, and a folder's name as people write it.
+        for prefix in set(NOT_KEYS) - {"", "a/"}:
+            with pytest.raises(UsageError, match="is not an object key"):
+                store.keys(prefix)
+        assert store.keys() == []
+
+    def test_a_reference_leads_back_to_its_key_and_no_further(self, open_again: OpenAgain) -> None:
+        store = open_again()
+        handed_on = reference(store, "rounds/1/round.json")
+        assert key_of(open_again(), handed_on) == "rounds/1/round.json"
+        for elsewhere in (
+            f"{store.uri}-2/a",
+            f"{store.uri}/../a",
+            store.uri,
+            f"{store.uri}/",
+            "a",
+            f"x{handed_on}",
+        ):
+            with pytest.raises(RefusedError, match="does not lie in store"):
+                key_of(store, elsewhere)
