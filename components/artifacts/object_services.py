@@ -7,22 +7,29 @@ import logging
 import os
 import pkgutil
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from components.artifacts.object_keys import is_key
 from components.errors import UsageError
 
-# What one S3 request can carry. An upload in parts meets the condition only when the parts are put
-# together, which is another promise than the one a store tried: S3 and Google Cloud are therefore always
-# written in one request.
-LARGEST_OBJECT = 5 * 2**30 - 1
+# What one request carries on all three services. An upload in parts meets the condition only when the parts
+# are put together, which is not the promise a store tried; and on Azure the parts of two creators share
+# their names, so the winner's object could hold the loser's parts. So no object is ever written in parts.
+LARGEST_OBJECT = 5000 * 2**20
 _ONE_REQUEST_IF_ABSENT: Mapping[str, object] = {"mode": "create", "chunksize": LARGEST_OBJECT + 1}
+
+
+def _never_in_blocks(client: Any) -> None:
+    """Let the Azure client write a blob in one request however large it is; adlfs has no option for it."""
+    client.service_client._config.max_single_put_size = LARGEST_OBJECT
+
 
 _BUCKET = r"(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]*)"
 _AZURE_ACCOUNT = r"(@(?P<account_name>[a-z0-9]+)\.(dfs|blob)\.core\.windows\.net)?"
 _AZURE_CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
+_AZURE_ACCOUNT_NAME = "AZURE_STORAGE_ACCOUNT_NAME"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +44,8 @@ class Service:
         place: Pattern of what stands between "://" and the first slash.
         if_absent: Arguments that make the client's `pipe_file` send the service's condition.
         failures: Exceptions of the client beside OSError, ValueError and RuntimeError.
+        loggers: Loggers that the client and what it stands on report failures to.
+        prepare: What is done to a client before its first use.
     """
 
     package: str
@@ -46,13 +55,19 @@ class Service:
     place: str
     if_absent: Mapping[str, object]
     failures: tuple[str, ...]
+    loggers: tuple[str, ...]
+    prepare: Callable[[Any], None] | None = None
 
     def connect(self, options: Mapping[str, object]) -> Any:
         """A client that answers nothing from a cache; credentials come from the environment."""
-        # gcsfs logs the tracebacks of failed requests; without a handler they would reach the terminal.
-        logging.getLogger(self.package).addHandler(logging.NullHandler())
-        client = pkgutil.resolve_name(self.client)
-        return client(skip_instance_cache=True, use_listings_cache=False, **self.options, **options)
+        # They log tracebacks and lists of what they tried; without a handler those reach the terminal.
+        for name in self.loggers:
+            logging.getLogger(name).addHandler(logging.NullHandler())
+        make = pkgutil.resolve_name(self.client)
+        client = make(skip_instance_cache=True, use_listings_cache=False, **self.options, **options)
+        if self.prepare is not None:
+            self.prepare(client)
+        return client
 
     def failure_types(self) -> tuple[type[Exception], ...]:
         """What the client raises for a request that went wrong."""
@@ -68,6 +83,7 @@ SERVICES: Mapping[str, Service] = {
         place=_BUCKET,
         if_absent=_ONE_REQUEST_IF_ABSENT,
         failures=("botocore.exceptions:BotoCoreError", "aiohttp:ClientError"),
+        loggers=("s3fs", "botocore", "aiobotocore"),
     ),
     "gs": Service(
         package="gcsfs",
@@ -84,6 +100,7 @@ SERVICES: Mapping[str, Service] = {
             "google.auth.exceptions:GoogleAuthError",
             "aiohttp:ClientError",
         ),
+        loggers=("gcsfs", "google"),
     ),
     "abfs": Service(
         package="adlfs",
@@ -91,9 +108,10 @@ SERVICES: Mapping[str, Service] = {
         client="adlfs.spec:AzureBlobFileSystem",
         options={},
         place=_BUCKET + _AZURE_ACCOUNT,
-        # The Azure client sends "If-None-Match: *" with the blob or, above 64 MB, with its list of blocks.
         if_absent={"overwrite": False},
+        prepare=_never_in_blocks,
         failures=("azure.core.exceptions:AzureError", "aiohttp:ClientError"),
+        loggers=("adlfs", "azure"),
     ),
 }
 
@@ -127,16 +145,27 @@ def place_of(uri: str) -> Place:
             " options or special characters: mend the URI and leave credentials to the environment"
         )
     options = {name: value for name, value in match.groupdict().items() if name != "bucket" and value}
-    if options and os.environ.get(_AZURE_CONNECTION):
-        raise UsageError(
-            f"{uri!r} names an account, but {_AZURE_CONNECTION} names one too and would win: unset it, or"
-            f" write {scheme}://container/prefix"
-        )
+    if scheme == "abfs":
+        _check_azure_account(uri, named="account_name" in options)
     if importlib.util.find_spec(service.package) is None:
         raise UsageError(
             f"{uri!r} needs the package {service.package}: pip install 'crosscloud[{service.extra}]'"
         )
     return Place(service=service, options=options, path="/".join(filter(None, (match["bucket"], prefix))))
+
+
+def _check_azure_account(uri: str, *, named: bool) -> None:
+    """Refuse a URI that leaves the storage account open, or that the environment may contradict."""
+    if named and os.environ.get(_AZURE_CONNECTION):
+        raise UsageError(
+            f"{uri!r} names an account, but {_AZURE_CONNECTION} names one too and would win: unset it, or"
+            " write abfs://container/prefix"
+        )
+    if not named and not any(os.environ.get(name) for name in (_AZURE_CONNECTION, _AZURE_ACCOUNT_NAME)):
+        raise UsageError(
+            f"{uri!r} names no account: write abfs://container@account.dfs.core.windows.net/prefix or set"
+            f" {_AZURE_ACCOUNT_NAME}"
+        )
 
 
 def answer_of(error: BaseException) -> tuple[int, str]:

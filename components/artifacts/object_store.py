@@ -24,7 +24,7 @@ from components.errors import (
 
 # S3 answers so to a create that met another one in flight; asking again tells who was first.
 _CONFLICT = "ConditionalRequestConflict"
-_CONFLICT_DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8)
+_CONFLICT_DELAYS = (0.05, 0.1, 0.2, 0.4)
 _NO_BUCKET = frozenset({"NoSuchBucket", "ContainerNotFound"})
 # Not a key, so it is never listed and nobody else can mean it.
 _PROBE = ".conditional-create-probe"
@@ -74,7 +74,7 @@ class ObjectStore:
         Raises:
             ObjectExistsError: `key` was created before; what is there is unchanged.
             ConditionalCreateUnsupportedError: The service ignores or refuses the condition.
-            StoreError: The service cannot be used, or `content` has 5 GiB or more.
+            StoreError: The service cannot be used, or `content` is larger than one request carries.
         """
         check_key(key)
         if len(content) > LARGEST_OBJECT:

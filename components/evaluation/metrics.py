@@ -123,7 +123,7 @@ class Evaluation:
             num_examples = int(document["num_examples"])
             log_loss = float(document["log_loss"])
             confusion = np.array(document["confusion"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise IntegrityError(
                 f"an evaluation needs num_examples, log_loss and confusion: {error!r}"
             ) from error

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 
 from components.artifacts.stores import open_store
 from components.errors import StoreError
-from components.execution import journal
+from components.execution import journal, progress
 from components.execution.outcome import Outcome, disclosed_reason, plain
 
 
@@ -52,7 +52,7 @@ class SiteStep:
         start = time.monotonic()
         outcome = self._guarded(work)
         if outcome.reason:
-            print(f"{self.name} · {self.site}: left out: {outcome.reason}", file=sys.stderr)  # noqa: T201
+            progress.tell(f"{progress.LEFT_OUT}{outcome.reason}")
         else:
             seconds = round(time.monotonic() - start, 3)
             entry = journal.Entry(step=self.name, site=self.site, seconds=seconds, bytes=outcome.bytes_sent)
@@ -87,7 +87,7 @@ class SiteStep:
         try:
             try:
                 outcome = work()
-            except BaseException as error:  # noqa: BLE001 - every end of the work becomes a reason
+            except BaseException as error: 
                 self._note(error)
                 outcome = Outcome(reason=disclosed_reason(error))
             with os.fdopen(writer, "wb") as pipe:
@@ -111,7 +111,7 @@ class SiteStep:
             store = open_store(self.store_uri)
             store.create(f"notes/{at:%Y%m%dT%H%M%S.%f}-{self.name}.json", json.dumps(note, indent=1).encode())
         except StoreError as failure:
-            print(f"{self.name} · {self.site}: no note could be kept: {failure}", file=sys.stderr)  # noqa: T201
+            progress.tell(f"no note could be kept at {self.site} ({type(failure).__name__})")
 
 
 def _read_until(descriptor: int, deadline: float) -> bytes | None:

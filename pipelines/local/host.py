@@ -34,9 +34,6 @@ from pipelines.local.observer import LineTap, RunObserver
 from pipelines.local.process_group import end_group, remove_folders
 from pipelines.local.tasks import Task, read_tasks
 
-_REFUSALS = (RuntimeError, ValueError, TypeError, KeyError, OSError, yaml.YAMLError)
-"""What kfp raises for a pipeline, argument or output that it cannot use. Anything else ends this process."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -71,7 +68,7 @@ def main() -> None:
     settings = Settings(**json.loads(sys.argv[1]))
     # Held, not used: the warm interpreter ends when the other end of its standard input closes.
     _lifeline = start_warm_interpreter(settings.warm_interpreter)
-    # kfp replaces the text "python3" in every argument by sys.executable, unquoted: so that it changes nothing.
+    # kfp replaces the text "python3" in every argument by sys.executable, unquoted: let that change nothing.
     sys.executable = "python3"
     warnings.filterwarnings("ignore", module=r"kfp(\.|$)")
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -132,6 +129,24 @@ def load(spec: str) -> tuple[dict[str, Task], Callable[..., object]]:
     return read_tasks(spec), components.load_component_from_text(spec)
 
 
+def refusals() -> tuple[type[Exception], ...]:
+    """What kfp raises for a pipeline, argument or output that it cannot use; anything else ends this process."""
+    from google.protobuf.json_format import ParseError
+    from kfp.dsl.types.type_utils import InconsistentTypeException
+
+    return (
+        InconsistentTypeException,
+        ParseError,
+        yaml.YAMLError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        OSError,
+    )
+
+
 def run(request: Request, log: str, on_event: Callable[[StepEvent], None]) -> RunOutcome:
     """Runs one pipeline to its end; a pipeline that fails is an outcome, not an exception."""
     from kfp import local
@@ -149,7 +164,7 @@ def run(request: Request, log: str, on_event: Callable[[StepEvent], None]) -> Ru
         root.addFilter(observer)
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=request.pipeline_root)
         pipeline(**request.arguments)
-    except _REFUSALS as error:
+    except refusals() as error:
         observer.abort()
         traceback.print_exc()
         problem = f"{type(error).__name__}: {error}"
@@ -174,7 +189,7 @@ def describe(problem: str, observer: RunObserver, log: str) -> tuple[str, str]:
         return "", ""
     failure = observer.failure
     if failure is None:
-        return "", f"{' '.join(problem.split())}; see {log}"
+        return "", f"{' '.join(problem.split()).rstrip('.')}; see {log}"
     if not failure.error_type:
         return "", f"step {failure.title!r} failed; see {log}"
     return failure.error_type, failure.message
@@ -194,4 +209,4 @@ def read_parameters(pipeline_root: Path, tasks: Mapping[str, Task]) -> dict[str,
 def empty(folder: Path) -> None:
     """Removes what is in `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -207,16 +207,19 @@ class LocalRunner:
 
 def _converse(host: _Host, request: Request, on_event: Callable[[StepEvent], None]) -> RunOutcome | None:
     """Hands a request to the host and its events to `on_event`; None if the host ends before it answers."""
-    try:
-        host.channel.sendall(json.dumps(asdict(request)).encode() + b"\n")
-        for line in host.answers:
-            answer = json.loads(line)
-            if "outcome" in answer:
-                return RunOutcome(**answer["outcome"])
-            on_event(StepEvent(**answer["event"]))
-    except ConnectionError:
-        pass
-    # Its own end, rather than ours, is what the message is to name.
+    for answer in _answers(host, request):
+        if "outcome" in answer:
+            return RunOutcome(**answer["outcome"])
+        on_event(StepEvent(**answer["event"]))
+    # How it ended by itself, rather than by us, is what the message is to name.
     with contextlib.suppress(subprocess.TimeoutExpired):
         host.process.wait(PATIENCE)
     return None
+
+
+def _answers(host: _Host, request: Request) -> Iterator[dict[str, Any]]:
+    """What the host says, until it has gone."""
+    with contextlib.suppress(ConnectionError):
+        host.channel.sendall(json.dumps(asdict(request)).encode() + b"\n")
+        for line in host.answers:
+            yield json.loads(line)

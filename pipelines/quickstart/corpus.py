@@ -7,6 +7,7 @@ tell the chapter from the text.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Iterator
@@ -65,13 +66,14 @@ def diagnoses(*, rows_per_class: int, seed: int) -> list[Diagnosis]:
     by_class: dict[str, list[Diagnosis]] = {name: [] for name in CLASSES}
     for diagnosis in _unambiguous():
         by_class[diagnosis.chapter].append(diagnosis)
+    smallest = min(by_class, key=lambda name: len(by_class[name]))
+    if not 1 <= rows_per_class <= len(by_class[smallest]):
+        raise UsageError(
+            f"rows_per_class must be between 1 and {len(by_class[smallest])}, the number of texts of "
+            f"{smallest!r}; got {rows_per_class}"
+        )
     drawn = []
-    for name, candidates in by_class.items():
-        if not 1 <= rows_per_class <= len(candidates):
-            raise UsageError(
-                f"rows_per_class must be between 1 and {len(candidates)}, the number of texts of "
-                f"{name!r}; got {rows_per_class}"
-            )
+    for candidates in by_class.values():
         ranked = sorted(candidates, key=lambda diagnosis: _rank(diagnosis, seed))
         taken = set(ranked[:rows_per_class])
         drawn += [diagnosis for diagnosis in candidates if diagnosis in taken]
@@ -82,7 +84,8 @@ def _rank(diagnosis: Diagnosis, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}\0{diagnosis.diagnosis_text}".encode()).digest()
 
 
-def _unambiguous() -> list[Diagnosis]:
+@functools.cache
+def _unambiguous() -> tuple[Diagnosis, ...]:
     """Each text once, with the first code that has it, unless two chapters have it."""
     first: dict[str, Diagnosis] = {}
     ambiguous = set()
@@ -90,7 +93,7 @@ def _unambiguous() -> list[Diagnosis]:
         key = " ".join(diagnosis.diagnosis_text.split()).casefold()
         if first.setdefault(key, diagnosis).chapter != diagnosis.chapter:
             ambiguous.add(key)
-    return [diagnosis for key, diagnosis in first.items() if key not in ambiguous]
+    return tuple(diagnosis for key, diagnosis in first.items() if key not in ambiguous)
 
 
 def _texts() -> Iterator[Diagnosis]:

@@ -20,6 +20,12 @@ SUPPORTED = sys.platform == "linux"
 large imports, which macOS does not promise."""
 
 _HERE = Path(__file__).resolve().parent
+_SERVER = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from pipelines.warm_interpreter.server import main
+main()
+"""
 
 
 def server_command(interpreter: str, socket_path: Path, modules: Sequence[str]) -> list[str]:
@@ -28,7 +34,7 @@ def server_command(interpreter: str, socket_path: Path, modules: Sequence[str]) 
     Its environment must be the one the steps will have: `server` refuses invocations that differ in a
     variable which libraries read as they load.
     """
-    return [interpreter, str(_HERE / "server.py"), str(socket_path), *modules]
+    return [interpreter, "-c", _SERVER, str(_HERE.parents[1]), str(socket_path), *modules]
 
 
 def shim_command(interpreter: str, socket_path: Path) -> list[str]:

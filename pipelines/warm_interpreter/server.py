@@ -1,7 +1,7 @@
 """Imports modules once and runs each `python3 -m …` that `shim` hands over in a fork of itself.
 
-Run as `python3 server.py SOCKET MODULE…`; modules that are not installed are skipped. It serves until its
-standard input closes: whoever starts it holds the other end, so it cannot outlive its owner, however that ends.
+It serves until its standard input closes: whoever started it holds the other end, so it cannot outlive its
+owner, however that ends.
 
 A fork gets the invocation's arguments, environment, working directory and standard descriptors, a fresh state
 of Python's and NumPy's global random generators, and the `sys.path` of `python3 -m`. It dies when its shim is
@@ -9,146 +9,42 @@ killed, when the server is killed and when the owner is.
 
 What differs from an interpreter of its own:
 - Variables that libraries read while they load cannot take effect any more: an invocation in which one of
-  `READ_AT_LOAD` differs from the server's own environment is declined, and the shim runs it plainly.
-- Hash randomisation is drawn once for all forks, modules outside the given list are imported as ever, and a
-  source file that changes while the server runs is not read again.
-- A step that returns normally ends without tearing its modules down (that takes longer than the step): threads
-  are joined, `atexit` runs and the standard streams are flushed, but `__del__` of objects that are still alive
-  is not called.
+  `invocation.READ_AT_LOAD` differs from the server's own environment is declined; the shim runs it plainly.
+- Hash randomisation is drawn once for all forks, and a source file that changes while the server runs is not
+  read again.
+- A step ends without tearing its modules down (that takes longer than most steps do): threads are joined,
+  `atexit` runs and the standard streams are flushed, but `__del__` of what is still alive is not called.
 
-No thread may run Python code here, and nothing may compute with torch: its thread pool would be missing in every
-fork. The pools that NumPy and Arrow start as they load stop and start again around a fork by themselves.
+No thread may run Python code here, and nothing may compute with torch: its thread pool would be missing in
+every fork. The threads that NumPy and Arrow start as they load survive forks by their libraries' own care.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import gc
 import importlib
 import os
-import random
-import runpy
 import select
 import signal
 import socket
 import struct
 import sys
-import tempfile
-import threading
-import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import FrameType
-from typing import NoReturn
 
-READ_AT_LOAD = (
-    "PYTHON", "_KFP_RUNTIME", "LANG", "LC_", "LD_", "MALLOC_", "GLIBC_", "OMP_", "GOMP_", "KMP_", "MKL_",
-    "OPENBLAS_", "NUMEXPR_", "ARROW_", "TORCH", "PYTORCH_", "CUDA_", "NVIDIA_", "HF_", "TRANSFORMERS_",
-)  # fmt: skip
-"""Prefixes of the variables that interpreters and libraries look at only once."""
+from pipelines.warm_interpreter.invocation import Invocation, decode
+from pipelines.warm_interpreter.shim import STARTED, STATUS_BYTES
 
-STARTED, DECLINED = b"S", b"D"
-"""First answers to the shim; after the first of them comes the step's status."""
+DECLINED = b"D"
 REQUEST_LIMIT = 16 << 20
 """Bytes; Linux limits the arguments and environment of any process to less."""
 PATIENCE = 5.0
 """Seconds that a peer may take to hand over a request before it is sent away."""
 _PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Invocation:
-    """One `python3 -m module …`, with the descriptors that become its standard input, output and error."""
-
-    arguments: tuple[str, ...]
-    folder: bytes
-    environment: dict[bytes, bytes]
-    descriptors: tuple[int, ...]
-
-    def run(self) -> NoReturn:
-        """Becomes that process, in a fork; does not return."""
-        for target, descriptor in enumerate(self.descriptors):
-            os.dup2(descriptor, target)
-            os.close(descriptor)
-        os.environb.clear()
-        os.environb.update(self.environment)
-        time.tzset()
-        os.chdir(self.folder)
-        if not sys.flags.safe_path:
-            sys.path.insert(0, os.fsdecode(os.getcwdb()))
-        importlib.invalidate_caches()
-        tempfile.tempdir = None
-        reseed()
-        module = self.arguments[1]
-        sys.orig_argv = [sys.executable, *self.arguments]
-        sys.argv = [module, *self.arguments[2:]]
-        sys.modules.pop(module, None)
-        try:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-        except SystemExit as stop:
-            finish(exit_status(stop))
-        except Exception:  # what reaches the top of an interpreter: it prints the trace and ends with 1
-            sys.excepthook(*sys.exc_info())
-            finish(1)
-        finish(0)
-
-
-def decode(request: bytes, descriptors: Sequence[int]) -> Invocation:
-    """Reads what the shim's `encode` wrote.
-
-    Raises:
-        ValueError: if it is no `-m module` with three descriptors, or its libraries would load differently.
-    """
-    count, *parts = request.split(b"\0")
-    size = int(count)
-    arguments = tuple(map(os.fsdecode, parts[:size]))
-    if len(descriptors) != 3 or len(parts) <= size or size < 2 or arguments[0] != "-m":
-        raise ValueError(f"{arguments[:2]} with {len(descriptors)} descriptors is not a module to be run")
-    environment = {}
-    for variable in parts[size + 1 :]:
-        name, _, value = variable.partition(b"=")
-        environment[name] = value
-    if not loads_alike(environment):
-        raise ValueError("a variable that is read at load time differs from the server's")
-    return Invocation(
-        arguments=arguments, folder=parts[size], environment=environment, descriptors=tuple(descriptors)
-    )
-
-
-def loads_alike(environment: dict[bytes, bytes]) -> bool:
-    """Whether libraries would have loaded in `environment` as they did in this process's."""
-    names = {name for name in (*environment, *os.environb) if os.fsdecode(name).startswith(READ_AT_LOAD)}
-    return all(environment.get(name) == os.environb.get(name) for name in names)
-
-
-def reseed() -> None:
-    """Gives this fork's global random generators a state of their own, drawn from the system."""
-    random.seed()
-    if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed()
-
-
-def exit_status(stop: SystemExit) -> int:
-    """The status that an interpreter exits with for `stop`; prints its message, if that is what it holds."""
-    if stop.code is None:
-        return 0
-    if isinstance(stop.code, int):
-        return stop.code & 0xFF
-    print(stop.code, file=sys.stderr)
-    return 1
-
-
-def finish(status: int) -> NoReturn:
-    """Ends a fork as the interpreter would, but without tearing its modules down."""
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+_LIBC = ctypes.CDLL(None)
 
 
 def preload(modules: Sequence[str]) -> None:
@@ -288,7 +184,7 @@ class Server:
                 return
             self._abandoned.discard(pid)
             connection = self._steps.pop(pid)
-            _answer(connection, os.waitstatus_to_exitcode(status).to_bytes(2, "big", signed=True))
+            _answer(connection, os.waitstatus_to_exitcode(status).to_bytes(STATUS_BYTES, "big", signed=True))
             connection.close()
 
 
@@ -302,10 +198,12 @@ def _wake(_signal: int, _frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Serves as the module's docstring says; in a fork, becomes the invocation."""
+    """Serves as the module's docstring says; in a fork, becomes the invocation.
+
+    It is started by `python3 -c`, with the folder of this package put before that path.
+    """
     socket_path, *modules = sys.argv[1:]
-    if not sys.flags.safe_path:
-        del sys.path[0]  # this script's folder, which no step would have
+    del sys.path[: 1 if sys.flags.safe_path else 2]
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(socket_path)
     # Steps that come while the modules load wait here: a second of waiting costs the first round less than
@@ -316,7 +214,3 @@ def main() -> None:
     if invocation is None:
         os._exit(0)  # nobody is left to tear anything down for
     invocation.run()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,14 +1,13 @@
 """Stands in for `python3`: lends a pipeline step a warm interpreter, or becomes the real one.
 
 Run as `python3 -I -S shim.py SOCKET ARGUMENT…`, where the arguments are those of a `python3` command line.
-`-m kfp.dsl.executor_main …` is handed to the fork server at SOCKET, together with the environment, the working
-directory and the three standard descriptors; this process then waits and ends as the fork ended, by exit
-status or by signal. If this process is killed the server kills the fork. Any other command line, and any that
-the server cannot be reached for or declines before it has started, replaces this process by the real
+`-m kfp.dsl.executor_main …` is handed to the fork server at SOCKET, together with the environment, the
+working directory and the three standard descriptors; this process then waits and ends as the fork ended, by
+exit status or by signal. If this process is killed the server kills the fork. Any other command line, and any
+that the server cannot be reached for or declines before it has started, replaces this process by the real
 interpreter.
 
-It starts once for every step, so it imports nothing beyond what an interpreter holds anyway: `_socket` instead
-of `socket` halves its time.
+It starts once for every step, so it imports next to nothing: `_socket` in place of `socket` halves its time.
 """
 
 from __future__ import annotations
@@ -47,10 +46,10 @@ def lend(socket_path: str, arguments: list[str]) -> int | None:
     import _socket
     from array import array
 
-    request = encode(arguments, os.getcwdb(), os.environb)
     descriptors = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", [0, 1, 2]))]
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
+        request = encode(arguments, os.getcwdb(), os.environb)  # noqa: PTH109  (pathlib is slow to import)
         connection.connect(socket_path)
         connection.sendmsg([len(request).to_bytes(4, "big")], descriptors)
         connection.sendall(request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,9 +13,8 @@ from components.artifacts import tensors
 from components.artifacts.stores import create_or_read, key_of, reference
 from components.data_processing.feature_augmentation.encoder import Encoder, EncoderSpec, locate, verify
 from components.data_processing.template import render
+from components.execution import progress
 from components.execution.outcome import Outcome
-
-PROGRESS_PREFIX = "crosscloud-progress: "
 
 
 def augment(
@@ -95,7 +93,6 @@ def _reporter(site: str, total: int, start: float) -> Callable[[int], None]:
         now = time.perf_counter()
         if now - last >= 0.5 or done == total:
             last = now
-            text = f"augment · {site} {done / total:.0%}, {done / (now - start):,.0f} rows/s"
-            print(f"{PROGRESS_PREFIX}{text}", file=sys.stderr, flush=True)  # noqa: T201
+            progress.tell(f"{site} {done / total:.0%}, {done / (now - start):,.0f} rows/s")
 
     return report

@@ -6,6 +6,7 @@ from kfp import dsl
 
 from components import images
 
+
 @dsl.component(base_image=images.SITE, install_kfp_package=False, packages_to_install=[])
 def evaluate(
     site: str,
@@ -49,8 +50,13 @@ def evaluate(
         lambda place: evaluation.evaluate(
             place, model=model, features=features, adaptation=adaptation, release=release
         ),
-        site=site, store_uri=store_uri, exchange_uri=exchange_uri, keys_uri=keys_uri,
-        ticket=ticket, deadline_s=deadline_s, reason=reason,
+        site=site,
+        store_uri=store_uri,
+        exchange_uri=exchange_uri,
+        keys_uri=keys_uri,
+        ticket=ticket,
+        deadline_s=deadline_s,
+        reason=reason,
     )
     for name, value in outcome.metrics.items():
         metrics.log_metric(name, value)

@@ -6,6 +6,7 @@ from kfp import dsl
 
 from components import images
 
+
 @dsl.component(base_image=images.AGGREGATOR, install_kfp_package=False, packages_to_install=[])
 def report(
     figures: dict[str, str],
@@ -43,9 +44,18 @@ def report(
     story = reporting.Story(title=title, method=method, classes=tuple(classes), clouds=clouds)
     outcome = central_step.run(
         lambda: reporting.write_report(
-            story, figures, reasons, committed=committed, ticket=ticket,
-            state_uri=state_uri, exchange_uri=exchange_uri, keys_uri=keys_uri, page=page.path,
+            story,
+            figures,
+            reasons,
+            committed=committed,
+            ticket=ticket,
+            state_uri=state_uri,
+            exchange_uri=exchange_uri,
+            keys_uri=keys_uri,
+            page=page.path,
         ),
-        name="report", exchange_uri=exchange_uri, ticket=ticket,
+        name="report",
+        exchange_uri=exchange_uri,
+        ticket=ticket,
     )
     return (outcome.reference,)

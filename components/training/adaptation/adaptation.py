@@ -6,7 +6,7 @@ import numpy as np
 
 from components.agreement.workplace import Workplace, read_model
 from components.artifacts import tensors
-from components.artifacts.stores import create_or_read, key_of, reference
+from components.artifacts.stores import create_or_read, reference
 from components.execution.outcome import Outcome
 from components.training import heads
 from components.training.adaptation.closed_form import fit_adaptation
@@ -21,8 +21,7 @@ def adapt(place: Workplace, *, model: str, features: str) -> Outcome:
         model: SHA-256 of the committed model.
         features: reference of the site's features.
     """
-    name = key_of(place.store, features).rpartition("/")[2]
-    key = f"adaptations/{model}/{name}"
+    key = adaptation_key(model)
     if not place.store.exists(key):
         head = read_model(place.exchange, model)
         examples = read_features(place.store, features).train
@@ -36,6 +35,11 @@ def adapt(place: Workplace, *, model: str, features: str) -> Outcome:
         content = tensors.encode({"output.weight": delta.weight_delta, "output.bias": delta.bias_delta})
         create_or_read(place.store, key, content)
     return Outcome(reference=reference(place.store, key), manifest={"uri": reference(place.store, key)})
+
+
+def adaptation_key(model: str) -> str:
+    """Where Δw for a model lies in the site's own store."""
+    return f"adaptations/{model}.safetensors"
 
 
 def adapted(head: tensors.Tensors, delta: tensors.Tensors) -> tensors.Tensors:

@@ -38,7 +38,7 @@ class S3Server:
         self._one_at_a_time = threading.Lock()
         self._server = make_server("127.0.0.1", 0, self, threaded=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
@@ -172,7 +172,7 @@ def test_a_create_that_met_another_one_asks_again(server: S3Server, uri: str) ->
     server.answers_to_writes = [conflict]
     with pytest.raises(ObjectExistsError):
         store.create("a", b"y")
-    server.answers_to_writes = [conflict] * 6
+    server.answers_to_writes = [conflict] * 5
     with pytest.raises(StoreError, match="ConditionalRequestConflict"):
         store.create("b", b"")
 

@@ -16,6 +16,8 @@ from components.errors import UsageError
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path / "home"))
+    for variable in ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME"):
+        monkeypatch.delenv(variable, raising=False)
     return tmp_path / "home"
 
 
@@ -123,3 +125,8 @@ def test_two_accounts_for_one_azure_store_are_refused(monkeypatch: pytest.Monkey
     with pytest.raises(UsageError, match="AZURE_STORAGE_CONNECTION_STRING names one too") as refusal:
         open_store("abfs://container@account.dfs.core.windows.net/x")
     assert "hunter2" not in str(refusal.value)
+
+
+def test_an_azure_store_without_an_account_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"names no account: write abfs://container@account"):
+        open_store("abfs://container/x")

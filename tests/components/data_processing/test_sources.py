@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.data_processing import duckdb_source
 from components.data_processing.sources import KINDS, Source, open_source
 from components.errors import BadDataError, SourceUnreachableError, UsageError
 
@@ -105,6 +109,17 @@ def test_a_name_that_only_the_warehouse_knows_is_not_disclosed(opened: Opener) -
     assert caught.value.disclosed == "the query failed: there is no table or column 'nam'"
 
 
+def test_a_name_in_the_definition_of_a_view_is_not_disclosed(tmp_path: Path) -> None:
+    uri = write("duckdb", RECORDS, tmp_path)
+    with duckdb.connect(uri) as connection:
+        connection.execute("CREATE VIEW ward_view AS SELECT ward FROM records")
+        connection.execute("ALTER TABLE records RENAME TO oncology_trial")
+    with contextlib.closing(open_source("duckdb", uri)) as source, pytest.raises(BadDataError) as caught:
+        source.read("SELECT ward FROM ward_view")
+    assert "'records'" not in caught.value.disclosed
+    assert caught.value.disclosed.startswith("the query failed: ")
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -115,12 +130,27 @@ def test_a_name_that_only_the_warehouse_knows_is_not_disclosed(opened: Opener) -
         "SELECT * FROM variable_of_this_process",
     ],
 )
-def test_a_query_reads_nothing_but_the_source(opened: Opener, tmp_path: Path, sql: str) -> None:
-    variable_of_this_process = RECORDS
+def test_a_query_reads_nothing_but_the_source(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    # DuckDB would take a table that it does not have from the variables of whoever calls it.
+    monkeypatch.setattr(duckdb_source, "variable_of_this_process", RECORDS, raising=False)
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
     with pytest.raises(BadDataError):
-        opened(variable_of_this_process).read(sql.format(other=other, folder=tmp_path))
+        opened(RECORDS).read(sql.format(other=other, folder=tmp_path))
+
+
+def test_another_process_can_read_the_same_warehouse_at_the_same_time(tmp_path: Path) -> None:
+    uri = write("duckdb", RECORDS, tmp_path)
+    program = (
+        "import duckdb, sys; print(duckdb.connect(sys.argv[1], read_only=True).sql('FROM records').shape)"
+    )
+    with contextlib.closing(open_source("duckdb", uri)):
+        answer = subprocess.run(
+            [sys.executable, "-c", program, uri], capture_output=True, text=True, timeout=60, check=True
+        )
+    assert answer.stdout.strip() == "(4, 3)"
 
 
 def test_reading_leaves_the_folder_as_it_was(opened: Opener, tmp_path: Path) -> None:

@@ -57,6 +57,13 @@ class TestHe(ProtectionContract):
         with pytest.raises(ValueError, match="secret_key"):
             vector.decrypt()
 
+    def test_seals_nothing_that_could_be_opened_where_it_was_sealed(self) -> None:
+        sealer = ckks.HeSealer(self.contexts[0])
+        # The constructor refuses this context; the check after sealing must not rely on that.
+        sealer._context = tenseal.context_from(self.contexts[1], n_threads=1)
+        with pytest.raises(CiphertextError, match="could be decrypted where it was sealed"):
+            sealer.seal(np.ones(3))
+
     def test_adds_as_seal_does(self) -> None:
         public = tenseal.context_from(self.contexts[0], n_threads=1)
         blobs = [self.sealer().seal(v) for v in vectors(5, 4_096)]
@@ -156,7 +163,8 @@ class TestHe(ProtectionContract):
         program = (
             "import sys; from components.encryption import protection; read = sys.stdin.buffer.read;"
             f"public = read({len(public)}); blob = read({len(blob)});"
-            "summer = protection.summer('he', public); summer.check(blob, 5); summer.add([blob, blob], 5); print('tenseal' in sys.modules)"
+            "summer = protection.summer('he', public); summer.check(blob, 5);"
+            "summer.add([blob, blob], 5); print('tenseal' in sys.modules)"
         )
         ran = subprocess.run(
             [sys.executable, "-c", program], input=public + blob, capture_output=True, check=True

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -98,6 +99,12 @@ def test_other_parameters_are_refused(parameters: dict[str, Any]) -> None:
         protection.sealer("he", serialised(context, secret=False))
     with pytest.raises(UsageError, match="cannot encrypt as he does"):
         protection.opener("he", serialised(context, secret=True))
+
+
+def test_without_tenseal_the_mend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tenseal", None)
+    with pytest.raises(UsageError, match=r"pip install 'crosscloud\[encryption\]'"):
+        protection.generate_contexts("he")
 
 
 def test_symmetric_encryption_is_refused() -> None:

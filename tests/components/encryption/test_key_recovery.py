@@ -1,8 +1,9 @@
 """An attack on CKKS by whoever holds a sum's ciphertext and what it opened to (Li and Micciancio, 2021).
 
-This is why `HeOpener` rounds. What TenSEAL decrypts to is exact enough to give back the integer polynomial m' = c0 + c1*s mod q, so
-every opened ciphertext is a linear equation in the key s. TenSEAL releases real parts only, that is
-m'(X) + m'(1/X); two ciphertexts give two equations in the two unknowns s(x) and s(1/x) at each root.
+This is why `HeOpener` rounds. What TenSEAL decrypts to is exact enough to give back the integer
+polynomial m' = c0 + c1*s mod q, so every opened ciphertext is a linear equation in the key s. It
+returns real parts only, that is m'(X) + m'(1/X); two ciphertexts give two equations in the two
+unknowns s(x) and s(1/x) at each root x.
 """
 
 from __future__ import annotations

@@ -1,0 +1,176 @@
+"""What a person sees of a run: one live line a step, a closing table, who was left out and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from components.evaluation.metrics import Evaluation, pool
+from components.execution.progress import LEFT_OUT
+from pipelines.local import StepEvent
+
+SEPARATOR = " · "
+MARKS = {"succeeded": ("✓", "green"), "left out": ("–", "yellow"), "failed": ("✗", "red")}
+
+
+@dataclass
+class StepLine:
+    """One kind of step over all sites, or one step outside the sites."""
+
+    name: str
+    parties: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    note: str = ""
+
+
+class RoundView:
+    """The live lines of one round; on something that is not a terminal, each line once it is complete."""
+
+    def __init__(self, console: Console, titles: Sequence[str]) -> None:
+        """Takes the display names of all steps in the order they are to be shown."""
+        self._console = console
+        self._lines: dict[str, StepLine] = {}
+        self._expected: dict[str, int] = {}
+        self._printed: set[str] = set()
+        self._spinner = Spinner("dots")
+        self._current = ""
+        for title in titles:
+            name, _, _ = title.partition(SEPARATOR)
+            self._expected[name] = self._expected.get(name, 0) + 1
+        self._live = Live(
+            console=console, get_renderable=self._render, refresh_per_second=8, transient=True,
+            redirect_stdout=False, redirect_stderr=False,
+        )  # fmt: skip
+
+    def __enter__(self) -> RoundView:
+        """Starts drawing."""
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Leaves the finished lines on the screen."""
+        if self._console.is_terminal:
+            self._live.stop()
+        for line in self._lines.values():
+            if line.name not in self._printed:
+                self._print(line)
+
+    def on_event(self, event: StepEvent) -> None:
+        """Takes note of what happened to a step."""
+        name, _, site = event.title.partition(SEPARATOR)
+        line = self._lines.setdefault(name, StepLine(name))
+        if event.status == "progress":
+            if event.message.startswith(LEFT_OUT):
+                line.parties[site] = "left out"
+            else:
+                line.note = event.message
+            return
+        self._current = event.title
+        if event.status == "started":
+            line.parties.setdefault(site, "")
+            return
+        if line.parties.get(site) != "left out":
+            line.parties[site] = event.status
+        line.seconds += event.seconds or 0.0
+        line.note = ""
+        done = sum(1 for status in line.parties.values() if status)
+        if done == self._expected.get(name, 0) and not self._console.is_terminal:
+            self._print(line)
+
+    def _print(self, line: StepLine) -> None:
+        self._printed.add(line.name)
+        self._console.print(self._text(line), highlight=False)
+
+    def _render(self) -> Table:
+        grid = Table.grid()
+        for line in self._lines.values():
+            grid.add_row(self._text(line))
+        self._spinner.update(text=Text(self._current, style="dim"))
+        grid.add_row(self._spinner)
+        return grid
+
+    def _text(self, line: StepLine) -> Text:
+        text = Text(f"  {line.name:<13}")
+        for site, status in line.parties.items():
+            mark, style = MARKS.get(status, ("…", "dim"))
+            text.append(f"{mark} ", style=style)
+            text.append(f"{site}  " if site else "")
+        text.append(f"{line.seconds:5.1f} s" if line.seconds else "", style="dim")
+        text.append(f"   {line.note}" if line.note else "", style="cyan")
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundFigures:
+    """What the closing table says of one round."""
+
+    round_number: int
+    members: int
+    sites: int
+    accuracy: float | None
+    adapted_accuracy: float | None
+    measured_sites: int
+    bytes_a_site: int
+    seconds: float
+    left_out: Mapping[str, str]
+
+
+def round_figures(document: Mapping[str, Any], seconds: float) -> RoundFigures:
+    """Reads the figures from a round's `report.json`; accuracy is pooled over all published test rows."""
+    sites = document["sites"]
+    published = [site["evaluation"] for site in sites if site["evaluation"]]
+    members = [site for site in sites if site["took_part"]]
+
+    def pooled(name: str) -> float | None:
+        if not published:
+            return None
+        return pool([Evaluation.from_dict(evaluation[name]) for evaluation in published]).accuracy
+
+    return RoundFigures(
+        round_number=document["round_number"],
+        members=len(members),
+        sites=len(sites),
+        accuracy=pooled("global"),
+        adapted_accuracy=pooled("adapted"),
+        measured_sites=len(published),
+        bytes_a_site=max((site["bytes_sent"] for site in members), default=0),
+        seconds=seconds,
+        left_out={site["name"]: site["reason"] for site in sites if site["reason"]},
+    )
+
+
+def closing_table(rounds: Sequence[RoundFigures]) -> Table:
+    """The table at the end of a run."""
+    table = Table("round", "sites", "global accuracy", "adapted accuracy", "bytes a site sent", "seconds", box=None, padding=(0, 2))
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for each in rounds:
+        table.add_row(
+            str(each.round_number),
+            f"{each.members} of {each.sites}",
+            _percent(each.accuracy),
+            _percent(each.adapted_accuracy),
+            f"{each.bytes_a_site:,}",
+            f"{each.seconds:.1f}",
+        )
+    return table
+
+
+def print_left_out(console: Console, rounds: Sequence[RoundFigures]) -> None:
+    """One line for every site that was left out of a round, with its reason."""
+    for each in rounds:
+        for site, reason in sorted(each.left_out.items()):
+            console.print(f"[yellow]round {each.round_number}: {escape(site)} left out[/]: {escape(reason)}", highlight=False, soft_wrap=True)
+
+
+def _percent(value: float | None) -> str:
+    return "kept at the sites" if value is None else f"{100 * value:.1f} %"

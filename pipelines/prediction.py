@@ -1,0 +1,82 @@
+"""Labels texts with a site's adapted model, so that what was trained can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.agreement.parties import load_parties
+from components.artifacts import tensors
+from components.artifacts.documents import digest
+from components.artifacts.stores import open_store
+from components.data_processing.feature_augmentation.encoder import Encoder
+from components.errors import DigestMismatchError, UsageError
+from components.rounds.state import newest_record, round_key
+from components.training import heads
+from components.training.adaptation.adaptation import adaptation_key, adapted
+from pipelines.federation import Federation
+from pipelines.readiness import encoder_spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The most likely class of a text and its probability."""
+
+    text: str
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labeller:
+    """A committed model, ready to label.
+
+    Attributes:
+        federation: whose classes and encoder are used.
+        head: the global model, or a site's adapted one.
+        round_number: of the commit it comes from.
+        is_adapted: whether the site's Δw was added.
+    """
+
+    federation: Federation
+    head: tensors.Tensors
+    round_number: int
+    is_adapted: bool
+
+    def label(self, texts: Sequence[str]) -> list[Prediction]:
+        """One prediction a text, in order."""
+        features = Encoder(encoder_spec(self.federation)).encode(texts)
+        scores = heads.logits(self.head, features).astype(np.float64)
+        scores -= scores.max(axis=1, keepdims=True)
+        probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+        best = probabilities.argmax(axis=1)
+        return [
+            Prediction(text=text, label=self.federation.task.classes[column], probability=float(row[column]))
+            for text, row, column in zip(texts, probabilities, best, strict=True)
+        ]
+
+
+def newest_labeller(federation: Federation, site: str, *, use_global: bool) -> Labeller:
+    """The newest committed model, with the site's Δw where it has one.
+
+    Raises:
+        UnknownSiteError: the federation has no such site.
+        UsageError: no round is committed yet.
+        DigestMismatchError: the checkpoint is not the one that was committed.
+    """
+    place = federation.site(site)
+    state = open_store(federation.state_uri)
+    record = newest_record(state, load_parties(federation.keys_uri))
+    if record is None:
+        raise UsageError(f"{federation.federation} has no committed round yet: run one with 'crosscloud run'")
+    content = state.read(round_key(record.round_number, f"checkpoint-{record.model[:16]}.safetensors"))
+    if digest(content) != record.model:
+        raise DigestMismatchError(f"the checkpoint of round {record.round_number} is not the one it committed")
+    head = tensors.decode(content)
+    store, key = open_store(place.store_uri), adaptation_key(record.model)
+    adapts = not use_global and store.exists(key)
+    if adapts:
+        head = adapted(head, tensors.decode(store.read(key)))
+    return Labeller(federation=federation, head=head, round_number=record.round_number, is_adapted=adapts)
