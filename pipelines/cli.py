@@ -49,7 +49,9 @@ def options(
 @app.command()
 def run(
     federation: FederationFile,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds to run; finishing an interrupted one counts.")] = 1,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds to run; finishing an interrupted one counts.")
+    ] = 1,
     method: Method = None,
     local_epochs: Annotated[int | None, typer.Option(min=1, help="Passes over a site's rows.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of the local steps.")] = None,
@@ -94,7 +96,9 @@ def compile_(
 @app.command()
 def report(
     federation: FederationFile,
-    browser: Annotated[bool, typer.Option(help="Open it in the browser; otherwise only its path is printed.")] = True,
+    browser: Annotated[
+        bool, typer.Option(help="Open it in the browser; otherwise only its path is printed.")
+    ] = True,
 ) -> None:
     """Open the newest report."""
     import webbrowser
@@ -122,7 +126,10 @@ def predict(
 
     labeller = newest_labeller(_load(federation, None), site, use_global=use_global)
     if not labeller.is_adapted and not use_global:
-        typer.echo(f"{site} has not adapted the model of round {labeller.round_number}: the global one is used", err=True)
+        typer.echo(
+            f"{site} has not adapted the model of round {labeller.round_number}: the global one is used",
+            err=True,
+        )
     lines = [line.strip() for line in _read(texts).splitlines() if line.strip()]
     for each in labeller.label(lines) if lines else []:
         if as_json:
@@ -146,9 +153,7 @@ def keys_init(federation: FederationFile) -> None:
     from components.encryption.protection import PROTECTIONS
 
     chosen = _load(federation, None)
-    initialise_keys(
-        chosen.federation, chosen.site_names, keys_uri=chosen.keys_uri, protections=PROTECTIONS
-    )
+    initialise_keys(chosen.federation, chosen.site_names, keys_uri=chosen.keys_uri, protections=PROTECTIONS)
     keys_show(federation)
 
 
@@ -160,7 +165,7 @@ def keys_show(federation: FederationFile) -> None:
     typer.echo(load_parties(_load(federation, None).keys_uri).to_yaml().decode(), nl=False)
 
 
-def _load(path: Path, method: str | None):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _load(path: Path, method: str | None):  # type: ignore[no-untyped-def]
     from pipelines.federation import load_federation
 
     federation = load_federation(path)

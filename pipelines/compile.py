@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def compile_round(federation: Federation, target: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".compile-") as folder:
             draft = Path(folder) / "round.yaml"
             compiler.Compiler().compile(federated_round(federation), str(draft))
-            os.replace(draft, target)
+            draft.replace(target)
     except OSError as error:
         raise UsageError(f"the spec cannot be written to {target}: {error.strerror}") from None
     return target

@@ -150,7 +150,16 @@ def round_figures(document: Mapping[str, Any], seconds: float) -> RoundFigures:
 
 def closing_table(rounds: Sequence[RoundFigures]) -> Table:
     """The table at the end of a run."""
-    table = Table("round", "sites", "global accuracy", "adapted accuracy", "bytes a site sent", "seconds", box=None, padding=(0, 2))
+    table = Table(
+        "round",
+        "sites",
+        "global accuracy",
+        "adapted accuracy",
+        "bytes a site sent",
+        "seconds",
+        box=None,
+        padding=(0, 2),
+    )
     for column in table.columns[2:]:
         column.justify = "right"
     for each in rounds:
@@ -169,7 +178,11 @@ def print_left_out(console: Console, rounds: Sequence[RoundFigures]) -> None:
     """One line for every site that was left out of a round, with its reason."""
     for each in rounds:
         for site, reason in sorted(each.left_out.items()):
-            console.print(f"[yellow]round {each.round_number}: {escape(site)} left out[/]: {escape(reason)}", highlight=False, soft_wrap=True)
+            console.print(
+                f"[yellow]round {each.round_number}: {escape(site)} left out[/]: {escape(reason)}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 def _percent(value: float | None) -> str:

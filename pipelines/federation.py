@@ -23,6 +23,7 @@ from pydantic import (
 from components.errors import FederationFileError, UnknownSiteError, UsageError
 
 METHODS = {"fedavg": ("none", "fedavg"), "he-fl": ("he", "fedavg")}
+MAX_HE_SITES = 64
 SCHEMES = ("file", "s3", "gs", "abfs")
 RESERVED = {"coordinator", "key-holder", "aggregator", "contexts"}
 
@@ -30,7 +31,8 @@ RESERVED = {"coordinator", "key-holder", "aggregator", "contexts"}
 def _store_uri(uri: str) -> str:
     scheme, separator, rest = uri.partition("://")
     if separator and (scheme not in SCHEMES or not rest.strip("/")):
-        raise ValueError(f"must be a path below CROSSCLOUD_HOME or one of {', '.join(f'{s}://' for s in SCHEMES)}, got {uri!r}")
+        allowed = ", ".join(f"{known}://" for known in SCHEMES)
+        raise ValueError(f"must be a path below CROSSCLOUD_HOME or one of {allowed}, got {uri!r}")
     if "::" in uri or (not separator and ".." in Path(uri).parts):
         raise ValueError(f"must be a plain address without '..' or chained protocols, got {uri!r}")
     return uri.rstrip("/")
@@ -73,7 +75,7 @@ class Split(Section):
     """How a site's records are divided into training and test, inside its warehouse."""
 
     column: Column
-    """Column whose fingerprint decides; records that share its value stay together. It never leaves the warehouse."""
+    """Column whose fingerprint decides; records that share its value stay together. It stays in the warehouse."""
     test_fraction: float = Field(gt=0, lt=1)
     """Share of fingerprints that are test."""
 
@@ -82,7 +84,7 @@ class Task(Section):
     """What is to be learned from a record."""
 
     template: Annotated[str, AfterValidator(_template)]
-    """Text given to the encoder, with columns in braces. Only these columns and the label leave the warehouse."""
+    """Text for the encoder, with columns in braces. Only these columns and the label leave the warehouse."""
     label_column: Column
     """Column with the class of a record."""
     split: Split
@@ -94,6 +96,17 @@ class Task(Section):
         doubled = sorted({label for label in self.classes if self.classes.count(label) > 1})
         if doubled:
             raise ValueError(f"classes must be distinct, {', '.join(doubled)} stands twice")
+        from components.data_processing.query import check_columns
+        from components.data_processing.template import columns_of
+
+        problems = check_columns(
+            columns=columns_of(self.template),
+            label_column=self.label_column,
+            split_column=self.split.column,
+            test_fraction=self.split.test_fraction,
+        )
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
 
@@ -166,7 +179,7 @@ class Data(Section):
 
     source: Literal["duckdb", "parquet"]
     uri: str = Field(min_length=1)
-    """The warehouse: a path below CROSSCLOUD_HOME, or a glob of Parquet files (the table is then called `records`)."""
+    """The warehouse: a path below CROSSCLOUD_HOME, or a glob of Parquet files, read as table `records`."""
     sql: Annotated[str, AfterValidator(_sql)]
     """One SELECT in BigQuery's dialect that yields the template's columns, the label and the split column."""
 
@@ -327,7 +340,7 @@ def _one_line(text: str) -> str:
 
 
 def _disagreements(document: dict[str, Any]) -> list[str]:
-    """Rules between parts of the file, checked on whatever is there, so that they are told with the others."""
+    """Rules between parts of the file, checked on whatever is there, to be told with the others."""
     listed = document.get("sites")
     sites = [site for site in listed if isinstance(site, dict)] if isinstance(listed, list) else []
     quorum = document.get("quorum")
@@ -336,6 +349,8 @@ def _disagreements(document: dict[str, Any]) -> list[str]:
     stores = {key: document.get(key) for key in ("state_uri", "exchange_uri")}
     stores |= {f"sites[{number}].store_uri": site.get("store_uri") for number, site in enumerate(sites)}
     problems += _store_problems({key: uri.rstrip("/") for key, uri in stores.items() if isinstance(uri, str)})
+    if document.get("protection", "he") == "he" and len(sites) > MAX_HE_SITES:
+        problems.append(f"sites: he takes at most {MAX_HE_SITES}, got {len(sites)}")
     if isinstance(least, int) and sites and least > len(sites):
         problems.append(f"quorum.min_sites: must be at most the number of sites, {len(sites)}, got {least}")
     return problems

@@ -66,7 +66,10 @@ def run_federation(
     titles = _titles(spec)
     state = open_store(federation.state_uri)
     done: list[RoundFigures] = []
-    console.print(f"[bold]{escape(federation.title)}[/]  {federation.method}, {len(federation.sites)} sites", highlight=False)
+    console.print(
+        f"[bold]{escape(federation.title)}[/]  {federation.method}, {len(federation.sites)} sites",
+        highlight=False,
+    )
     with LocalRunner(home=crosscloud_home(), log_path=folder / "log.txt", warm=warm) as runner:
         for number in range(1, rounds + 1):
             began = datetime.now(UTC)
@@ -80,7 +83,10 @@ def run_federation(
                     console.print(closing_table(done))
                 raise _failure(outcome, folder / "log.txt")
             done.append(_figures(state, outcome))
-            console.print(f"[bold green]round {done[-1].round_number} committed[/] in {outcome.seconds:.1f} s", highlight=False)
+            console.print(
+                f"[bold green]round {done[-1].round_number} committed[/] in {outcome.seconds:.1f} s",
+                highlight=False,
+            )
     console.print()
     console.print(closing_table(done))
     print_left_out(console, done)
@@ -95,7 +101,10 @@ def ensure_keys(federation: Federation) -> None:
     """
     if not open_store(federation.keys_uri).exists(PUBLIC_KEYS):
         initialise_keys(
-            federation.federation, federation.site_names, keys_uri=federation.keys_uri, protections=PROTECTIONS
+            federation.federation,
+            federation.site_names,
+            keys_uri=federation.keys_uri,
+            protections=PROTECTIONS,
         )
     parties = load_parties(federation.keys_uri)
     if parties.federation != federation.federation:
@@ -151,7 +160,7 @@ def _run_folder(federation: Federation) -> Path:
 
 
 def _titles(spec: Path) -> list[str]:
-    document = next(yaml.load_all(spec.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))  # noqa: S506
+    document = next(yaml.load_all(spec.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     return [task["taskInfo"]["name"] for task in document["root"]["dag"]["tasks"].values()]
 
 
@@ -170,7 +179,11 @@ def _print_notes(console: Console, federation: Federation, since: datetime) -> N
             if key.partition("/")[2] >= f"{since:%Y%m%dT%H%M%S.%f}":
                 note = json.loads(store.read(key))
                 text = " ".join(note["message"].split())[:300]
-                console.print(f"  [yellow]{site.name}[/] {note['step']}: {escape(text)}", highlight=False, soft_wrap=True)
+                console.print(
+                    f"  [yellow]{site.name}[/] {note['step']}: {escape(text)}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
 
 
 def _failure(outcome: RunOutcome, log: Path) -> RunFailureError:
@@ -182,4 +195,3 @@ def _failure(outcome: RunOutcome, log: Path) -> RunFailureError:
     if kind is errors.QuorumNotReachedError and reasons and all(r.startswith(MENDABLE) for r in reasons):
         code = UsageError.exit_code
     return RunFailureError(f"{outcome.error} (log: {log})", code)
-

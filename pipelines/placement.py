@@ -8,7 +8,9 @@ from components.agreement.parties import MOUNTED_KEYS
 from pipelines.federation import Placement
 
 
-def place(task: dsl.PipelineTask, placement: Placement, *, title: str, owner: str = "", computes: bool = False) -> dsl.PipelineTask:
+def place(
+    task: dsl.PipelineTask, placement: Placement, *, title: str, owner: str = "", computes: bool = False
+) -> dsl.PipelineTask:
     """Names a task, turns Kubeflow's cache off, and sets nodes, resources and secret.
 
     Kubeflow's cache keys hold names and parameters and not the contents of stores, so no step may
@@ -31,5 +33,7 @@ def place(task: dsl.PipelineTask, placement: Placement, *, title: str, owner: st
         task.set_accelerator_type(placement.accelerator.type)
         task.set_accelerator_limit(placement.accelerator.count)
     if owner and placement.keys_secret:
-        kubernetes.use_secret_as_volume(task, secret_name=placement.keys_secret, mount_path=f"{MOUNTED_KEYS}/{owner}")
+        kubernetes.use_secret_as_volume(
+            task, secret_name=placement.keys_secret, mount_path=f"{MOUNTED_KEYS}/{owner}"
+        )
     return task

@@ -9,11 +9,10 @@ import numpy as np
 
 from components.agreement.parties import load_parties
 from components.artifacts import tensors
-from components.artifacts.documents import digest
 from components.artifacts.stores import open_store
 from components.data_processing.feature_augmentation.encoder import Encoder
-from components.errors import DigestMismatchError, UsageError
-from components.rounds.state import newest_record, round_key
+from components.errors import UsageError
+from components.rounds.state import newest_record, read_checkpoint
 from components.training import heads
 from components.training.adaptation.adaptation import adaptation_key, adapted
 from pipelines.federation import Federation
@@ -71,10 +70,7 @@ def newest_labeller(federation: Federation, site: str, *, use_global: bool) -> L
     record = newest_record(state, load_parties(federation.keys_uri))
     if record is None:
         raise UsageError(f"{federation.federation} has no committed round yet: run one with 'crosscloud run'")
-    content = state.read(round_key(record.round_number, f"checkpoint-{record.model[:16]}.safetensors"))
-    if digest(content) != record.model:
-        raise DigestMismatchError(f"the checkpoint of round {record.round_number} is not the one it committed")
-    head = tensors.decode(content)
+    head = tensors.decode(read_checkpoint(state, record))
     store, key = open_store(place.store_uri), adaptation_key(record.model)
     adapts = not use_global and store.exists(key)
     if adapts:

@@ -43,7 +43,8 @@ def _encoder_problems(federation: Federation) -> list[str]:
     config = folder / "config.json"
     width = json.loads(config.read_text()).get("hidden_size") if config.is_file() else None
     if width != federation.encoder.dimensions:
-        return [f"encoder.dimensions: {federation.encoder.name} has {width}, the federation file says {federation.encoder.dimensions}"]
+        said = federation.encoder.dimensions
+        return [f"encoder.dimensions: {federation.encoder.name} has {width}, the federation file says {said}"]
     return []
 
 

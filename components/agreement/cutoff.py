@@ -62,7 +62,9 @@ def read_cutoff(exchange: Store, ticket: Ticket, roster: Roster) -> Cutoff:
             roster=body["roster"], members=tuple(sorted(set(body["members"]))), left_out=body["left_out"]
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"the cut-off in {ticket.folder} is not in the form this version knows") from error
+        raise IntegrityError(
+            f"the cut-off in {ticket.folder} is not in the form this version knows"
+        ) from error
     if cutoff.roster != roster.digest or not set(cutoff.members) <= set(roster.sites):
         raise IntegrityError(f"the cut-off in {ticket.folder} does not follow from its roster")
     return cutoff

@@ -64,7 +64,10 @@ class Parties:
             {
                 "format": 1,
                 "federation": self.federation,
-                "keys": {owner: base64.b64encode(key.public_bytes_raw()).decode() for owner, key in self.keys.items()},
+                "keys": {
+                    owner: base64.b64encode(key.public_bytes_raw()).decode()
+                    for owner, key in self.keys.items()
+                },
                 "contexts": dict(self.contexts),
             },
             sort_keys=True,
@@ -81,14 +84,18 @@ def load_parties(keys_uri: str) -> Parties:
     try:
         content = open_store(keys_uri).read(PUBLIC_KEYS, limit=1 << 20)
     except ObjectMissingError:
-        raise UsageError(f"no public keys at {keys_uri}/{PUBLIC_KEYS}: make them with 'crosscloud keys init'") from None
+        raise UsageError(
+            f"no public keys at {keys_uri}/{PUBLIC_KEYS}: make them with 'crosscloud keys init'"
+        ) from None
     try:
         document: Any = yaml.safe_load(content)
         raw = {owner: base64.b64decode(text, validate=True) for owner, text in document["keys"].items()}
         keys = {owner: Ed25519PublicKey.from_public_bytes(value) for owner, value in raw.items()}
         parties = Parties(federation=document["federation"], keys=keys, contexts=document["contexts"])
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{keys_uri}/{PUBLIC_KEYS} is not a list of public keys: make it with 'crosscloud keys init'") from error
+        raise UsageError(
+            f"{keys_uri}/{PUBLIC_KEYS} is not a list of public keys: make it with 'crosscloud keys init'"
+        ) from error
     if len(set(raw.values())) != len(raw):
         raise SignatureError(f"two parties of {parties.federation} have the same public key")
     return parties

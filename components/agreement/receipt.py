@@ -64,7 +64,11 @@ def read_receipt(document: bytes, ticket: Ticket, parties: Parties) -> Receipt:
         receipt = Receipt(**(body | {"members": tuple(body["members"])}))
     except (TypeError, KeyError):
         raise SignatureError("a receipt is not in the form this version knows") from None
-    if (receipt.ticket, receipt.purpose, receipt.previous) != (ticket.digest, ticket.purpose, ticket.previous):
+    if (receipt.ticket, receipt.purpose, receipt.previous) != (
+        ticket.digest,
+        ticket.purpose,
+        ticket.previous,
+    ):
         raise SignatureError(f"the receipt in {ticket.folder} was given for another ticket")
     return receipt
 

@@ -58,7 +58,9 @@ def blob_key(ticket: Ticket, site: str) -> str:
     return f"{ticket.folder}/sealed/{site}.bin"
 
 
-def read_sealed(exchange: Store, ticket: Ticket, roster: Roster, site: str, parties: Parties) -> tuple[SealedManifest, bytes]:
+def read_sealed(
+    exchange: Store, ticket: Ticket, roster: Roster, site: str, parties: Parties
+) -> tuple[SealedManifest, bytes]:
     """The verified manifest of a site and the sealed bytes it vouches for.
 
     Nothing of the sealed bytes has been parsed when this returns.

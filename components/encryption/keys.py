@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -52,7 +51,7 @@ def initialise_keys(
     try:
         parties = _make(staging, federation, sites, protections)
         try:
-            os.rename(staging, folder)
+            staging.rename(folder)
         except OSError:
             raise UsageError(f"{folder} was made by another process in the meantime") from None
     finally:

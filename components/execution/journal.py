@@ -29,14 +29,14 @@ def record(exchange_uri: str, ticket: str, entry: Entry) -> None:
     with contextlib.suppress(StoreError, ObjectExistsError):
         exchange = open_store(exchange_uri)
         name = f"{entry.step}-{entry.site}" if entry.site else entry.step
-        exchange.create(f"{_folder(exchange, ticket)}/journal/{name}.json", json.dumps(asdict(entry)).encode())
+        exchange.create(
+            f"{_folder(exchange, ticket)}/journal/{name}.json", json.dumps(asdict(entry)).encode()
+        )
 
 
 def entries(exchange: Store, folder: str) -> list[Entry]:
     """All entries of the round in `folder`, in the order of their names."""
-    return [
-        Entry(**json.loads(exchange.read(key, limit=4096))) for key in exchange.keys(f"{folder}/journal")
-    ]
+    return [Entry(**json.loads(exchange.read(key, limit=4096))) for key in exchange.keys(f"{folder}/journal")]
 
 
 def _folder(exchange: Store, ticket: str) -> str:

@@ -76,5 +76,9 @@ def disclosed_reason(error: BaseException) -> str:
 
 def plain(text: str) -> str:
     """One short line without quotes or control characters, safe to substitute inside JSON."""
-    kept = "".join(c for c in " ".join(text.split()).replace('"', "").replace("'", "").replace("\\", "/") if c.isprintable())
+    kept = "".join(
+        c
+        for c in " ".join(text.split()).replace('"', "").replace("'", "").replace("\\", "/")
+        if c.isprintable()
+    )
     return kept if len(kept) <= MAX_REASON else kept[: MAX_REASON - 1] + "…"

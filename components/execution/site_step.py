@@ -79,7 +79,9 @@ class SiteStep:
             return Outcome(reason=f"timeout: {self.name} did not end within {self.deadline_s} s")
         if not answer:
             killed = os.waitstatus_to_exitcode(status)
-            return Outcome(reason="oom" if killed == -signal.SIGKILL else f"failed: ended by signal {-killed}")
+            return Outcome(
+                reason="oom" if killed == -signal.SIGKILL else f"failed: ended by signal {-killed}"
+            )
         return Outcome.from_json(answer)
 
     def _answer(self, work: Callable[[], Outcome], writer: int) -> None:
@@ -87,7 +89,7 @@ class SiteStep:
         try:
             try:
                 outcome = work()
-            except BaseException as error: 
+            except BaseException as error:
                 self._note(error)
                 outcome = Outcome(reason=disclosed_reason(error))
             with os.fdopen(writer, "wb") as pipe:

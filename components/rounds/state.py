@@ -1,8 +1,7 @@
-"""What a federation has committed, round by round.
+"""What a federation has committed, round by round, under `rounds/00001/`.
 
-    rounds/00001/checkpoint-<digest>.safetensors   the global model after the round
-    rounds/00001/round.json                        written last, create-if-absent: this is the commit
-    rounds/00001/report.json, report.html          written when the round is finished
+`checkpoint-<digest>.safetensors` is the global model after the round; `round.json`, created if absent
+and written last, is the commit; `report.html` and `report.json` are there once the round is finished.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from dataclasses import asdict, dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.parties import COORDINATOR, Parties
-from components.artifacts.documents import sign, verify
+from components.artifacts.documents import digest, sign, verify
 from components.artifacts.stores import Store
-from components.errors import IntegrityError, SignatureError
+from components.errors import DigestMismatchError, IntegrityError, SignatureError
 
 DOMAIN = "round"
 
@@ -75,6 +74,25 @@ def read_record(document: bytes, parties: Parties) -> RoundRecord:
 def round_key(round_number: int, name: str) -> str:
     """Where an object of a round lies in the state."""
     return f"rounds/{round_number:05d}/{name}"
+
+
+def checkpoint_key(record: RoundRecord) -> str:
+    """Where the model of a committed round lies in the state."""
+    return round_key(record.round_number, f"checkpoint-{record.model[:16]}.safetensors")
+
+
+def read_checkpoint(state: Store, record: RoundRecord) -> bytes:
+    """The model that a round committed.
+
+    Raises:
+        DigestMismatchError: what lies there is another.
+    """
+    content = state.read(checkpoint_key(record))
+    if digest(content) != record.model:
+        raise DigestMismatchError(
+            f"the checkpoint of round {record.round_number} is not the one it committed"
+        )
+    return content
 
 
 def committed_rounds(state: Store) -> list[int]:

@@ -40,13 +40,17 @@ def initial(features: int, hidden_units: int, classes: int, seed: int) -> Head:
     }
 
 
-def penultimate(head: Mapping[str, NDArray[np.float32]], features: NDArray[np.float32]) -> NDArray[np.float32]:
+def penultimate(
+    head: Mapping[str, NDArray[np.float32]], features: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Input of the last linear layer, shape (n, hidden_units), or the features of a linear head."""
     if "hidden.weight" not in head:
         return features
-    return np.maximum(features @ head["hidden.weight"].T + head["hidden.bias"], np.float32(0))
+    hidden: NDArray[np.float32] = features @ head["hidden.weight"].T + head["hidden.bias"]
+    return np.maximum(hidden, np.float32(0))
 
 
 def logits(head: Mapping[str, NDArray[np.float32]], features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores of shape (n, classes)."""
-    return penultimate(head, features) @ head["output.weight"].T + head["output.bias"]
+    scores: NDArray[np.float32] = penultimate(head, features) @ head["output.weight"].T + head["output.bias"]
+    return scores

@@ -1,21 +1,23 @@
-"""One round: open → every site ingests, augments, trains → roster → every site seals → aggregate →
-open → commit → every site adapts and evaluates → report.
+"""One round, from its ticket to its report.
+
+Open → every site ingests, augments, trains → roster → every site seals → aggregate → open → commit →
+every site adapts and evaluates → report.
 """
 
 from kfp import dsl
 from kfp.dsl import base_component
 
-from components.agreement.parties import COORDINATOR, KEY_HOLDER
 from components.aggregation.secure_aggregation.component import aggregate
+from components.agreement.parties import COORDINATOR, KEY_HOLDER
 from components.data_processing.feature_augmentation.component import augment
 from components.data_processing.record_ingestion.component import ingest
 from components.encryption.aggregate_opening.component import open_sum
 from components.encryption.update_sealing.component import seal
 from components.evaluation.model_evaluation.component import evaluate
 from components.evaluation.round_report.component import report
+from components.rounds.roster_call.component import roster
 from components.rounds.round_commit.component import commit_round
 from components.rounds.round_opening.component import open_round
-from components.rounds.roster_call.component import roster
 from components.training.adaptation.component import adapt
 from components.training.local_training.component import train
 from pipelines.federated_round.site_tasks import SiteTasks
@@ -33,7 +35,7 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
     @dsl.pipeline(
         name=f"{federation.federation}-round",
         display_name=f"{federation.title}: one round",
-        description=f"One {federation.method} round of {federation.federation} over {', '.join(federation.site_names)}.",
+        description=f"One {federation.method} round over {', '.join(federation.site_names)}.",
     )
     def round_pipeline(
         local_epochs: int = training.local_epochs,

@@ -130,8 +130,8 @@ def load(spec: str) -> tuple[dict[str, Task], Callable[..., object]]:
 
 
 def refusals() -> tuple[type[Exception], ...]:
-    """What kfp raises for a pipeline, argument or output that it cannot use; anything else ends this process."""
-    from google.protobuf.json_format import ParseError
+    """What kfp raises for a pipeline, argument or output that it cannot use; anything else ends the host."""
+    from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
     from kfp.dsl.types.type_utils import InconsistentTypeException
 
     return (
@@ -165,8 +165,9 @@ def run(request: Request, log: str, on_event: Callable[[StepEvent], None]) -> Ru
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=request.pipeline_root)
         pipeline(**request.arguments)
     except refusals() as error:
+        if observer.failure is None:  # kfp's own trace says nothing about a step that failed
+            traceback.print_exc()
         observer.abort()
-        traceback.print_exc()
         problem = f"{type(error).__name__}: {error}"
     finally:
         root.removeFilter(observer)
@@ -190,9 +191,7 @@ def describe(problem: str, observer: RunObserver, log: str) -> tuple[str, str]:
     failure = observer.failure
     if failure is None:
         return "", f"{' '.join(problem.split()).rstrip('.')}; see {log}"
-    if not failure.error_type:
-        return "", f"step {failure.title!r} failed; see {log}"
-    return failure.error_type, failure.message
+    return failure.error_type, failure.message or f"step {failure.title!r} failed; see {log}"
 
 
 def read_parameters(pipeline_root: Path, tasks: Mapping[str, Task]) -> dict[str, dict[str, Any]]:

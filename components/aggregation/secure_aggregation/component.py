@@ -6,6 +6,7 @@ from kfp import dsl
 
 from components import images
 
+
 @dsl.component(base_image=images.AGGREGATOR, install_kfp_package=False, packages_to_install=[])
 def aggregate(
     sealed: dict[str, str],
@@ -34,7 +35,9 @@ def aggregate(
         lambda: summing.aggregate_updates(
             sealed, reasons, ticket=ticket, min_sites=min_sites, exchange_uri=exchange_uri, keys_uri=keys_uri
         ),
-        name="aggregate", exchange_uri=exchange_uri, ticket=ticket,
+        name="aggregate",
+        exchange_uri=exchange_uri,
+        ticket=ticket,
     )
     outcome.write_manifest(manifest.path)
     return (outcome.reference,)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 
-from components.agreement.cutoff import Cutoff, cutoff_key, read_cutoff, shortfall_key, sum_key
-from components.agreement.parties import Parties, load_parties
-from components.agreement.roster import Roster, read_roster, roster_key
-from components.agreement.ticket import Ticket, read_ticket
-from components.artifacts.stores import Store, create_or_read, key_of, open_store, reference
+from components.agreement.attempt import Attempt
+from components.agreement.cutoff import Cutoff, cutoff_key, shortfall_key, sum_key
+from components.agreement.roster import Roster
+from components.artifacts.stores import create_or_read, reference
 from components.encryption.ciphertext_sum import checked_blob, sealed_length, sum_members
 from components.encryption.contexts import public_context
 from components.encryption.protection import Summer, summer
@@ -43,23 +42,22 @@ def aggregate_updates(
         QuorumNotReachedError: too few sealed; the attempt is marked so that the next run opens a
             new one.
     """
-    parties, exchange = load_parties(keys_uri), open_store(exchange_uri)
-    opened = read_ticket(exchange.read(key_of(exchange, ticket), limit=1 << 16), parties)
-    roster = read_roster(exchange.read(roster_key(opened), limit=1 << 20), opened, parties)
-    adder = summer(opened.protection, public_context(keys_uri, opened.protection, parties))
+    attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
+    exchange, opened, roster = attempt.exchange, attempt.ticket, attempt.roster()
+    adder = summer(opened.protection, public_context(keys_uri, opened.protection, attempt.parties))
     if not exchange.exists(cutoff_key(opened)):
-        cutoff = _cut_off(exchange, opened, roster, sealed, reasons, parties, adder)
+        cutoff = _cut_off(attempt, roster, sealed, reasons, adder)
         if len(cutoff.members) < min_sites:
             with contextlib.suppress(ObjectExistsError):
                 exchange.create(shortfall_key(opened), cutoff.to_json())
             left = "; ".join(f"{site}: {reason}" for site, reason in sorted(cutoff.left_out.items()))
             raise QuorumNotReachedError(
-                f"round {opened.round_number}: {len(cutoff.members)} of {len(roster.sites)} sites on the roster sealed "
-                f"their update, the quorum is {min_sites}. {left}. Run again: a new attempt is opened"
+                f"round {opened.round_number}: {len(cutoff.members)} of {len(roster.sites)} sites on the "
+                f"roster sealed their update, the quorum is {min_sites}. {left}. Run again: a new attempt is opened"
             )
         create_or_read(exchange, cutoff_key(opened), cutoff.to_json())
-    fixed = read_cutoff(exchange, opened, roster)
-    total, received = sum_members(exchange, opened, roster, fixed, parties, adder)
+    fixed = attempt.cutoff(roster)
+    total, received = sum_members(attempt, roster, fixed, adder)
     with contextlib.suppress(ObjectExistsError):
         exchange.create(sum_key(opened), total)
     return Outcome(
@@ -71,23 +69,21 @@ def aggregate_updates(
 
 
 def _cut_off(
-    exchange: Store,
-    ticket: Ticket,
+    attempt: Attempt,
     roster: Roster,
     sealed: Mapping[str, str],
     reasons: Mapping[str, str],
-    parties: Parties,
     adder: Summer,
 ) -> Cutoff:
     members: list[str] = []
     left_out: dict[str, str] = {}
-    length = sealed_length(exchange, ticket)
+    length = sealed_length(attempt)
     for site in roster.sites:
         if not sealed.get(site):
             left_out[site] = reasons.get(site) or "failed: no sealed update"
             continue
         try:
-            checked_blob(exchange, ticket, roster, site, parties, adder, length)
+            checked_blob(attempt, roster, site, adder, length)
         except (IntegrityError, ObjectMissingError) as error:
             left_out[site] = disclosed_reason(error)
         else:

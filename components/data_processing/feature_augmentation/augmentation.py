@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from components.agreement.parties import keyed_digest
 from components.agreement.workplace import Workplace
@@ -49,8 +50,12 @@ def augment(
     key = f"features/{name}.safetensors"
     rate = 0.0
     if not place.store.exists(key):
-        content, rate = _compute(place, content_key, template, classes, encoder, device)
-        create_or_read(place.store, key, content)
+        texts, labels = _read(place, content_key, template, classes)
+        loaded = Encoder(encoder, device=device)
+        start = time.perf_counter()
+        features = loaded.encode(texts, on_progress=_reporter(place.site, len(texts), start))
+        rate = len(texts) / (time.perf_counter() - start)
+        create_or_read(place.store, key, tensors.encode({"features": features, **labels}))
     return Outcome(
         reference=reference(place.store, key),
         manifest={"uri": reference(place.store, key), "digest": name, "dimensions": encoder.dimensions},
@@ -58,30 +63,17 @@ def augment(
     )
 
 
-def _compute(
-    place: Workplace,
-    content_key: str,
-    template: str,
-    classes: Sequence[str],
-    encoder: EncoderSpec,
-    device: str,
-) -> tuple[bytes, float]:
+def _read(
+    place: Workplace, key: str, template: str, classes: Sequence[str]
+) -> tuple[list[str], dict[str, NDArray[np.generic]]]:
+    """The texts to encode, and the labels and the split that are stored beside their features."""
     from components.data_processing.record_ingestion.extraction import from_parquet
 
-    table = from_parquet(place.store.read(content_key))
-    texts = render(template, table)
+    table = from_parquet(place.store.read(key))
     numbers = {label: number for number, label in enumerate(classes)}
-    loaded = Encoder(encoder, device=device)
-    start = time.perf_counter()
-    features = loaded.encode(texts, on_progress=_reporter(place.site, len(texts), start))
-    content = tensors.encode(
-        {
-            "features": features,
-            "labels": np.array([numbers[label] for label in table.column("label").to_pylist()], np.int64),
-            "is_test": np.array(table.column("is_test").to_pylist(), np.uint8),
-        }
-    )
-    return content, len(texts) / (time.perf_counter() - start)
+    labels = np.array([numbers[label] for label in table.column("label").to_pylist()], np.int64)
+    is_test = np.array(table.column("is_test").to_pylist(), np.uint8)
+    return render(template, table), {"labels": labels, "is_test": is_test}
 
 
 def _reporter(site: str, total: int, start: float) -> Callable[[int], None]:

@@ -6,6 +6,7 @@ from kfp import dsl
 
 from components import images
 
+
 @dsl.component(base_image=images.SITE, install_kfp_package=False, packages_to_install=[])
 def augment(
     site: str,
@@ -52,16 +53,24 @@ def augment(
     from components.data_processing.feature_augmentation.encoder import EncoderSpec
 
     spec = EncoderSpec(
-        name=encoder_name, revision=encoder_revision, digest=encoder_digest,
-        max_length=encoder_max_length, dimensions=encoder_dimensions,
+        name=encoder_name,
+        revision=encoder_revision,
+        digest=encoder_digest,
+        max_length=encoder_max_length,
+        dimensions=encoder_dimensions,
     )
     outcome = run_at_site(
         "augment",
         lambda place: augmentation.augment(
             place, rows=rows, template=template, classes=classes, encoder=spec, device=device
         ),
-        site=site, store_uri=store_uri, exchange_uri=exchange_uri, keys_uri=keys_uri,
-        ticket=ticket, deadline_s=deadline_s, reason=reason,
+        site=site,
+        store_uri=store_uri,
+        exchange_uri=exchange_uri,
+        keys_uri=keys_uri,
+        ticket=ticket,
+        deadline_s=deadline_s,
+        reason=reason,
     )
     outcome.write_manifest(manifest.path)
     manifest.metadata.update(outcome.metrics)

@@ -62,7 +62,7 @@ def locate(spec: EncoderSpec) -> Path:
     if spec.name.startswith((".", "/")) or spec.name.count("/") > 1:
         raise _missing(spec.name, "there is no such folder")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(
@@ -105,10 +105,11 @@ class Encoder:
         folder = locate(spec)
         verify(folder, spec)
         import torch
+        import transformers.utils.logging as transformers_logging
         from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()
+        quieten: Any = transformers_logging.disable_progress_bar
+        quieten()
         self.spec = spec
         self.device = resolve_device(device)
         self.dtype = torch.bfloat16 if has_bfloat16(self.device) else torch.float32
@@ -203,7 +204,7 @@ def has_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
         import torch
 
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if platform.system() != "Linux":
         return False
     flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")

@@ -6,6 +6,7 @@ from kfp import dsl
 
 from components import images
 
+
 @dsl.component(base_image=images.SITE, install_kfp_package=False, packages_to_install=[])
 def ingest(
     site: str,
@@ -47,14 +48,24 @@ def ingest(
     from components.data_processing.record_ingestion import ingestion
 
     spec = ingestion.RecordSpec(
-        source_kind=source_kind, source_uri=source_uri, sql=sql, template=template, classes=classes,
-        label_column=label_column, split_column=split_column, test_fraction=test_fraction,
+        source_kind=source_kind,
+        source_uri=source_uri,
+        sql=sql,
+        template=template,
+        classes=classes,
+        label_column=label_column,
+        split_column=split_column,
+        test_fraction=test_fraction,
     )
     outcome = run_at_site(
         "ingest",
         lambda place: ingestion.ingest(place, spec),
-        site=site, store_uri=store_uri, exchange_uri=exchange_uri, keys_uri=keys_uri,
-        ticket=ticket, deadline_s=deadline_s,
+        site=site,
+        store_uri=store_uri,
+        exchange_uri=exchange_uri,
+        keys_uri=keys_uri,
+        ticket=ticket,
+        deadline_s=deadline_s,
     )
     outcome.write_manifest(manifest.path)
     return outcome.reference, outcome.reason

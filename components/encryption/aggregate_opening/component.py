@@ -6,6 +6,7 @@ from kfp import dsl
 
 from components import images
 
+
 @dsl.component(base_image=images.KEY_HOLDER, install_kfp_package=False, packages_to_install=[])
 def open_sum(
     sealed_sum: str,
@@ -32,7 +33,9 @@ def open_sum(
         lambda: opening.open_aggregate(
             sealed_sum, ticket=ticket, min_sites=min_sites, exchange_uri=exchange_uri, keys_uri=keys_uri
         ),
-        name="open", exchange_uri=exchange_uri, ticket=ticket,
+        name="open",
+        exchange_uri=exchange_uri,
+        ticket=ticket,
     )
     outcome.write_manifest(manifest.path)
     return (outcome.reference,)

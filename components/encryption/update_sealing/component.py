@@ -6,6 +6,7 @@ from kfp import dsl
 
 from components import images
 
+
 @dsl.component(base_image=images.SITE, install_kfp_package=False, packages_to_install=[])
 def seal(
     site: str,
@@ -39,8 +40,13 @@ def seal(
     outcome = run_at_site(
         "seal",
         lambda place: sealing.seal_update(place, roster=roster, keys_uri=keys_uri),
-        site=site, store_uri=store_uri, exchange_uri=exchange_uri, keys_uri=keys_uri,
-        ticket=ticket, deadline_s=deadline_s, reason=reason,
+        site=site,
+        store_uri=store_uri,
+        exchange_uri=exchange_uri,
+        keys_uri=keys_uri,
+        ticket=ticket,
+        deadline_s=deadline_s,
+        reason=reason,
     )
     outcome.write_manifest(manifest.path)
     return outcome.reference, outcome.reason

@@ -30,7 +30,9 @@ def seal_update(place: Workplace, *, roster: str, keys_uri: str) -> Outcome:
         BadDataError: the update is outside the range of the protection.
     """
     ticket, site = place.ticket, place.site
-    called = read_roster(place.exchange.read(key_of(place.exchange, roster), limit=1 << 20), ticket, place.parties)
+    called = read_roster(
+        place.exchange.read(key_of(place.exchange, roster), limit=1 << 20), ticket, place.parties
+    )
     _accept(place, called)
     update = read_update(place.store, ticket)
     if called.commitments.get(site) != commit(ticket, site, update.salt, update.content).commitment:
@@ -70,7 +72,9 @@ def _accept(place: Workplace, called: Roster) -> None:
         raise RefusedError(text, disclosed=text)
 
 
-def _sealed_once(place: Workplace, vector: np.ndarray[tuple[int], np.dtype[np.float64]], context: bytes) -> bytes:
+def _sealed_once(
+    place: Workplace, vector: np.ndarray[tuple[int], np.dtype[np.float64]], context: bytes
+) -> bytes:
     key = f"sealed/{place.ticket.digest}.bin"
     if place.store.exists(key):
         return place.store.read(key)

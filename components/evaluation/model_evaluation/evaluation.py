@@ -83,7 +83,9 @@ def read_figures(document: bytes, ticket: Ticket, site: str, key: Ed25519PublicK
     body = verify(document, domain=DOMAIN, signer=site, key=key)
     if body.get("ticket") != ticket.digest or body.get("site") != site:
         raise SignatureError(f"the figures of {site} are of another round")
-    figures: dict[str, Any] = body["evaluation"]
+    figures = body.get("evaluation")
+    if not isinstance(figures, dict) or not {"global", "adapted"} <= figures.keys():
+        raise SignatureError(f"the figures of {site} are not in the form this version knows")
     return figures
 
 

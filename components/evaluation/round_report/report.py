@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from components.agreement.parties import Parties, load_parties
-from components.agreement.ticket import Ticket, read_ticket
+from components.agreement.attempt import Attempt
 from components.artifacts.stores import Store, create_or_read, key_of, open_store, reference
-from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError
+from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, RefusedError
+from components.evaluation.metrics import Evaluation
 from components.evaluation.model_evaluation.evaluation import read_figures
 from components.evaluation.round_report.figures import RoundFigures
 from components.evaluation.round_report.page import render
@@ -63,11 +63,34 @@ def write_report(
         keys_uri: folder of the public keys.
         page: local path of the page that Kubeflow shows.
     """
-    parties, exchange, state = load_parties(keys_uri), open_store(exchange_uri), open_store(state_uri)
-    opened = read_ticket(exchange.read(key_of(exchange, ticket), limit=1 << 16), parties)
-    record = read_record(exchange.read(key_of(exchange, committed), limit=1 << 20), parties)
-    entries = journal.entries(exchange, opened.folder)
-    document: dict[str, Any] = {
+    attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
+    state, published = open_store(state_uri), attempt.exchange.read(key_of(attempt.exchange, committed))
+    record = read_record(published, attempt.parties)
+    evaluations = {
+        site: _figures(attempt, site, figures, len(story.classes)) for site in attempt.ticket.sites
+    }
+    document = _document(story, attempt, record, evaluations, reasons)
+    earlier = _earlier_rounds(state, record.round_number)
+    html = render([RoundFigures.from_dict(each) for each in [*earlier, document]]).encode()
+    Path(page).parent.mkdir(parents=True, exist_ok=True)
+    Path(page).write_bytes(html)
+    with contextlib.suppress(ObjectExistsError):
+        state.create(round_key(record.round_number, "report.html"), html)
+    finished = round_key(record.round_number, "report.json")
+    create_or_read(state, finished, json.dumps(document, indent=1, sort_keys=True).encode())
+    return Outcome(reference=reference(state, round_key(record.round_number, "report.html")))
+
+
+def _document(
+    story: Story,
+    attempt: Attempt,
+    record: RoundRecord,
+    evaluations: Mapping[str, dict[str, Any] | str],
+    reasons: Mapping[str, str],
+) -> dict[str, Any]:
+    opened = attempt.ticket
+    entries = journal.entries(attempt.exchange, opened.folder)
+    return {
         "format": 1,
         "federation": record.federation,
         "title": story.title,
@@ -84,20 +107,20 @@ def write_report(
             "batch_size": opened.batch_size,
         },
         "sites": [
-            _site(site, story, record, entries, _figures(exchange, opened, site, figures, parties), reasons)
-            for site in opened.sites
+            {
+                "name": site,
+                "cloud": story.clouds.get(site, ""),
+                "took_part": site in record.members,
+                "bytes_sent": sum(entry.bytes for entry in entries if entry.site == site),
+                "evaluation": evaluation if isinstance(evaluation, dict) else None,
+                "reason": record.left_out.get(site)
+                or reasons.get(site)
+                or (evaluation if isinstance(evaluation, str) else ""),
+            }
+            for site, evaluation in evaluations.items()
         ],
         "steps": [asdict(entry) for entry in entries],
     }
-    earlier = _earlier_rounds(state, record.round_number)
-    html = render([RoundFigures.from_dict(each) for each in [*earlier, document]]).encode()
-    Path(page).parent.mkdir(parents=True, exist_ok=True)
-    Path(page).write_bytes(html)
-    with contextlib.suppress(ObjectExistsError):
-        state.create(round_key(record.round_number, "report.html"), html)
-    finished = round_key(record.round_number, "report.json")
-    create_or_read(state, finished, json.dumps(document, indent=1, sort_keys=True).encode())
-    return Outcome(reference=reference(state, round_key(record.round_number, "report.html")))
 
 
 def _earlier_rounds(state: Store, before: int) -> list[dict[str, Any]]:
@@ -110,33 +133,17 @@ def _earlier_rounds(state: Store, before: int) -> list[dict[str, Any]]:
 
 
 def _figures(
-    exchange: Store, ticket: Ticket, site: str, figures: Mapping[str, str], parties: Parties
+    attempt: Attempt, site: str, figures: Mapping[str, str], num_classes: int
 ) -> dict[str, Any] | str:
     """A site's verified figures, or why there are none (empty where the site keeps them)."""
     if not figures.get(site):
         return ""
     try:
-        document = exchange.read(key_of(exchange, figures[site]), limit=1 << 22)
-        return read_figures(document, ticket, site, parties.key(site))
-    except (IntegrityError, ObjectMissingError) as error:
+        document = attempt.exchange.read(key_of(attempt.exchange, figures[site]), limit=1 << 22)
+        found = read_figures(document, attempt.ticket, site, attempt.parties.key(site))
+        for name in ("global", "adapted"):
+            if len(Evaluation.from_dict(found[name]).confusion) != num_classes:
+                raise IntegrityError(f"the figures of {site} are not of {num_classes} classes")
+        return found
+    except (IntegrityError, ObjectMissingError, RefusedError) as error:
         return disclosed_reason(error)
-
-
-def _site(
-    site: str,
-    story: Story,
-    record: RoundRecord,
-    entries: list[journal.Entry],
-    evaluation: dict[str, Any] | str,
-    reasons: Mapping[str, str],
-) -> dict[str, Any]:
-    measured = isinstance(evaluation, dict)
-    reason = record.left_out.get(site) or reasons.get(site, "") or ("" if measured else evaluation)
-    return {
-        "name": site,
-        "cloud": story.clouds.get(site, ""),
-        "took_part": site in record.members,
-        "reason": reason,
-        "bytes_sent": sum(entry.bytes for entry in entries if entry.site == site),
-        "evaluation": evaluation if measured else None,
-    }

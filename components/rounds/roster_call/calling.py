@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from components.agreement.attempt import Attempt
 from components.agreement.commitment import commitment_key, read_commitment
-from components.agreement.parties import COORDINATOR, Parties, load_parties, load_signing_key
-from components.agreement.roster import Roster, read_roster, roster_key
-from components.agreement.ticket import Ticket, read_ticket
-from components.artifacts.stores import Store, create_or_read, key_of, open_store, reference
+from components.agreement.parties import COORDINATOR, load_signing_key
+from components.agreement.roster import Roster, roster_key
+from components.artifacts.stores import create_or_read, reference
 from components.errors import IntegrityError, ObjectMissingError, QuorumNotReachedError
 from components.execution.outcome import Outcome, disclosed_reason
 
@@ -36,20 +36,18 @@ def call_roster(
         QuorumNotReachedError: fewer than `min_sites` sites committed; nothing was written and the
             same round can be tried again.
     """
-    parties, exchange = load_parties(keys_uri), open_store(exchange_uri)
-    opened = read_ticket(exchange.read(key_of(exchange, ticket), limit=1 << 16), parties)
+    attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
+    exchange, opened = attempt.exchange, attempt.ticket
     key = roster_key(opened)
     if not exchange.exists(key):
-        roster = _gather(exchange, opened, commitments, reasons, parties)
+        roster = _gather(attempt, commitments, reasons)
         if len(roster.commitments) < min_sites:
             raise QuorumNotReachedError(
-                f"round {opened.round_number}: {len(roster.commitments)} of {len(opened.sites)} sites can take part, "
-                f"the quorum is {min_sites}. {_listed(roster.left_out)}"
+                f"round {opened.round_number}: {len(roster.commitments)} of {len(opened.sites)} sites can "
+                f"take part, the quorum is {min_sites}. {_listed(roster.left_out)}"
             )
-        document = create_or_read(exchange, key, roster.signed(load_signing_key(keys_uri, COORDINATOR)))
-    else:
-        document = exchange.read(key, limit=1 << 20)
-    fixed = read_roster(document, opened, parties)
+        create_or_read(exchange, key, roster.signed(load_signing_key(keys_uri, COORDINATOR)))
+    fixed = attempt.roster()
     return Outcome(
         reference=reference(exchange, key),
         manifest={"sites": list(fixed.sites), "left_out": dict(fixed.left_out)},
@@ -57,9 +55,8 @@ def call_roster(
     )
 
 
-def _gather(
-    exchange: Store, ticket: Ticket, commitments: Mapping[str, str], reasons: Mapping[str, str], parties: Parties
-) -> Roster:
+def _gather(attempt: Attempt, commitments: Mapping[str, str], reasons: Mapping[str, str]) -> Roster:
+    ticket = attempt.ticket
     found: dict[str, str] = {}
     left_out: dict[str, str] = {}
     for site in sorted(ticket.sites):
@@ -67,8 +64,8 @@ def _gather(
             left_out[site] = reasons.get(site) or "failed: nothing was heard of the site"
             continue
         try:
-            document = exchange.read(commitment_key(ticket, site), limit=1 << 16)
-            found[site] = read_commitment(document, ticket, site, parties).commitment
+            document = attempt.exchange.read(commitment_key(ticket, site), limit=1 << 16)
+            found[site] = read_commitment(document, ticket, site, attempt.parties).commitment
         except (IntegrityError, ObjectMissingError) as error:
             left_out[site] = disclosed_reason(error)
     return Roster(ticket=ticket.digest, commitments=found, left_out=left_out)

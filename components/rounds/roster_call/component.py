@@ -6,6 +6,7 @@ from kfp import dsl
 
 from components import images
 
+
 @dsl.component(base_image=images.AGGREGATOR, install_kfp_package=False, packages_to_install=[])
 def roster(
     commitments: dict[str, str],
@@ -32,9 +33,16 @@ def roster(
 
     outcome = central_step.run(
         lambda: calling.call_roster(
-            commitments, reasons, ticket=ticket, min_sites=min_sites, exchange_uri=exchange_uri, keys_uri=keys_uri
+            commitments,
+            reasons,
+            ticket=ticket,
+            min_sites=min_sites,
+            exchange_uri=exchange_uri,
+            keys_uri=keys_uri,
         ),
-        name="roster", exchange_uri=exchange_uri, ticket=ticket,
+        name="roster",
+        exchange_uri=exchange_uri,
+        ticket=ticket,
     )
     outcome.write_manifest(manifest.path)
     return (outcome.reference,)

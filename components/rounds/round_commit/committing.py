@@ -8,11 +8,9 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from components.agreement.cutoff import read_cutoff
-from components.agreement.parties import COORDINATOR, load_parties, load_signing_key
+from components.agreement.attempt import Attempt
+from components.agreement.parties import COORDINATOR, load_signing_key
 from components.agreement.receipt import read_aggregate, read_receipt
-from components.agreement.roster import read_roster, roster_key
-from components.agreement.ticket import read_ticket
 from components.agreement.workplace import model_key, read_model
 from components.artifacts import tensors
 from components.artifacts.documents import digest
@@ -20,7 +18,7 @@ from components.artifacts.stores import create_or_read, key_of, open_store, refe
 from components.errors import IntegrityError, ObjectExistsError, RoundAlreadyCommittedError
 from components.execution.outcome import Outcome
 from components.rounds.round_opening.opening import COMMITTED
-from components.rounds.state import RoundRecord, read_record, round_key
+from components.rounds.state import RoundRecord, checkpoint_key, read_record, round_key
 
 
 def commit_round(
@@ -40,50 +38,58 @@ def commit_round(
         RoundAlreadyCommittedError: another run committed this round while this one worked.
         IntegrityError: receipt, aggregate or model are not what their signatures and digests say.
     """
-    parties = load_parties(keys_uri)
-    state, exchange = open_store(state_uri), open_store(exchange_uri)
-    opened = read_ticket(exchange.read(key_of(exchange, ticket), limit=1 << 16), parties)
-    commit_key = round_key(opened.round_number, "round.json")
-    published = f"{opened.folder}/committed.json"
+    attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
+    state, exchange = open_store(state_uri), attempt.exchange
+    commit_key = round_key(attempt.ticket.round_number, "round.json")
+    published = f"{attempt.ticket.folder}/committed.json"
     if stage != COMMITTED:
-        document = exchange.read(key_of(exchange, receipt), limit=1 << 20)
-        given = read_receipt(document, opened, parties)
-        values = tensors.decode_any(read_aggregate(exchange, opened, given))["aggregate"]
-        parent = read_model(exchange, opened.model)
-        content = tensors.encode(next_model(parent, values.astype(np.float64)))
-        roster = read_roster(exchange.read(roster_key(opened), limit=1 << 20), opened, parties)
-        cutoff = read_cutoff(exchange, opened, roster)
-        record = RoundRecord(
-            federation=opened.federation,
-            round_number=opened.round_number,
-            attempt=opened.attempt,
-            ticket=opened.digest,
-            folder=opened.folder,
-            receipt=digest(document),
-            parent=opened.model,
-            model=digest(content),
-            members=given.members,
-            left_out={**roster.left_out, **cutoff.left_out},
-            committed_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+        record, content = _next_round(attempt, receipt)
         with contextlib.suppress(ObjectExistsError):
             exchange.create(model_key(record.model), content)
         with contextlib.suppress(ObjectExistsError):
-            state.create(round_key(opened.round_number, f"checkpoint-{record.model[:16]}.safetensors"), content)
+            state.create(checkpoint_key(record), content)
         try:
             state.create(commit_key, record.signed(load_signing_key(keys_uri, COORDINATOR)))
         except ObjectExistsError:
             raise RoundAlreadyCommittedError(
-                f"round {opened.round_number} of {opened.federation} was committed by another run while this one worked: "
-                "its model stands, this run's is dropped; run again for the next round"
+                f"round {record.round_number} of {record.federation} was committed by another run while this "
+                "one worked: its model stands, this run's is dropped; run again for the next round"
             ) from None
-    document = state.read(commit_key, limit=1 << 20)
-    committed = read_record(create_or_read(exchange, published, document), parties)
+    document = create_or_read(exchange, published, state.read(commit_key, limit=1 << 20))
+    committed = read_record(document, attempt.parties)
     return Outcome(
         reference=reference(exchange, published),
-        manifest={"round": committed.round_number, "model": committed.model, "sites": list(committed.members)},
+        manifest={
+            "round": committed.round_number,
+            "model": committed.model,
+            "sites": list(committed.members),
+        },
         metrics={"round": float(committed.round_number), "sites": float(len(committed.members))},
     )
+
+
+def _next_round(attempt: Attempt, receipt: str) -> tuple[RoundRecord, bytes]:
+    """The record that would be the commit, and the model's bytes."""
+    exchange, ticket = attempt.exchange, attempt.ticket
+    document = exchange.read(key_of(exchange, receipt), limit=1 << 20)
+    given = read_receipt(document, ticket, attempt.parties)
+    values = tensors.decode_any(read_aggregate(exchange, ticket, given))["aggregate"]
+    content = tensors.encode(next_model(read_model(exchange, ticket.model), values.astype(np.float64)))
+    roster = attempt.roster()
+    record = RoundRecord(
+        federation=ticket.federation,
+        round_number=ticket.round_number,
+        attempt=ticket.attempt,
+        ticket=ticket.digest,
+        folder=ticket.folder,
+        receipt=digest(document),
+        parent=ticket.model,
+        model=digest(content),
+        members=given.members,
+        left_out={**roster.left_out, **attempt.cutoff(roster).left_out},
+        committed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return record, content
 
 
 def next_model(parent: tensors.Tensors, aggregate: NDArray[np.float64]) -> tensors.Tensors:

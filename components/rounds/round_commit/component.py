@@ -6,6 +6,7 @@ from kfp import dsl
 
 from components import images
 
+
 @dsl.component(base_image=images.AGGREGATOR, install_kfp_package=False, packages_to_install=[])
 def commit_round(
     receipt: str,
@@ -32,9 +33,16 @@ def commit_round(
 
     outcome = central_step.run(
         lambda: committing.commit_round(
-            receipt=receipt, ticket=ticket, stage=stage, state_uri=state_uri, exchange_uri=exchange_uri, keys_uri=keys_uri
+            receipt=receipt,
+            ticket=ticket,
+            stage=stage,
+            state_uri=state_uri,
+            exchange_uri=exchange_uri,
+            keys_uri=keys_uri,
         ),
-        name="commit", exchange_uri=exchange_uri, ticket=ticket,
+        name="commit",
+        exchange_uri=exchange_uri,
+        ticket=ticket,
     )
     outcome.write_manifest(manifest.path)
     return outcome.reference, outcome.manifest["model"]

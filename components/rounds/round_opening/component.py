@@ -6,6 +6,7 @@ from kfp import dsl
 
 from components import images
 
+
 @dsl.component(base_image=images.AGGREGATOR, install_kfp_package=False, packages_to_install=[])
 def open_round(
     federation: str,
@@ -43,8 +44,13 @@ def open_round(
 
     shape = opening.ModelShape(features=features, hidden_units=hidden_units, classes=classes, seed=seed)
     request = opening.RoundRequest(
-        federation=federation, sites=tuple(sorted(sites)), protection=protection, local_epochs=local_epochs,
-        learning_rate=learning_rate, batch_size=batch_size, seed=seed,
+        federation=federation,
+        sites=tuple(sorted(sites)),
+        protection=protection,
+        local_epochs=local_epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        seed=seed,
     )
     opened = opening.run(request, shape, state_uri=state_uri, exchange_uri=exchange_uri, keys_uri=keys_uri)
     return opened.reference, opened.stage, opened.ticket.round_number

@@ -13,10 +13,10 @@ from components.agreement.workplace import model_key
 from components.artifacts import tensors
 from components.artifacts.documents import digest, sign
 from components.artifacts.stores import Store, create_or_read, open_store, reference
-from components.errors import DigestMismatchError, ObjectExistsError, UsageError
+from components.errors import ObjectExistsError, UsageError
 from components.execution import central_step
 from components.execution.outcome import Outcome
-from components.rounds.state import is_finished, newest_record, round_key
+from components.rounds.state import is_finished, newest_record, read_checkpoint
 from components.training import heads
 
 OPEN, COMMITTED = "open", "committed"
@@ -54,12 +54,16 @@ class OpenedRound:
     stage: str
 
 
-def run(request: RoundRequest, shape: ModelShape, *, state_uri: str, exchange_uri: str, keys_uri: str) -> OpenedRound:
+def run(
+    request: RoundRequest, shape: ModelShape, *, state_uri: str, exchange_uri: str, keys_uri: str
+) -> OpenedRound:
     """`open_round` as a step: an error is told in one line, the time is journalled."""
     opened: list[OpenedRound] = []
 
     def work() -> Outcome:
-        opened.append(open_round(request, shape, state_uri=state_uri, exchange_uri=exchange_uri, keys_uri=keys_uri))
+        opened.append(
+            open_round(request, shape, state_uri=state_uri, exchange_uri=exchange_uri, keys_uri=keys_uri)
+        )
         return Outcome(reference=opened[0].reference)
 
     central_step.run(work, name="open_round", exchange_uri=exchange_uri)
@@ -92,14 +96,10 @@ def open_round(
         ticket = read_ticket(exchange.read(key, limit=1 << 16), parties)
         return OpenedRound(ticket=ticket, reference=reference(exchange, key), stage=COMMITTED)
     if newest:
-        content = state.read(round_key(newest.round_number, f"checkpoint-{newest.model[:16]}.safetensors"))
-        if digest(content) != newest.model:
-            raise DigestMismatchError(f"the checkpoint of round {newest.round_number} is not the one it committed")
+        content = read_checkpoint(state, newest)
         _check_shape(tensors.decode(content), shape)
     else:
-        content = tensors.encode(
-            heads.initial(shape.features, shape.hidden_units, shape.classes, shape.seed)
-        )
+        content = tensors.encode(heads.initial(shape.features, shape.hidden_units, shape.classes, shape.seed))
     with contextlib.suppress(ObjectExistsError):
         exchange.create(model_key(digest(content)), content)
     asked = Ticket(
@@ -112,7 +112,9 @@ def open_round(
         snapshot=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     ticket = _issue(exchange, parties, asked, keys_uri)
-    return OpenedRound(ticket=ticket, reference=reference(exchange, f"{ticket.folder}/ticket.json"), stage=OPEN)
+    return OpenedRound(
+        ticket=ticket, reference=reference(exchange, f"{ticket.folder}/ticket.json"), stage=OPEN
+    )
 
 
 def _issue(exchange: Store, parties: Parties, asked: Ticket, keys_uri: str) -> Ticket:
@@ -135,8 +137,8 @@ def _issue(exchange: Store, parties: Parties, asked: Ticket, keys_uri: str) -> T
     for name in ("protection", "sites", "model"):
         if getattr(ticket, name) != getattr(asked, name):
             raise UsageError(
-                f"round {ticket.round_number} was opened with another {name}: finish it with the federation file "
-                "it was opened with, or give the changed federation an exchange_uri of its own"
+                f"round {ticket.round_number} was opened with another {name}: finish it with the federation "
+                "file it was opened with, or give the changed federation an exchange_uri of its own"
             )
     return ticket
 
@@ -154,4 +156,3 @@ def _check_shape(model: tensors.Tensors, shape: ModelShape) -> None:
 
 def _layers(shapes: dict[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in sorted(shapes.items()))
-

@@ -1,5 +1,6 @@
-"""Federated averaging, the local part: McMahan et al. 2017, "Communication-Efficient Learning of
-Deep Networks from Decentralized Data", Algorithm 1, ClientUpdate.
+"""Federated averaging at the site: McMahan et al. 2017, Algorithm 1, ClientUpdate.
+
+"Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def local_update(
 
     if device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # As torch.use_deterministic_algorithms(True), which would load the compiler for 1.4 s.
+    torch.set_deterministic_debug_mode("error")
     weights = {
         name: torch.tensor(values, device=device, requires_grad=True) for name, values in model.items()
     }
@@ -54,7 +56,7 @@ def local_update(
     generator = np.random.Generator(np.random.PCG64(seed))
     for _ in range(local_epochs):
         order = torch.from_numpy(generator.permutation(len(labels))).to(device)
-        for rows in order.split(batch_size):
+        for rows in torch.split(order, batch_size):
             loss = torch.nn.functional.cross_entropy(_logits(weights, features[rows]), labels[rows])
             gradients = torch.autograd.grad(loss, list(weights.values()))
             with torch.no_grad():

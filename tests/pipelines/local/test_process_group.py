@@ -180,9 +180,13 @@ def test_ending_a_group_that_has_ended_is_no_error(tmp_path: Path) -> None:
 def test_folders_go_even_while_something_still_writes_into_them(tmp_path: Path) -> None:
     folder = tmp_path / "busy"
     folder.mkdir()
-    script = 'i=0; while [ $i -lt 3000 ]; do i=$((i+1)); : > "$0/$i" || exit; done'
+    for number in range(3000):  # so many that files are added while these are removed
+        (folder / f"file {number}").touch()
+    script = 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); : > "$0/$i" || exit; done'
     writer = subprocess.Popen(["sh", "-c", script, str(folder)], stderr=subprocess.DEVNULL)
-    remove_folders([folder])
-    writer.wait()
+    await_true((folder / "1").exists, 5.0)
 
+    remove_folders([folder])
+
+    writer.wait()
     assert not folder.exists()

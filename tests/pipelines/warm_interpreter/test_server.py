@@ -12,7 +12,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,37 +99,30 @@ def await_true(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def make_bench(folder: Path, socket_path: Path, **variables: str) -> Bench:
-    """A bench in an environment like that of a pipeline's step."""
+@contextmanager
+def served_from(folder: Path, **variables: str) -> Iterator[Bench]:
+    """A bench in an environment like that of a pipeline's step; its socket's path is short enough for one."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     environment = {**inherited, "_KFP_RUNTIME": "true", "PYTHONUNBUFFERED": "1", **variables}
-    return Bench(folder=folder, socket_path=socket_path, environment=environment)
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        bench = Bench(folder=folder, socket_path=Path(short) / "socket", environment=environment)
+        yield bench
+        bench.close()
 
 
-@pytest.fixture
-def socket_path() -> Iterator[Path]:
-    """Where a server may listen: short enough for a socket."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        yield Path(folder) / "socket"
-
-
-@pytest.fixture(params=["", "1"], ids=["python -m", "python -P -m"])
-def bench(request: pytest.FixtureRequest, tmp_path: Path, socket_path: Path) -> Iterator[Bench]:
+@pytest.fixture(scope="module", params=["", "1"], ids=["python -m", "python -P -m"])
+def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """A served bench, with the working directory on the module path and without."""
-    folder = tmp_path / "a working folder"
-    folder.mkdir()
-    bench = make_bench(folder, socket_path, PYTHONSAFEPATH=request.param)
-    bench.serve(["kfp.dsl.executor_main", "numpy", "a_module_that_is_not_installed"])
-    yield bench
-    bench.close()
+    with served_from(tmp_path_factory.mktemp("a working folder"), PYTHONSAFEPATH=request.param) as bench:
+        bench.serve(["kfp.dsl.executor_main", "numpy.random", "a_module_that_is_not_installed"])
+        yield bench
 
 
 @pytest.fixture
-def plain_bench(tmp_path: Path, socket_path: Path) -> Iterator[Bench]:
-    """A bench whose server is not started yet."""
-    bench = make_bench(tmp_path, socket_path)
-    yield bench
-    bench.close()
+def own_bench(tmp_path: Path) -> Iterator[Bench]:
+    """A bench of the test's own, whose server is not started yet."""
+    with served_from(tmp_path) as bench:
+        yield bench
 
 
 IS_WARM = "__import__('sys').modules.get('pipelines.warm_interpreter.server') is not None"
@@ -187,20 +180,19 @@ def test_what_is_compared_did_run_in_a_fork(bench: Bench) -> None:
         ("__import__('os').kill(__import__('os').getpid(), 9)", -signal.SIGKILL),
     ],
 )
-def test_a_step_ends_as_it_would_have_ended(plain_bench: Bench, body: str, status: int) -> None:
-    plain_bench.serve(["kfp.dsl.executor_main"])
-    step = plain_bench.component(body)
+def test_a_step_ends_as_it_would_have_ended(bench: Bench, body: str, status: int) -> None:
+    step = bench.component(body)
 
-    plainly = plain_bench.run([sys.executable, *step])
-    warmly = plain_bench.run([*plain_bench.shim(), *step])
+    plainly = bench.run([sys.executable, *step])
+    warmly = bench.run([*bench.shim(), *step])
 
     assert warmly.returncode == plainly.returncode == status
     assert warmly.stderr.splitlines()[-1:] == plainly.stderr.splitlines()[-1:]
 
 
-def test_threads_exit_functions_and_finalizers_of_the_step_run(plain_bench: Bench) -> None:
-    plain_bench.serve(["kfp.dsl.executor_main", "numpy"])
-    step = plain_bench.component(
+def test_threads_exit_functions_and_finalizers_of_the_step_run(own_bench: Bench) -> None:
+    own_bench.serve(["kfp.dsl.executor_main", "numpy"])
+    step = own_bench.component(
         """
         import atexit, pathlib, tempfile, threading, time, weakref
         global kept
@@ -211,12 +203,12 @@ def test_threads_exit_functions_and_finalizers_of_the_step_run(plain_bench: Benc
         """
     )
 
-    completed = plain_bench.run([*plain_bench.shim(), *step])
+    completed = own_bench.run([*own_bench.shim(), *step])
 
     assert completed.returncode == 0
-    assert (plain_bench.folder / "at exit").exists()
-    assert (plain_bench.folder / "in a thread").exists()
-    assert not (plain_bench.folder / (plain_bench.folder / "folder").read_text()).exists()
+    assert (own_bench.folder / "at exit").exists()
+    assert (own_bench.folder / "in a thread").exists()
+    assert not (own_bench.folder / (own_bench.folder / "folder").read_text()).exists()
 
 
 def test_forks_share_no_random_state(bench: Bench) -> None:
@@ -233,12 +225,12 @@ def test_forks_share_no_random_state(bench: Bench) -> None:
     assert not set(first) & set(second)
 
 
-def test_native_thread_pools_work_in_a_fork(plain_bench: Bench) -> None:
+def test_native_thread_pools_work_in_a_fork(own_bench: Bench) -> None:
     for module in ("pyarrow", "torch"):
         pytest.importorskip(module)
-    plain_bench.environment |= {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
-    plain_bench.serve(["kfp.dsl.executor_main", "numpy", "pyarrow.parquet", "torch"])
-    step = plain_bench.component(
+    own_bench.environment |= {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+    own_bench.serve(["kfp.dsl.executor_main", "numpy", "pyarrow.parquet", "torch"])
+    step = own_bench.component(
         f"""
         import numpy, pyarrow, pyarrow.compute, pyarrow.parquet, torch
         assert {IS_WARM}
@@ -254,7 +246,7 @@ def test_native_thread_pools_work_in_a_fork(plain_bench: Bench) -> None:
     )
 
     for _ in range(2):
-        completed = plain_bench.run([*plain_bench.shim(), *step])
+        completed = own_bench.run([*own_bench.shim(), *step])
         assert completed.returncode == 0, completed.stderr
 
 
@@ -264,12 +256,11 @@ def test_native_thread_pools_work_in_a_fork(plain_bench: Bench) -> None:
     ids=lambda variables: next(iter(variables)),
 )
 def test_a_variable_that_could_take_effect_no_more_is_heeded_by_a_plain_interpreter(
-    plain_bench: Bench, variables: dict[str, str]
+    bench: Bench, variables: dict[str, str]
 ) -> None:
-    plain_bench.serve(["kfp.dsl.executor_main"])
-    step = plain_bench.component(f"print('WARM', {IS_WARM})")
+    step = bench.component(f"print('WARM', {IS_WARM})")
 
-    assert "WARM False" in plain_bench.run([*plain_bench.shim(), *step], variables).stdout
+    assert "WARM False" in bench.run([*bench.shim(), *step], variables).stdout
 
 
 def test_any_other_command_line_is_the_real_interpreter_s(bench: Bench) -> None:
@@ -279,25 +270,25 @@ def test_any_other_command_line_is_the_real_interpreter_s(bench: Bench) -> None:
     assert "json.tool" in other_module.stdout
 
 
-def test_without_a_server_the_step_runs_plainly(plain_bench: Bench) -> None:
-    step = plain_bench.component(f"print('WARM', {IS_WARM})")
-    shim = [*plain_bench.shim(), *step]
+def test_without_a_server_the_step_runs_plainly(own_bench: Bench) -> None:
+    step = own_bench.component(f"print('WARM', {IS_WARM})")
+    shim = [*own_bench.shim(), *step]
 
-    assert "WARM False" in plain_bench.run(shim).stdout
-    plain_bench.serve(["kfp.dsl.executor_main"])
-    assert "WARM True" in plain_bench.run(shim).stdout
-    plain_bench.close()
-    assert plain_bench.socket_path.exists()
-    assert "WARM False" in plain_bench.run(shim).stdout
+    assert "WARM False" in own_bench.run(shim).stdout
+    own_bench.serve(["kfp.dsl.executor_main"])
+    assert "WARM True" in own_bench.run(shim).stdout
+    own_bench.close()
+    assert own_bench.socket_path.exists()
+    assert "WARM False" in own_bench.run(shim).stdout
 
 
-def test_a_step_that_waits_for_a_server_that_breaks_runs_plainly(plain_bench: Bench, tmp_path: Path) -> None:
+def test_a_step_that_waits_for_a_server_that_breaks_runs_plainly(own_bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import time; time.sleep(1); raise OSError('library missing')")
-    plain_bench.environment["PYTHONPATH"] = str(tmp_path)
-    plain_bench.serve(["broken"])
-    step = plain_bench.component(f"print('WARM', {IS_WARM})")
+    own_bench.environment["PYTHONPATH"] = str(tmp_path)
+    own_bench.serve(["broken"])
+    step = own_bench.component(f"print('WARM', {IS_WARM})")
 
-    completed = plain_bench.run([*plain_bench.shim(), *step])
+    completed = own_bench.run([*own_bench.shim(), *step])
 
     assert completed.returncode == 0
     assert "WARM False" in completed.stdout
@@ -324,24 +315,29 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_killing_the_shim_kills_the_step_and_nothing_else(bench: Bench, number: int) -> None:
-    shim, pid = started_step(bench)
+def test_killing_the_shim_kills_the_step_and_nothing_else(own_bench: Bench, number: int) -> None:
+    own_bench.serve(["kfp.dsl.executor_main"])
+    shim, pid = started_step(own_bench)
     assert is_running(pid)
 
     shim.send_signal(number)
-    shim.communicate()
+    shim.wait(5)
 
     await_true(lambda: not is_running(pid), 2.0)
     assert shim.returncode == -number
-    assert "WARM True" in bench.run([*bench.shim(), *bench.component(f"print('WARM', {IS_WARM})")]).stdout
+    assert (
+        "WARM True"
+        in own_bench.run([*own_bench.shim(), *own_bench.component(f"print('WARM', {IS_WARM})")]).stdout
+    )
 
 
-def test_steps_end_with_the_server_and_are_not_run_again(bench: Bench) -> None:
-    shim, pid = started_step(bench)
-    assert bench.server is not None
+def test_steps_end_with_the_server_and_are_not_run_again(own_bench: Bench) -> None:
+    own_bench.serve(["kfp.dsl.executor_main"])
+    shim, pid = started_step(own_bench)
+    assert own_bench.server is not None
 
-    bench.server.kill()
-    bench.server.wait()
+    own_bench.server.kill()
+    own_bench.server.wait()
     _, errors = shim.communicate(timeout=5)
 
     await_true(lambda: not is_running(pid), 2.0)
@@ -349,14 +345,15 @@ def test_steps_end_with_the_server_and_are_not_run_again(bench: Bench) -> None:
     assert "the warm interpreter ended" in errors
 
 
-def test_server_and_steps_end_with_their_owner(bench: Bench) -> None:
-    shim, pid = started_step(bench)
-    assert bench.server is not None
-    assert bench.server.stdin is not None
+def test_server_and_steps_end_with_their_owner(own_bench: Bench) -> None:
+    own_bench.serve(["kfp.dsl.executor_main"])
+    shim, pid = started_step(own_bench)
+    assert own_bench.server is not None
+    assert own_bench.server.stdin is not None
 
-    bench.server.stdin.close()
+    own_bench.server.stdin.close()
 
-    assert bench.server.wait(5) == 0
+    assert own_bench.server.wait(5) == 0
     await_true(lambda: not is_running(pid), 2.0)
     shim.communicate(timeout=5)
 
@@ -377,8 +374,8 @@ def test_steps_run_side_by_side(bench: Bench) -> None:
         assert process.returncode == status
 
 
-def test_requests_that_make_no_sense_are_declined(plain_bench: Bench) -> None:
-    plain_bench.serve(["kfp.dsl.executor_main"])
+def test_requests_that_make_no_sense_are_declined(own_bench: Bench) -> None:
+    own_bench.serve(["kfp.dsl.executor_main"])
     no_module = b"1\0-V\0/\0"
     for content in (
         len(no_module).to_bytes(4, "big") + no_module,
@@ -387,18 +384,18 @@ def test_requests_that_make_no_sense_are_declined(plain_bench: Bench) -> None:
     ):
         with socket.socket(socket.AF_UNIX) as peer:
             peer.settimeout(10)
-            peer.connect(str(plain_bench.socket_path))
+            peer.connect(str(own_bench.socket_path))
             socket.send_fds(peer, [content], [0, 1, 2])
             assert peer.recv(1) == b"D"
     with socket.socket(socket.AF_UNIX) as peer:
         peer.settimeout(10)
-        peer.connect(str(plain_bench.socket_path))
+        peer.connect(str(own_bench.socket_path))
         peer.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert peer.recv(1) == b"D"
 
     assert (
         "WARM True"
-        in plain_bench.run([*plain_bench.shim(), *plain_bench.component(f"print('WARM', {IS_WARM})")]).stdout
+        in own_bench.run([*own_bench.shim(), *own_bench.component(f"print('WARM', {IS_WARM})")]).stdout
     )
 
 

@@ -1,0 +1,1 @@
+"""The `report` step: one page about a federation's rounds."""

@@ -1,0 +1,302 @@
+"""The page: its figures, its escaping, and that it needs nothing but itself."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from html import unescape
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from components.evaluation.round_report.charts import percent
+from components.evaluation.round_report.figures import RoundFigures
+from components.evaluation.round_report.page import amount, duration, moment, points, render
+
+HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)> & '{{ 7*7 }}"
+CLASSES = ["heart", "lung", "skin"]
+
+
+class Tables(HTMLParser):
+    """Text of every cell of every table, by the table's class, row by row."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.captions = 0
+        self.rows: list[list[str]] = []
+        self.in_cell = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "table":
+            self.rows = self.tables[dict(attrs)["class"] or ""] = []
+        elif tag == "caption":
+            self.captions += 1
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in {"td", "th"}:
+            self.rows[-1].append("")
+            self.in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in {"tr", "table"}:
+            self.in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self.in_cell:
+            self.rows[-1][-1] = " ".join([*self.rows[-1][-1].split(), *data.split()])
+
+
+def evaluation(confusion: NDArray[np.int64]) -> dict[str, Any]:
+    return {"num_examples": int(confusion.sum()), "log_loss": 0.7, "confusion": confusion.tolist()}
+
+
+def site(name: str, confusion: NDArray[np.int64] | None, **changes: Any) -> dict[str, Any]:
+    published = None
+    if confusion is not None:
+        right = np.diag(confusion.sum(axis=1))
+        published = {"global": evaluation(confusion), "adapted": evaluation(right)}
+    usual = {"cloud": name, "took_part": True, "reason": "", "bytes_sent": 264_000}
+    return {"name": name, **usual, "evaluation": published, **changes}
+
+
+def figures(number: int, sites: list[dict[str, Any]], **changes: Any) -> RoundFigures:
+    document = {
+        "format": 1,
+        "federation": "hospitals",
+        "title": "Diagnosis coding across four hospitals",
+        "method": "he-fl",
+        "protection": "he",
+        "round_number": number,
+        "attempt": 1,
+        "committed_at": f"2026-11-{number:02d}T10:00:00Z",
+        "classes": CLASSES,
+        "sites": sites,
+        "steps": [
+            {"step": "train", "site": "aws", "seconds": 1.5, "bytes": 0},
+            {"step": "train", "site": "gcp", "seconds": 2.5, "bytes": 0},
+            {"step": "aggregate", "site": "", "seconds": 0.25, "bytes": 264_000},
+        ],
+        "model_digest": "ab" * 32,
+        "parameters": {"local_epochs": 2},
+    }
+    return RoundFigures.from_dict(document | changes)
+
+
+def counts(seed: int, classes: int = len(CLASSES)) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(0, 30, (classes, classes))
+
+
+def test_shows_the_pooled_figures_of_the_newest_round() -> None:
+    aws, gcp = counts(1), counts(2)
+    page = render([figures(1, [site("aws", counts(3))]), figures(2, [site("aws", aws), site("gcp", gcp)])])
+    pooled = aws + gcp
+    accuracy = sum(pooled[i, i] for i in range(3)) / pooled.sum()
+    headline = re.search(r'<h2>Global accuracy</h2>\s*<p class="figure">([^<]*)</p>', page)
+    assert headline is not None
+    assert headline[1] == percent(accuracy)
+    assert f"{pooled.sum():,} test rows" in page
+
+    tables = Tables(page).tables
+    assert tables["matrix"][0][1:] == [*CLASSES, "rows"]
+    for name, row, shown in zip(CLASSES, pooled.tolist(), tables["matrix"][1:], strict=True):
+        assert shown == [name, *(str(count) if count else "" for count in row), str(sum(row))]
+    assert tables["sites"][-1][0] == "All sites"
+    assert tables["sites"][-1][2] == " ".join(f"{percent(accuracy)} → {percent(1.0)}".split())
+
+
+def test_shows_every_site_before_and_after_adaptation() -> None:
+    aws = np.array([[6, 2, 0], [0, 8, 0], [4, 0, 0]])
+    rows = Tables(render([figures(1, [site("aws", aws)])])).tables["sites"]
+    assert rows[1][:3] == ["aws took part", "20", " ".join(f"{percent(0.7)} → {percent(1.0)}".split())]
+    # F1: 12/18, 16/18, 0.
+    assert rows[1][3] == f"{(12 / 18 + 16 / 18) / 3:.3f} → 1.000"
+
+
+def test_shows_recall_and_precision_and_the_commonest_mistake() -> None:
+    confusion = np.array([[6, 2, 0], [0, 8, 0], [4, 0, 0]])
+    rows = {
+        row[0]: row[1:] for row in Tables(render([figures(1, [site("aws", confusion)])])).tables["classes"]
+    }
+    assert rows["heart"][0] == "8"
+    assert rows["heart"][1].startswith(" ".join(percent(0.75).split()))
+    assert rows["heart"][2].startswith(" ".join(percent(0.6).split()))
+    assert rows["heart"][3] == "lung 2 of 8"
+    assert rows["lung"][3] == "–"
+    assert rows["skin"][2].startswith("–")  # the global model never says skin: it has no precision
+
+
+def test_adds_up_steps_and_rounds() -> None:
+    page = render(
+        [figures(1, [site("aws", counts(1))]), figures(2, [site("aws", counts(1)), site("gcp", None)])]
+    )
+    tables = Tables(page).tables
+    train, aggregate = tables["steps"][1:3]
+    assert train[0] == f"train 2 sites, longest gcp {' '.join(duration(2.5).split())}"
+    assert train[1] == " ".join(duration(4.0).split())
+    assert (aggregate[0], aggregate[3]) == ("aggregate", " ".join(amount(264_000).split()))
+    newest, oldest = tables["rounds"][1:]
+    assert newest[:2] == ["2", "2 of 2"]
+    assert newest[4] == " ".join(amount(528_000).split())
+    assert newest[5] == " ".join(duration(4.25).split())
+    assert oldest[0] == "1"
+
+
+def test_escapes_everything_that_comes_from_outside() -> None:
+    left_out = site(HOSTILE, None, cloud=HOSTILE, took_part=False, reason=HOSTILE)
+    steps = [{"step": HOSTILE, "site": HOSTILE, "seconds": 1, "bytes": 1}] * 2
+    named = {"title": HOSTILE, "federation": HOSTILE, "method": HOSTILE, "protection": HOSTILE}
+    others = {"model_digest": HOSTILE, "parameters": {HOSTILE: HOSTILE}, "classes": [HOSTILE, *CLASSES[1:]]}
+    one = {"steps": steps, **named, **others}
+    hostile_but_present = site(HOSTILE + "2", counts(1), reason=HOSTILE)
+    page = render([figures(number, [left_out, hostile_but_present], **one) for number in (1, 2)])
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "alert(1)" in page
+    assert page.count("{{ 7*7 }}") > 10
+    rows = Tables(page).tables["sites"]
+    assert " ".join(HOSTILE.split()) in rows[1][1]
+    # Every attribute that holds such text is quoted: nothing but our own attributes ever opens.
+    assert not re.search(r"<[^>\"]*(?:\"[^\"]*\"[^>\"]*)*\sonerror=", page)
+
+
+def test_needs_nothing_but_itself() -> None:
+    page = render(
+        [figures(number, [site("aws", counts(number)), site("gcp", counts(9))]) for number in (1, 2, 3)]
+    )
+    for forbidden in (
+        "http://",
+        "https://",
+        "//www",
+        "<script",
+        "<link",
+        "<iframe",
+        "@import",
+        "url(",
+        "src=",
+        "href=",
+    ):
+        assert forbidden not in page
+
+
+def test_is_accessible() -> None:
+    page = render([figures(number, [site("aws", counts(number))]) for number in (1, 2)])
+    parsed = Tables(page)
+    assert parsed.captions == len(parsed.tables) == 5
+    images = re.findall(r'<svg role="img" aria-labelledby="(\S+) (\S+)">(.*?)<desc', page, re.DOTALL)
+    assert len(images) == 2
+    for title, description, _ in images:
+        assert page.count(f'<title id="{title}">') == page.count(f'<desc id="{description}">') == 1
+    assert '<html lang="en">' in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_a_site_that_keeps_its_figures_is_told_from_one_that_failed() -> None:
+    failed = site(
+        "onprem", None, took_part=False, reason="bad_data: the query returned no rows", bytes_sent=0
+    )
+    unmeasured = site("azure", None, reason="timeout: evaluation did not end")
+    page = render([figures(1, [site("aws", counts(1)), site("gcp", None), failed, unmeasured])])
+    rows = {row[0]: row[1] for row in Tables(page).tables["sites"][1:]}
+    assert rows["gcp took part"] == "kept at the site"
+    assert rows["onprem left out"] == "no figures bad_data: the query returned no rows"
+    assert rows["azure took part"] == "no figures timeout: evaluation did not end"
+    assert "left out: onprem" in page
+
+
+def test_renders_where_no_site_publishes_and_none_took_part() -> None:
+    kept = render([figures(number, [site("aws", None), site("gcp", None)]) for number in (1, 2)])
+    assert "figures are kept at the sites" in kept
+    assert "matrix" not in Tables(kept).tables
+    assert "<figure" not in kept
+    nobody = render([figures(1, [site("aws", None, took_part=False, reason="refused: x")], steps=[])])
+    assert "no site took part" in nobody
+    assert "steps" not in Tables(nobody).tables
+
+
+def test_a_site_without_figures_in_one_round_leaves_a_gap_in_its_line() -> None:
+    rounds = [
+        figures(number, [site("aws", counts(1)), site("gcp", None if number == 2 else counts(2))])
+        for number in (1, 2, 3)
+    ]
+    paths = dict(re.findall(r'<path class="line \S+" d="([^"]*)"><title>(\w+)', render(rounds)))
+    by_name = {name: path for path, name in paths.items()}
+    assert by_name["gcp"].count("M") == 2
+    assert by_name["aws"].count("M") == 1
+
+
+@pytest.mark.parametrize(("classes", "sites", "rounds"), [(77, 4, 3), (21, 4, 15), (21, 20, 30)])
+def test_stays_small(classes: int, sites: int, rounds: int) -> None:
+    names = [f"intent {index} of a customer" for index in range(classes)]
+    generator = np.random.default_rng(0)
+    every = [
+        figures(
+            number + 1,
+            [
+                site(
+                    f"site-{s}", generator.poisson(0.3, (classes, classes)) + np.eye(classes, dtype=np.int64)
+                )
+                for s in range(sites)
+            ],
+            classes=names,
+            committed_at="2026-11-22T10:00:00Z",
+        )
+        for number in range(rounds)
+    ]
+    page = render(every)
+    assert len(page.encode()) < 150_000
+    matrix = Tables(page).tables["matrix"]
+    assert len(matrix) == classes + 1
+    assert {len(row) for row in matrix} == {classes + 2}
+    assert all(name in unescape(page) for name in names)
+
+
+def test_the_same_rounds_give_the_same_page() -> None:
+    rounds = [figures(1, [site("aws", counts(1))]), figures(2, [site("aws", counts(2))])]
+    assert render(rounds) == render(rounds)
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (33_040, "33.0 kB"),
+        (264_000, "264 kB"),
+        (999_600, "1.0 MB"),
+        (2**50, "1126 TB"),
+    ],
+)
+def test_bytes_as_people_read_them(num_bytes: int, text: str) -> None:
+    assert amount(num_bytes).split() == text.split()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (1.25, "1.2 s"),
+        (99.9, "99.9 s"),
+        (99.97, "1 min 40 s"),
+        (3599.6, "1 h 00 min"),
+        (11_400, "3 h 10 min"),
+    ],
+)
+def test_seconds_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration(seconds).split() == text.split()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"), [(0.0042, "+0.4"), (-0.012, "−1.2"), (0.0, "±0.0"), (-0.0001, "±0.0")]
+)
+def test_points_have_a_sign(change: float, text: str) -> None:
+    assert points(change) == text
+
+
+def test_times_name_their_zone() -> None:
+    assert moment(datetime(2026, 11, 2, 9, 5, tzinfo=UTC)).split() == ["2", "Nov", "2026,", "09:05", "UTC"]
