@@ -75,7 +75,7 @@ class Split(Section):
     """How a site's records are divided into training and test, inside its warehouse."""
 
     column: Column
-    """Column whose fingerprint decides; records that share its value stay together. It stays in the warehouse."""
+    """Column whose fingerprint decides: records that share its value stay together; it does not leave."""
     test_fraction: float = Field(gt=0, lt=1)
     """Share of fingerprints that are test."""
 

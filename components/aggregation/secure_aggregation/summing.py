@@ -53,7 +53,7 @@ def aggregate_updates(
             left = "; ".join(f"{site}: {reason}" for site, reason in sorted(cutoff.left_out.items()))
             raise QuorumNotReachedError(
                 f"round {opened.round_number}: {len(cutoff.members)} of {len(roster.sites)} sites on the "
-                f"roster sealed their update, the quorum is {min_sites}. {left}. Run again: a new attempt is opened"
+                f"roster sealed, the quorum is {min_sites}. {left}. Run again: a new attempt is opened"
             )
         create_or_read(exchange, cutoff_key(opened), cutoff.to_json())
     fixed = attempt.cutoff(roster)

@@ -141,9 +141,7 @@ def _figures(
     try:
         document = attempt.exchange.read(key_of(attempt.exchange, figures[site]), limit=1 << 22)
         found = read_figures(document, attempt.ticket, site, attempt.parties.key(site))
-        for name in ("global", "adapted"):
-            if len(Evaluation.from_dict(found[name]).confusion) != num_classes:
-                raise IntegrityError(f"the figures of {site} are not of {num_classes} classes")
-        return found
+        sizes = {len(Evaluation.from_dict(found[name]).confusion) for name in ("global", "adapted")}
     except (IntegrityError, ObjectMissingError, RefusedError) as error:
         return disclosed_reason(error)
+    return found if sizes == {num_classes} else f"refused: the figures are not of {num_classes} classes"

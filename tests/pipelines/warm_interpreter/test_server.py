@@ -309,7 +309,7 @@ def started_step(bench: Bench) -> tuple[subprocess.Popen[str], int]:
 
 def is_running(pid: int) -> bool:
     """Whether a process exists and has not ended."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return False
 

@@ -1,0 +1,54 @@
+# make quickstart   install into .venv, run three rounds of the hospitals' federation, print the report's path
+# make test         everything the project promises, by test
+# make lint         ruff, mypy, import-linter
+# make bench-quickstart   15 rounds against the same head trained centrally; writes build/bench/quickstart.json
+#
+# pip's own settings (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, pip.conf …) decide where packages come from.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+FEDERATION := manifests/federations/quickstart.yaml
+
+.PHONY: quickstart test lint format bench-quickstart schema clean
+
+quickstart: $(VENV)/.quickstart
+	$(BIN)/crosscloud run $(FEDERATION) --rounds 3
+
+test: $(VENV)/.dev
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-quickstart: $(VENV)/.dev
+	$(BIN)/python tests/benchmarks/quickstart.py
+
+schema: $(VENV)/.quickstart
+	$(BIN)/crosscloud schema > manifests/federations/federation.schema.json
+
+clean:
+	rm -rf .crosscloud build
+
+# torch first and by its exact version, so that the build of it that pip is set to find is the one that stays.
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) $(TORCH)
+	touch $@
+
+$(VENV)/.quickstart: pyproject.toml $(VENV)/.torch
+	$(INSTALL) --editable '.[quickstart]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.torch
+	$(INSTALL) --editable '.[dev]'
+	touch $@ $(VENV)/.quickstart

@@ -1,0 +1,139 @@
+"""A small federation that is real in every part: warehouses, encoder, keys, stores."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+DIMENSIONS = 16
+CLASSES = ("heart", "lung", "skin")
+WORDS = {
+    "heart": ["cardiac", "valve", "aortic", "beat", "murmur"],
+    "lung": ["breath", "cough", "bronchial", "wheeze", "pleural"],
+    "skin": ["rash", "itch", "dermal", "lesion", "blister"],
+}
+FILLER = ["acute", "chronic", "mild", "severe", "left", "right", "unspecified", "other"]
+PATIENTS = ("Ottilie Quastenberg", "Balduin Zwirnhagen", "Roswitha Uhlenkrieg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallFederation:
+    """A federation file and the home that its relative addresses lie in."""
+
+    home: Path
+    path: Path
+    document: dict[str, Any]
+
+    def save(self) -> Path:
+        """Writes the document, as a test may have changed it."""
+        self.path.write_text(yaml.safe_dump(self.document, sort_keys=False))
+        return self.path
+
+    def site(self, name: str) -> dict[str, Any]:
+        """The section of a site."""
+        sections: list[dict[str, Any]] = self.document["sites"]
+        return next(section for section in sections if section["name"] == name)
+
+    def warehouse(self, name: str) -> Path:
+        """The DuckDB file of a site."""
+        uri: str = self.site(name)["data"]["uri"]
+        return self.home / uri
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of one layer with random weights and a vocabulary of the test's words."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("encoder")
+    words = [word for group in WORDS.values() for word in group] + FILLER
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    BertTokenizerFast(vocab_file=str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(5)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=DIMENSIONS,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def small_federation(
+    tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., SmallFederation]:
+    """Makes a federation of three sites below a fresh CROSSCLOUD_HOME; keywords change its file."""
+
+    def make(rows: int = 60, **changes: Any) -> SmallFederation:
+        home = tmp_path / "home"
+        home.mkdir()
+        monkeypatch.setenv("CROSSCLOUD_HOME", str(home))
+        names = ("alpha", "beta", "gamma")
+        for number, name in enumerate(names):
+            write_warehouse(home / f"small/sites/{name}/warehouse.duckdb", rows, seed=number)
+        document: dict[str, Any] = {
+            "federation": "small",
+            "title": "A small federation",
+            "task": {
+                "template": "{note}",
+                "label_column": "organ",
+                "split": {"column": "category", "test_fraction": 0.3},
+                "classes": list(CLASSES),
+            },
+            "encoder": {"name": str(tiny_encoder), "dimensions": DIMENSIONS, "max_length": 16},
+            "training": {"learning_rate": 0.05, "local_epochs": 2, "batch_size": 16, "seed": 3},
+            "protection": "he",
+            "quorum": {"min_sites": 2},
+            "state_uri": "small/state",
+            "exchange_uri": "small/exchange",
+            "sites": [
+                {
+                    "name": name,
+                    "cloud": name,
+                    "data": {
+                        "source": "duckdb",
+                        "uri": f"small/sites/{name}/warehouse.duckdb",
+                        "sql": "SELECT note, organ, category FROM visits",
+                    },
+                    "store_uri": f"small/sites/{name}/store",
+                    "evaluation": {"release": "per_site"},
+                }
+                for name in names
+            ],
+        }
+        document.update(changes)
+        federation = SmallFederation(home=home, path=tmp_path / "small.yaml", document=document)
+        federation.save()
+        return federation
+
+    return make
+
+
+def write_warehouse(path: Path, rows: int, *, seed: int) -> None:
+    """Seeded visits: a note of words that give the organ away, a category, and a patient's name."""
+    import duckdb
+
+    chance = random.Random(seed)
+    records = []
+    for number in range(rows):
+        organ = chance.choices(CLASSES, weights=[1 + (seed + k) % 3 for k in range(3)])[0]
+        words = [*chance.sample(WORDS[organ], 2), *chance.sample(FILLER, chance.randint(1, 4))]
+        records.append((number, PATIENTS[number % 3], f"C{chance.randint(0, 40)}", " ".join(words), organ))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            "CREATE TABLE visits (id BIGINT, patient VARCHAR, category VARCHAR, note VARCHAR, organ VARCHAR)"
+        )
+        connection.executemany("INSERT INTO visits VALUES (?, ?, ?, ?, ?)", records)
