@@ -31,7 +31,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 bench-quickstart: $(VENV)/.dev
-	$(BIN)/python tests/benchmarks/quickstart.py
+	$(BIN)/python -m tests.benchmarks.quickstart
 
 schema: $(VENV)/.quickstart
 	$(BIN)/crosscloud schema > manifests/federations/federation.schema.json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from components.execution.progress import LEFT_OUT
 from pipelines.local import StepEvent
 
 SEPARATOR = " · "
+BAR_WIDTH = 20
 MARKS = {"succeeded": ("✓", "green"), "left out": ("–", "yellow"), "failed": ("✗", "red")}
 
 
@@ -105,8 +107,20 @@ class RoundView:
             text.append(f"{mark} ", style=style)
             text.append(f"{site}  " if site else "")
         text.append(f"{line.seconds:5.1f} s" if line.seconds else "", style="dim")
-        text.append(f"   {line.note}" if line.note else "", style="cyan")
+        if line.note:
+            text.append_text(_bar(line.note))
+            text.append(line.note, style="cyan")
         return text
+
+
+def _bar(note: str) -> Text:
+    """A bar for the share that a progress line names, such as `aws 64%, 250 rows/s`."""
+    found = re.search(r"(\d{1,3})%", note)
+    text = Text("  ")
+    if found:
+        filled = min(BAR_WIDTH, int(found[1]) * BAR_WIDTH // 100)
+        text.append("━" * filled, style="cyan").append("─" * (BAR_WIDTH - filled) + " ", style="dim")
+    return text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ from pipelines.console import (
     round_figures,
 )
 from pipelines.federation import Federation
-from pipelines.local import LocalRunner, RunOutcome
+from pipelines.local import ENCODER_MODULES, WARM_MODULES, LocalRunner, RunOutcome
 from pipelines.readiness import check_ready
 
 MENDABLE = ("bad_data", "bad_encoder", "unreachable", "refused")
@@ -70,7 +70,10 @@ def run_federation(
         f"[bold]{escape(federation.title)}[/]  {federation.method}, {len(federation.sites)} sites",
         highlight=False,
     )
-    with LocalRunner(home=crosscloud_home(), log_path=folder / "log.txt", warm=warm) as runner:
+    # Features are computed in the first round as a rule, and found in later ones.
+    modules = WARM_MODULES if committed_rounds(state) else (*WARM_MODULES, *ENCODER_MODULES)
+    log = folder / "log.txt"
+    with LocalRunner(home=crosscloud_home(), log_path=log, warm=warm, modules=modules) as runner:
         for number in range(1, rounds + 1):
             began = datetime.now(UTC)
             with RoundView(console, titles) as view:
@@ -81,7 +84,7 @@ def run_federation(
             if not outcome.succeeded:
                 if done:
                     console.print(closing_table(done))
-                raise _failure(outcome, folder / "log.txt")
+                raise _failure(outcome, log)
             done.append(_figures(state, outcome))
             console.print(
                 f"[bold green]round {done[-1].round_number} committed[/] in {outcome.seconds:.1f} s",

@@ -8,6 +8,6 @@ ends as soon as the caller's process has.
 from __future__ import annotations
 
 from pipelines.local.events import RunOutcome, StepEvent
-from pipelines.local.runner import LocalRunner
+from pipelines.local.runner import ENCODER_MODULES, WARM_MODULES, LocalRunner
 
-__all__ = ["LocalRunner", "RunOutcome", "StepEvent"]
+__all__ = ["ENCODER_MODULES", "WARM_MODULES", "LocalRunner", "RunOutcome", "StepEvent"]

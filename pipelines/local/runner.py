@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -35,9 +35,32 @@ WARM_MODULES = (
     "fsspec",
     "pyarrow.parquet",
     "duckdb",
+    "sqlglot.dialects.bigquery",
+    "sqlglot.dialects.duckdb",
+    "farmhash",
+    "components.data_processing.record_ingestion.ingestion",
+    "components.data_processing.record_ingestion.extraction",
+    "components.data_processing.feature_augmentation.augmentation",
+    "components.training.local_training.training",
+    "components.rounds.round_opening.opening",
+    "components.rounds.roster_call.calling",
+    "components.rounds.round_commit.committing",
+    "components.encryption.update_sealing.sealing",
+    "components.encryption.aggregate_opening.opening",
+    "components.aggregation.secure_aggregation.summing",
+    "components.training.adaptation.adaptation",
+    "components.evaluation.model_evaluation.evaluation",
+    "components.evaluation.round_report.report",
     "torch",
 )
 """What the steps of a round import; those that are not installed are left out."""
+
+ENCODER_MODULES = (
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.bert.modeling_bert",
+)
+"""What `augment` imports besides, where it has features to compute."""
 
 _PACKAGES = Path(__file__).resolve().parents[2]
 _HOST = "import sys; sys.path.insert(0, sys.argv.pop(1)); from pipelines.local.host import main; main()"
@@ -72,7 +95,9 @@ class LocalRunner:
     that holds it, a SIGKILL included, ends the steps too.
     """
 
-    def __init__(self, *, home: Path, log_path: Path, warm: bool = True) -> None:
+    def __init__(
+        self, *, home: Path, log_path: Path, warm: bool = True, modules: Sequence[str] = WARM_MODULES
+    ) -> None:
         """Prepares a runner; nothing is started or written yet.
 
         Args:
@@ -81,10 +106,12 @@ class LocalRunner:
             log_path: File to which all that kfp and the steps print is appended.
             warm: Whether steps may run in forks of an interpreter that has their libraries imported (Linux
                 only; elsewhere they run as if it were false).
+            modules: What the warm interpreter imports beforehand.
         """
         self._home = home.absolute()
         self._log_path = log_path.absolute()
         self._warm = warm and warm_interpreter.SUPPORTED
+        self._modules = tuple(modules)
         self._host: _Host | None = None
 
     def __enter__(self) -> Self:
@@ -163,7 +190,7 @@ class LocalRunner:
         server: list[str] = []
         interpreter = [sys.executable]
         if self._warm:
-            server = warm_interpreter.server_command(sys.executable, runtime / "socket", WARM_MODULES)
+            server = warm_interpreter.server_command(sys.executable, runtime / "socket", self._modules)
             interpreter = warm_interpreter.shim_command(sys.executable, runtime / "socket")
         write_interpreter(runtime / "bin", interpreter)
         ours, theirs = socket.socketpair()

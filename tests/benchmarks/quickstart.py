@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +23,7 @@ from rich.table import Table
 from components.training import heads
 from components.training.features import Examples
 from components.training.local_training.federated_averaging import local_update
-
-sys.path.insert(0, str(Path(__file__).parent))
-from process_memory import PeakMemory
+from tests.benchmarks.process_memory import PeakMemory
 
 FEDERATION = Path("manifests/federations/quickstart.yaml")
 OUTPUT = Path("build/bench/quickstart.json")
@@ -73,7 +70,8 @@ def main() -> None:
     table.add_row(f"central, lr {learning_rate:g}, {epochs} epochs", f"{accuracy:.4f}")
     table.add_row(f"scikit-learn logistic regression, C {strength:g}", f"{regression:.4f}")
     console.print(table)
-    console.print(f"first round {rounds[0]['seconds']:.1f} s, later rounds {_later(rounds):.1f} s (median), peak {peak:.0f} MB")
+    first, later = rounds[0]["seconds"], _later(rounds)
+    console.print(f"first round {first:.1f} s, later rounds {later:.1f} s (median), peak {peak:.0f} MB")
 
 
 def _later(rounds: list[dict[str, float]]) -> float:
@@ -111,12 +109,15 @@ def _pool(home: Path) -> Pool:
         parts["test"].append(found["is_test"].astype(bool))
         parts["validation"].append(_validation_rows(store))
     x, y = np.concatenate(parts["x"]).astype(np.float32), np.concatenate(parts["y"]).astype(np.int64)
-    test, validation = np.concatenate(parts["test"]), np.concatenate(parts["validation"]) & ~np.concatenate(parts["test"])
+    test = np.concatenate(parts["test"]).astype(bool)
+    validation = np.concatenate(parts["validation"]).astype(bool) & ~test
 
-    def rows(chosen: NDArray[np.generic]) -> Examples:
+    def rows(chosen: NDArray[np.bool_]) -> Examples:
         return Examples(features=x[chosen], labels=y[chosen])
 
-    return Pool(fitting=rows(~test & ~validation), validation=rows(validation), train=rows(~test), test=rows(test))
+    return Pool(
+        fitting=rows(~test & ~validation), validation=rows(validation), train=rows(~test), test=rows(test)
+    )
 
 
 def _validation_rows(store: Path) -> NDArray[np.bool_]:
@@ -151,7 +152,13 @@ def _epochs(examples: Examples, learning_rate: float, epochs: int) -> list[heads
     models = []
     for epoch in range(epochs):
         update = local_update(
-            model, examples, local_epochs=1, learning_rate=learning_rate, batch_size=64, seed=epoch, device="cpu"
+            model,
+            examples,
+            local_epochs=1,
+            learning_rate=learning_rate,
+            batch_size=64,
+            seed=epoch,
+            device="cpu",
         )
         model = {name: (model[name] + update[name]).astype(np.float32) for name in model}
         models.append(model)
