@@ -42,11 +42,9 @@ def _template(text: str) -> str:
     from components.data_processing.template import columns_of
 
     try:
-        columns = columns_of(text)
+        columns_of(text)
     except UsageError as error:
         raise ValueError(str(error)) from None
-    if not columns:
-        raise ValueError("must name at least one column in braces, such as '{diagnosis_text}'")
     return text
 
 

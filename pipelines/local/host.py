@@ -131,7 +131,7 @@ def load(spec: str) -> tuple[dict[str, Task], Callable[..., object]]:
 
 def refusals() -> tuple[type[Exception], ...]:
     """What kfp raises for a pipeline, argument or output that it cannot use; anything else ends the host."""
-    from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
+    from google.protobuf.json_format import ParseError
     from kfp.dsl.types.type_utils import InconsistentTypeException
 
     return (

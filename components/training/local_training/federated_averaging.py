@@ -18,6 +18,10 @@ from components.training.features import Examples
 if TYPE_CHECKING:
     import torch
 
+SMALL_STEP = 1 << 26
+"""Multiplications a step below which a second thread costs more than it brings, most of all on a busy
+machine: threads that wait for each other between two tiny products spin."""
+
 
 def local_update(
     model: Mapping[str, NDArray[np.float32]],
@@ -48,6 +52,8 @@ def local_update(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # As torch.use_deterministic_algorithms(True), which would load the compiler for 1.4 s.
     torch.set_deterministic_debug_mode("error")
+    if batch_size * sum(values.size for values in model.values()) < SMALL_STEP:
+        torch.set_num_threads(1)
     weights = {
         name: torch.tensor(values, device=device, requires_grad=True) for name, values in model.items()
     }
