@@ -102,11 +102,21 @@ def load_parties(keys_uri: str) -> Parties:
 
 
 def private_folder(keys_uri: str, owner: str) -> Path:
-    """The folder that only `owner` reads."""
+    """The folder that only `owner` reads.
+
+    Raises:
+        UsageError: the public keys are remote and no folder is set for the private ones.
+    """
     if (MOUNTED_KEYS / owner).is_dir():
         return MOUNTED_KEYS / owner
     configured = os.environ.get("CROSSCLOUD_KEYS")
-    return (Path(configured) if configured else local_path(keys_uri)) / owner
+    if configured:
+        return Path(configured) / owner
+    if "://" in keys_uri and not keys_uri.startswith("file://"):
+        raise UsageError(
+            f"public keys lie at {keys_uri}, private keys need a folder of this machine: set CROSSCLOUD_KEYS to it"
+        )
+    return local_path(keys_uri) / owner
 
 
 def load_signing_key(keys_uri: str, owner: str) -> Ed25519PrivateKey:

@@ -1,0 +1,231 @@
+"""Three sites that walk a round step by step on synthetic features; every part of it is real."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.aggregation.secure_aggregation.summing import aggregate_updates
+from components.agreement.attempt import Attempt
+from components.agreement.parties import (
+    COORDINATOR,
+    KEY_HOLDER,
+    PUBLIC_KEYS,
+    SIGNING_KEY,
+    load_signing_key,
+)
+from components.agreement.roster import Roster
+from components.agreement.site_update import read_update
+from components.agreement.workplace import Workplace, read_model
+from components.artifacts import tensors
+from components.artifacts.stores import Store, create_or_read, local_path, open_store, reference
+from components.encryption.aggregate_opening.opening import open_aggregate
+from components.encryption.keys import initialise_keys
+from components.encryption.protection import PROTECTIONS
+from components.encryption.update_sealing.sealing import seal_update
+from components.execution.outcome import Outcome
+from components.rounds.roster_call.calling import call_roster
+from components.rounds.round_commit.committing import commit_round
+from components.rounds.round_opening.opening import ModelShape, OpenedRound, RoundRequest, open_round
+from components.rounds.state import round_key
+from components.training.local_training.training import train
+
+SITES = ("alpha", "beta", "gamma")
+ROWS = {"alpha": 40, "beta": 25, "gamma": 61}
+FEATURES, CLASSES = 6, 4
+LEARNING_RATE = 0.1
+OWNERS = (*SITES, COORDINATOR, KEY_HOLDER)
+__all__ = ["CLASSES", "FEATURES", "OWNERS", "PUBLIC_KEYS", "ROWS", "SIGNING_KEY", "SITES", "ThreeSites"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreeSites:
+    """One attempt of a federation whose objects lie in folders below `name` in CROSSCLOUD_HOME."""
+
+    name: str
+    request: RoundRequest
+    shape: ModelShape
+    opened: OpenedRound
+
+    @classmethod
+    def start(
+        cls,
+        name: str = "small",
+        *,
+        protection: str = "none",
+        hidden_units: int = 0,
+        learning_rate: float = LEARNING_RATE,
+        sites: Sequence[str] = SITES,
+    ) -> ThreeSites:
+        """Makes the keys and opens the first round."""
+        initialise_keys("small", sites, keys_uri=f"{name}/keys", protections=PROTECTIONS)
+        request = RoundRequest(
+            federation="small",
+            sites=tuple(sites),
+            protection=protection,
+            local_epochs=2,
+            learning_rate=learning_rate,
+            batch_size=16,
+            seed=3,
+        )
+        shape = ModelShape(features=FEATURES, hidden_units=hidden_units, classes=CLASSES, seed=3)
+        return cls(name=name, request=request, shape=shape, opened=_open(name, request, shape))
+
+    def next_round(self) -> ThreeSites:
+        """The next round of the same federation; this one is marked as finished."""
+        state = open_store(f"{self.name}/state")
+        create_or_read(state, round_key(self.opened.ticket.round_number, "report.json"), b"{}")
+        return self.next_attempt()
+
+    def next_attempt(self) -> ThreeSites:
+        """What the next run of an unfinished round is given: the same ticket, or one after a void."""
+        return replace(self, opened=_open(self.name, self.request, self.shape))
+
+    @property
+    def exchange_uri(self) -> str:
+        return f"{self.name}/exchange"
+
+    @property
+    def keys_uri(self) -> str:
+        return f"{self.name}/keys"
+
+    @property
+    def state_uri(self) -> str:
+        return f"{self.name}/state"
+
+    @property
+    def exchange(self) -> Store:
+        return open_store(self.exchange_uri)
+
+    @property
+    def exchange_folder(self) -> Path:
+        return local_path(self.exchange_uri)
+
+    @property
+    def keys_folder(self) -> Path:
+        return local_path(self.keys_uri)
+
+    def store_folder(self, site: str) -> Path:
+        return local_path(f"{self.name}/sites/{site}")
+
+    def place(self, site: str) -> Workplace:
+        """The site at work under this attempt's ticket."""
+        return Workplace.open(
+            site=site,
+            store_uri=f"{self.name}/sites/{site}",
+            exchange_uri=self.exchange_uri,
+            keys_uri=self.keys_uri,
+            ticket=self.opened.reference,
+        )
+
+    def attempt(self) -> Attempt:
+        return Attempt.open(self.opened.reference, exchange_uri=self.exchange_uri, keys_uri=self.keys_uri)
+
+    def features(self, site: str) -> str:
+        """Writes the site's feature file, once, and returns its reference."""
+        store = self.place(site).store
+        create_or_read(store, "features/synthetic.safetensors", tensors.encode(_examples(site)))
+        return reference(store, "features/synthetic.safetensors")
+
+    def train(self, sites: Sequence[str] = SITES) -> dict[str, str]:
+        """Commitment by site."""
+        return {
+            site: train(self.place(site), features=self.features(site), device="cpu").reference
+            for site in sites
+        }
+
+    def roster(self, commitments: Mapping[str, str], reasons: Mapping[str, str] | None = None) -> str:
+        """Calls the roster with a quorum of one, so that a test may leave sites out."""
+        called = call_roster(
+            commitments,
+            reasons or {},
+            ticket=self.opened.reference,
+            min_sites=1,
+            exchange_uri=self.exchange_uri,
+            keys_uri=self.keys_uri,
+        )
+        return called.reference
+
+    def sign_roster(self, roster: Roster, key: str) -> str:
+        """Publishes a roster of the test's making at `key`, signed by the coordinator."""
+        document = roster.signed(load_signing_key(self.keys_uri, COORDINATOR))
+        self.exchange.create(key, document)
+        return reference(self.exchange, key)
+
+    def seal(self, roster: str, sites: Sequence[str] = SITES) -> dict[str, str]:
+        """Reference of the manifest by site."""
+        return {
+            site: seal_update(self.place(site), roster=roster, keys_uri=self.keys_uri).reference
+            for site in sites
+        }
+
+    def sealed(self) -> dict[str, str]:
+        """Everything up to the sealed updates of all sites."""
+        return self.seal(self.roster(self.train()))
+
+    def aggregate(
+        self, sealed: Mapping[str, str], reasons: Mapping[str, str] | None = None, *, min_sites: int = 2
+    ) -> Outcome:
+        return aggregate_updates(
+            sealed,
+            reasons or {},
+            ticket=self.opened.reference,
+            min_sites=min_sites,
+            exchange_uri=self.exchange_uri,
+            keys_uri=self.keys_uri,
+        )
+
+    def open_sum(self, sealed_sum: str, *, min_sites: int = 2) -> Outcome:
+        return open_aggregate(
+            sealed_sum,
+            ticket=self.opened.reference,
+            min_sites=min_sites,
+            exchange_uri=self.exchange_uri,
+            keys_uri=self.keys_uri,
+        )
+
+    def commit(self, receipt: str) -> Outcome:
+        return commit_round(
+            receipt=receipt,
+            ticket=self.opened.reference,
+            stage=self.opened.stage,
+            state_uri=self.state_uri,
+            exchange_uri=self.exchange_uri,
+            keys_uri=self.keys_uri,
+        )
+
+    def committed(self) -> Outcome:
+        """The whole round up to the commit."""
+        return self.commit(self.open_sum(self.aggregate(self.sealed()).reference).reference)
+
+    def model(self, digest: str) -> tensors.Tensors:
+        return read_model(self.exchange, digest)
+
+    def weighted(self, site: str) -> NDArray[np.float64]:
+        """[n·Δw, n] of a site, from what it stored."""
+        place = self.place(site)
+        update = read_update(place.store, place.ticket)
+        return np.concatenate([update.values * update.num_examples, [float(update.num_examples)]])
+
+
+def _open(name: str, request: RoundRequest, shape: ModelShape) -> OpenedRound:
+    uris = {"state_uri": f"{name}/state", "exchange_uri": f"{name}/exchange", "keys_uri": f"{name}/keys"}
+    return open_round(request, shape, **uris)
+
+
+def _examples(site: str) -> dict[str, NDArray[np.generic]]:
+    """Rows around one centre a class, more of some classes at some sites; every third is a test row."""
+    centres = np.random.default_rng(99).normal(size=(CLASSES, FEATURES))
+    generator = np.random.default_rng(SITES.index(site))
+    shares = generator.dirichlet(np.ones(CLASSES))
+    labels = generator.choice(CLASSES, size=ROWS[site], p=shares).astype(np.int64)
+    features = centres[labels] + generator.normal(size=(ROWS[site], FEATURES))
+    return {
+        "features": features.astype(np.float32),
+        "labels": labels,
+        "is_test": (np.arange(ROWS[site]) % 3 == 0).astype(np.uint8),
+    }

@@ -1,0 +1,209 @@
+"""The `augment` step: features once for every content, and nothing about it that others could read."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from components.artifacts.stores import key_of, reference
+from components.artifacts.tensors import decode_any
+from components.data_processing.feature_augmentation.augmentation import augment
+from components.data_processing.feature_augmentation.encoder import Encoder, EncoderSpec
+from components.data_processing.record_ingestion.extraction import to_parquet
+from components.errors import EncoderError, RefusedError
+from components.execution.outcome import Outcome
+from tests.components.aggregation.three_sites import ThreeSites
+
+TEMPLATE = "{note}"
+CLASSES = ("heart", "lung", "skin")
+NOTES = {"heart": "cardiac valve murmur", "lung": "cough wheeze", "skin": "rash itch lesion"}
+COUNT = 487
+
+
+def rows(count: int = 20) -> list[dict[str, Any]]:
+    chance = random.Random(4)
+    labels = chance.choices(CLASSES, k=count)
+    return [
+        {
+            "note": f"{NOTES[label]} {chance.choice(('acute', 'chronic'))}",
+            "label": label,
+            "is_test": k % 4 == 0,
+        }
+        for k, label in enumerate(labels)
+    ]
+
+
+class Site:
+    """One site with rows, which augments them with an encoder of its own copy."""
+
+    def __init__(self, three: ThreeSites, encoder: Path, name: str = "alpha") -> None:
+        self.place = three.place(name)
+        weights = (encoder / "model.safetensors").read_bytes()
+        self.encoder = encoder
+        self.digest = hashlib.sha256(weights).hexdigest()
+
+    def put(self, records: list[dict[str, Any]]) -> str:
+        content = to_parquet(pa.Table.from_pylist(records))
+        key = f"rows/{hashlib.sha256(content).hexdigest()}.parquet"
+        if not self.place.store.exists(key):
+            self.place.store.create(key, content)
+        return reference(self.place.store, key)
+
+    def augment(self, records: list[dict[str, Any]], **changes: Any) -> Outcome:
+        arguments: dict[str, Any] = {
+            "template": TEMPLATE,
+            "classes": CLASSES,
+            "encoder": self.spec(),
+            "device": "cpu",
+        }
+        return augment(self.place, rows=self.put(records), **(arguments | changes))
+
+    def spec(self, **changes: Any) -> EncoderSpec:
+        fields: dict[str, Any] = {
+            "revision": "",
+            "digest": self.digest,
+            "max_length": 16,
+            "dimensions": 16,
+        } | changes
+        return EncoderSpec(name=str(self.encoder), **fields)
+
+    def read(self, outcome: Outcome) -> dict[str, Any]:
+        return decode_any(self.place.store.read(key_of(self.place.store, outcome.reference)))
+
+
+@pytest.fixture
+def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ThreeSites:
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path))
+    return ThreeSites.start()
+
+
+@pytest.fixture
+def site(three: ThreeSites, tiny_encoder: Path, tmp_path: Path) -> Site:
+    return Site(three, Path(shutil.copytree(tiny_encoder, tmp_path / "encoder")))
+
+
+def test_the_file_holds_features_labels_and_split_in_the_order_of_the_rows(site: Site) -> None:
+    records = rows()
+    found = site.read(site.augment(records))
+    assert found.keys() == {"features", "labels", "is_test"}
+    assert [CLASSES[number] for number in found["labels"]] == [record["label"] for record in records]
+    assert found["is_test"].tolist() == [int(record["is_test"]) for record in records]
+    expected = Encoder(site.spec(), device="cpu").encode([record["note"] for record in records])
+    assert found["features"].dtype == np.float32
+    assert np.array_equal(found["features"], expected)
+
+
+def test_labels_are_numbered_in_the_order_of_the_classes(site: Site) -> None:
+    one_way = site.read(site.augment(rows()))["labels"]
+    other_way = site.read(site.augment(rows(), classes=CLASSES[::-1]))["labels"]
+    assert np.array_equal(one_way, 2 - other_way)
+
+
+def test_a_second_call_needs_no_encoder(site: Site) -> None:
+    first = site.augment(rows())
+    content = site.place.store.read(key_of(site.place.store, first.reference))
+    shutil.rmtree(site.encoder)
+    second = site.augment(rows())
+    assert second.reference == first.reference
+    assert second.manifest == first.manifest
+    assert second.metrics == {}  # nothing was computed
+    assert first.metrics["rows_per_second"] > 0
+    assert site.place.store.read(key_of(site.place.store, second.reference)) == content
+    with pytest.raises(EncoderError):
+        site.augment(rows(21))
+
+
+def test_whatever_changes_the_features_makes_a_new_file(site: Site) -> None:
+    renamed = [
+        record | {"note": record["note"] + " left"} if k == 7 else record for k, record in enumerate(rows())
+    ]
+    moved = [record | {"is_test": True} if k == 7 else record for k, record in enumerate(rows())]
+    outcomes = [
+        site.augment(rows()),
+        site.augment(renamed),
+        site.augment(moved),
+        site.augment(rows(), template="acute {note}"),
+        site.augment(rows(), classes=CLASSES[::-1]),
+        site.augment(rows(), encoder=site.spec(max_length=4)),
+    ]
+    assert len({outcome.reference for outcome in outcomes}) == len(outcomes)
+    features = [site.read(outcome)["features"] for outcome in outcomes]
+    assert np.flatnonzero((features[0] != features[1]).any(axis=1)).tolist() == [7]
+    assert not np.allclose(features[0], features[3])
+    assert not np.allclose(features[0], features[5])
+
+
+def test_an_exchanged_encoder_makes_a_new_file_where_any_is_accepted(site: Site) -> None:
+    from transformers import BertConfig, BertModel
+
+    first = site.augment(rows(), encoder=site.spec(digest=""))
+    assert first.reference == site.augment(rows()).reference  # what is found stands for what is agreed
+    config = BertConfig.from_pretrained(site.encoder)
+    BertModel(config).save_pretrained(site.encoder)
+    second = site.augment(rows(), encoder=site.spec(digest=""))
+    assert second.reference != first.reference
+    assert not np.allclose(site.read(first)["features"], site.read(second)["features"])
+
+
+def test_progress_tells_share_and_speed_and_neither_count_nor_text(
+    site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site.augment(rows(COUNT))
+    printed = capfd.readouterr()
+    lines = printed.err.splitlines()
+    assert printed.out == ""
+    assert lines[-1].startswith("crosscloud-progress: alpha 100%, ")
+    for line in lines:
+        assert re.fullmatch(r"crosscloud-progress: alpha \d{1,3}%, [\d,]+ rows/s", line)
+        assert str(COUNT) not in line.split("%")[0]
+        assert not any(word in line for note in NOTES.values() for word in note.split())
+
+
+def test_others_see_an_address_a_keyed_digest_and_the_width(
+    site: Site, three: ThreeSites, tiny_encoder: Path
+) -> None:
+    published = three.exchange.keys()
+    outcome = site.augment(rows())
+    assert outcome.manifest == {
+        "uri": outcome.reference,
+        "digest": Path(outcome.reference).stem,
+        "dimensions": 16,
+    }
+    assert three.exchange.keys() == published
+    assert outcome.bytes_sent == 0
+    # The same rows at another site have another name, so that equal rows cannot be told.
+    elsewhere = Site(three, tiny_encoder, "beta").augment(rows())
+    assert elsewhere.manifest["digest"] != outcome.manifest["digest"]
+
+
+def test_rows_outside_the_sites_own_store_are_not_read(site: Site, three: ThreeSites) -> None:
+    other = three.place("beta").store
+    other.create("rows/x.parquet", to_parquet(pa.Table.from_pylist(rows())))
+    with pytest.raises(RefusedError):
+        augment(
+            site.place,
+            rows=reference(other, "rows/x.parquet"),
+            template=TEMPLATE,
+            classes=CLASSES,
+            encoder=site.spec(),
+        )
+
+
+@pytest.mark.parametrize("fault", ["digest", "dimensions", "folder"])
+def test_an_encoder_that_is_not_the_agreed_one_makes_no_file(site: Site, fault: str) -> None:
+    spec = {
+        "digest": site.spec(digest="0" * 64),
+        "dimensions": site.spec(dimensions=8),
+        "folder": EncoderSpec(name="/nowhere", revision="", digest=site.digest, max_length=16, dimensions=16),
+    }[fault]
+    with pytest.raises(EncoderError):
+        site.augment(rows(), encoder=spec)
+    assert site.place.store.keys("features") == []

@@ -1,0 +1,112 @@
+"""Where tasks run in Kubernetes, read from the compiled platform spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines.compile import compile_round
+from pipelines.federation import load_federation
+from tests.conftest import SmallFederation
+
+AT_SITES = ("ingest", "augment", "train", "seal", "adapt", "evaluate")
+OF_COORDINATOR = ("open round", "roster", "commit round", "report")
+
+
+class Compiled:
+    """What the two documents of a spec say of a task, by its title."""
+
+    def __init__(self, spec: Path) -> None:
+        pipeline, *platforms = yaml.safe_load_all(spec.read_text())
+        executors = (
+            platforms[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if platforms else {}
+        )
+        self.kubernetes: dict[str, dict[str, Any]] = {}
+        self.resources: dict[str, dict[str, Any]] = {}
+        for task in pipeline["root"]["dag"]["tasks"].values():
+            label = pipeline["components"][task["componentRef"]["name"]]["executorLabel"]
+            title = task["taskInfo"]["name"]
+            self.kubernetes[title] = executors.get(label, {})
+            container = pipeline["deploymentSpec"]["executors"][label]["container"]
+            self.resources[title] = container.get("resources", {})
+
+    def secrets(self) -> dict[str, list[tuple[str, str]]]:
+        """Name and mount path of every secret, by task."""
+        return {
+            title: [(each["secretName"], each["mountPath"]) for each in found["secretAsVolume"]]
+            for title, found in self.kubernetes.items()
+            if "secretAsVolume" in found
+        }
+
+
+@pytest.fixture
+def compiled(small_federation: Callable[..., SmallFederation], tmp_path: Path) -> Compiled:
+    made = small_federation(
+        rows=1,
+        coordinator={"node_selector": {"party": "coordinator"}, "keys_secret": "of-the-coordinator"},
+        aggregator={"node_selector": {"party": "aggregator"}, "keys_secret": "of-the-aggregator"},
+        key_holder={"node_selector": {"party": "key-holder"}, "keys_secret": "of-the-key-holder"},
+    )
+    made.site("alpha")["placement"] = {
+        "node_selector": {"cloud": "a", "zone": "a1"},
+        "accelerator": {"type": "nvidia.com/gpu", "count": 2},
+        "memory": "12Gi",
+        "keys_secret": "of-alpha",
+    }
+    made.site("beta")["placement"] = {"keys_secret": "of-beta"}
+    return Compiled(compile_round(load_federation(made.save()), tmp_path / "round.yaml"))
+
+
+def test_a_secret_is_mounted_in_its_owners_tasks_and_in_no_other(compiled: Compiled) -> None:
+    """Neither the aggregator nor the report signs anything; a site's secret is no other site's."""
+    folder = "/var/run/secrets/crosscloud"
+    expected = {
+        f"{step} · {site}": [(f"of-{site}", f"{folder}/{site}")]
+        for step in AT_SITES
+        for site in ("alpha", "beta")
+    }
+    expected |= {title: [("of-the-coordinator", f"{folder}/coordinator")] for title in OF_COORDINATOR[:3]}
+    expected |= {"open": [("of-the-key-holder", f"{folder}/key-holder")]}
+    assert compiled.secrets() == expected
+
+
+def test_tasks_go_to_the_nodes_of_their_party(compiled: Compiled) -> None:
+    selected = {
+        title: found["nodeSelector"]["labels"]
+        for title, found in compiled.kubernetes.items()
+        if "nodeSelector" in found
+    }
+    expected = {f"{step} · alpha": {"cloud": "a", "zone": "a1"} for step in AT_SITES}
+    expected |= {title: {"party": "coordinator"} for title in OF_COORDINATOR}
+    expected |= {"aggregate": {"party": "aggregator"}, "open": {"party": "key-holder"}}
+    assert selected == expected
+
+
+def test_a_gpu_is_given_to_those_who_compute_with_it(compiled: Compiled) -> None:
+    accelerators = {
+        title: (each["accelerator"].get("resourceType"), each["accelerator"].get("resourceCount"))
+        for title, each in compiled.resources.items()
+        if "accelerator" in each
+    }
+    assert accelerators == dict.fromkeys(("augment · alpha", "train · alpha"), ("nvidia.com/gpu", "2"))
+
+
+def test_a_memory_limit_is_set_on_all_tasks_of_its_site(compiled: Compiled) -> None:
+    limited = {
+        title for title, each in compiled.resources.items() if each.get("resourceMemoryLimit") == "12Gi"
+    }
+    assert limited == {f"{step} · alpha" for step in AT_SITES}
+    assert {title for title, each in compiled.resources.items() if each} == limited
+
+
+def test_without_placement_nothing_is_asked_of_kubernetes(
+    small_federation: Callable[..., SmallFederation], tmp_path: Path
+) -> None:
+    made = small_federation(rows=1)
+    found = Compiled(compile_round(load_federation(made.path), tmp_path / "round.yaml"))
+    assert not any(found.kubernetes.values())
+    assert not any(found.resources.values())
