@@ -7,7 +7,8 @@
     ├── StoreError                           exit 2: a store cannot be used as asked
     │   ├── ObjectMissingError
     │   ├── ObjectExistsError                a conditional create lost the race
-    │   └── ConditionalCreateUnsupportedError
+    │   ├── ConditionalCreateUnsupportedError
+    │   └── ObjectTooLargeError              an integrity error too: whoever wrote it wrote too much
     ├── IntegrityError                       something is not what its signature or digest says
     │   ├── SignatureError
     │   ├── DigestMismatchError
@@ -90,6 +91,10 @@ class DigestMismatchError(IntegrityError):
 
 class CiphertextError(IntegrityError):
     """Bytes are not a ciphertext of this federation's key, parameters and length."""
+
+
+class ObjectTooLargeError(StoreError, IntegrityError):
+    """An object is larger than its reader reads: the fault of who wrote it, not of the store."""
 
 
 class SiteError(CrosscloudError):

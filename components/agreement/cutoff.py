@@ -59,9 +59,11 @@ def read_cutoff(exchange: Store, ticket: Ticket, roster: Roster) -> Cutoff:
     try:
         body = json.loads(exchange.read(cutoff_key(ticket), limit=1 << 20))
         cutoff = Cutoff(
-            roster=body["roster"], members=tuple(sorted(set(body["members"]))), left_out=body["left_out"]
+            roster=body["roster"],
+            members=tuple(sorted(set(body["members"]))),
+            left_out=dict(body["left_out"].items()),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(
             f"the cut-off in {ticket.folder} is not in the form this version knows"
         ) from error

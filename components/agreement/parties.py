@@ -88,17 +88,35 @@ def load_parties(keys_uri: str) -> Parties:
             f"no public keys at {keys_uri}/{PUBLIC_KEYS}: make them with 'crosscloud keys init'"
         ) from None
     try:
+        _require_unique(yaml.compose(content, yaml.SafeLoader))
         document: Any = yaml.safe_load(content)
         raw = {owner: base64.b64decode(text, validate=True) for owner, text in document["keys"].items()}
         keys = {owner: Ed25519PublicKey.from_public_bytes(value) for owner, value in raw.items()}
-        parties = Parties(federation=document["federation"], keys=keys, contexts=document["contexts"])
+        contexts = dict(document["contexts"].items())
+        parties = Parties(federation=document["federation"], keys=keys, contexts=contexts)
+        is_known = document["format"] == 1 and isinstance(parties.federation, str)
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"{keys_uri}/{PUBLIC_KEYS} is not a list of public keys: make it with 'crosscloud keys init'"
         ) from error
+    if not is_known:
+        raise UsageError(
+            f"{keys_uri}/{PUBLIC_KEYS} is not a list of public keys: this version reads format 1, "
+            "make it with 'crosscloud keys init'"
+        )
     if len(set(raw.values())) != len(raw):
         raise SignatureError(f"two parties of {parties.federation} have the same public key")
     return parties
+
+
+def _require_unique(node: yaml.Node | None) -> None:
+    """YAML keeps the last of two equal keys without a word; a party's key must not vanish that way."""
+    if isinstance(node, yaml.MappingNode):
+        names = [key.value for key, _ in node.value]
+        if len(set(names)) != len(names):
+            raise ValueError(names)
+        for _, value in node.value:
+            _require_unique(value)
 
 
 def private_folder(keys_uri: str, owner: str) -> Path:
@@ -114,7 +132,8 @@ def private_folder(keys_uri: str, owner: str) -> Path:
         return Path(configured) / owner
     if "://" in keys_uri and not keys_uri.startswith("file://"):
         raise UsageError(
-            f"public keys lie at {keys_uri}, private keys need a folder of this machine: set CROSSCLOUD_KEYS to it"
+            f"public keys lie at {keys_uri}, private keys need a folder of this machine: "
+            "set CROSSCLOUD_KEYS to it"
         )
     return local_path(keys_uri) / owner
 

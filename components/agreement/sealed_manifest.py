@@ -11,7 +11,7 @@ from components.agreement.roster import Roster
 from components.agreement.ticket import Ticket
 from components.artifacts.documents import digest, sign, verify
 from components.artifacts.stores import Store
-from components.errors import DigestMismatchError, SignatureError
+from components.errors import DigestMismatchError, ObjectTooLargeError, SignatureError
 
 DOMAIN = "sealed update"
 MAX_SEALED_BYTES = 16 * 2**30
@@ -71,7 +71,10 @@ def read_sealed(
         DigestMismatchError: the sealed bytes are not those the manifest names.
         ObjectMissingError: the site has uploaded nothing.
     """
-    document = exchange.read(manifest_key(ticket, site), limit=1 << 16)
+    try:
+        document = exchange.read(manifest_key(ticket, site), limit=1 << 16)
+    except ObjectTooLargeError:
+        raise SignatureError(f"the manifest of {site} is larger than any manifest") from None
     body = verify(document, domain=DOMAIN, signer=site, key=parties.key(site))
     try:
         manifest = SealedManifest(**body)
@@ -88,9 +91,12 @@ def read_sealed(
     for name, value in expected.items():
         if getattr(manifest, name) != value:
             raise SignatureError(f"the sealed update of {site} was made for another {name}")
-    if not 0 < manifest.size <= MAX_SEALED_BYTES:
-        raise SignatureError(f"the manifest of {site} states a size of {manifest.size} bytes")
-    blob = exchange.read(blob_key(ticket, site), limit=manifest.size)
+    if type(manifest.size) is not int or not 0 < manifest.size <= MAX_SEALED_BYTES:
+        raise SignatureError(f"the manifest of {site} states a size that no sealed update has")
+    try:
+        blob = exchange.read(blob_key(ticket, site), limit=manifest.size)
+    except ObjectTooLargeError:
+        blob = b""
     if len(blob) != manifest.size or digest(blob) != manifest.blob:
         raise DigestMismatchError(f"the sealed update of {site} is not the one its manifest signs")
     return manifest, blob

@@ -8,7 +8,6 @@ Ed25519 (RFC 8032) over a domain string, a zero byte and SHA-256 of the body's c
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Mapping
@@ -35,18 +34,15 @@ def digest(content: bytes) -> str:
 
 def sign(key: Ed25519PrivateKey, *, domain: str, signer: str, body: Mapping[str, Any]) -> bytes:
     """Returns the signed document of `body`, in canonical form."""
-    signature = key.sign(_message(domain, body))
-    return canonical_json(
-        {"body": dict(body), "signature": base64.b64encode(signature).decode(), "signer": signer}
-    )
+    return _envelope(body, key.sign(_message(domain, body)), signer)
 
 
 def verify(document: bytes, *, domain: str, signer: str, key: Ed25519PublicKey) -> dict[str, Any]:
     """Returns the body of a document that `signer` signed for `domain`.
 
     Raises:
-        SignatureError: the document is not of this form, names another signer, or its signature
-            is not `signer`'s over exactly this body.
+        SignatureError: the document is not of this form, byte for byte, names another signer, or
+            its signature is not `signer`'s over exactly this body.
     """
     if len(document) > MAX_DOCUMENT_BYTES:
         raise SignatureError(f"a document of {signer} has {len(document)} bytes, over {MAX_DOCUMENT_BYTES}")
@@ -54,15 +50,25 @@ def verify(document: bytes, *, domain: str, signer: str, key: Ed25519PublicKey) 
         envelope = json.loads(document)
         body, named = envelope["body"], envelope["signer"]
         signature = base64.b64decode(envelope["signature"], validate=True)
-    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
+        # One document, one form: receipts are chained by the digest of the whole document.
+        canonical = isinstance(body, dict) and _envelope(body, signature, named) == document
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SignatureError(f"a document of {signer} is not a signed document") from error
     if named != signer or not isinstance(body, dict):
         raise SignatureError(f"a document that should be {signer}'s names another signer")
+    if not canonical:
+        raise SignatureError(f"a document of {signer} is not in canonical form")
     try:
         key.verify(signature, _message(domain, body))
-    except (InvalidSignature, rfc8785.CanonicalizationError) as error:
+    except InvalidSignature as error:
         raise SignatureError(f"the signature of {signer} on a {domain} document does not verify") from error
     return body
+
+
+def _envelope(body: Mapping[str, Any], signature: bytes, signer: str) -> bytes:
+    return canonical_json(
+        {"body": dict(body), "signature": base64.b64encode(signature).decode(), "signer": signer}
+    )
 
 
 def _message(domain: str, body: Mapping[str, Any]) -> bytes:

@@ -13,6 +13,7 @@ from components.errors import (
     ConditionalCreateUnsupportedError,
     ObjectExistsError,
     ObjectMissingError,
+    ObjectTooLargeError,
     StoreError,
 )
 
@@ -43,14 +44,15 @@ class FileStore:
 
         Raises:
             ObjectMissingError: There is no such object.
-            StoreError: It is larger than `limit`, or cannot be read.
+            ObjectTooLargeError: It is larger than `limit`.
+            StoreError: It cannot be read.
         """
         path = self._path(check_key(key))
         try:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 if limit is not None and size > limit:
-                    raise StoreError(f"{self.uri}/{key} has {size} bytes, at most {limit} are read")
+                    raise ObjectTooLargeError(f"{self.uri}/{key} has {size} bytes, at most {limit} are read")
                 return file.read()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise ObjectMissingError(f"{self.uri}/{key} is not there") from None

@@ -19,6 +19,7 @@ from components.errors import (
     ConditionalCreateUnsupportedError,
     ObjectExistsError,
     ObjectMissingError,
+    ObjectTooLargeError,
     StoreError,
 )
 
@@ -54,7 +55,8 @@ class ObjectStore:
 
         Raises:
             ObjectMissingError: There is no such object.
-            StoreError: It is larger than `limit`, or the service cannot be used.
+            ObjectTooLargeError: It is larger than `limit`.
+            StoreError: The service cannot be used.
         """
         path = self._path(check_key(key))
         with self._named_failures("read", key):
@@ -64,7 +66,7 @@ class ObjectStore:
             if size is None:
                 raise ObjectMissingError(f"{self.uri}/{key} is not there")
             if size > limit:
-                raise StoreError(f"{self.uri}/{key} has {size} bytes, at most {limit} are read")
+                raise ObjectTooLargeError(f"{self.uri}/{key} has {size} bytes, at most {limit} are read")
             # A range, so that an object replaced behind our back cannot be longer than what was checked.
             return bytes(self._client.cat_file(path, start=0, end=size)) if size else b""
 

@@ -20,7 +20,7 @@ from components.agreement.parties import (
     private_folder,
     write_private,
 )
-from components.artifacts.stores import Store, open_store
+from components.artifacts.stores import Store, local_path, open_store
 from components.encryption.contexts import context_key
 from components.encryption.protection import context_fingerprint, generate_contexts
 from components.errors import UsageError
@@ -31,8 +31,8 @@ def initialise_keys(
 ) -> Parties:
     """Generates every owner's signing key and the key holder's encryption contexts.
 
-    All of them appear at once: they are made in a folder of their own that is renamed, so that a
-    killed start leaves nothing and of two simultaneous starts one makes the keys.
+    All of them appear at once: they are made in a hidden folder that is renamed, so that a killed
+    start leaves no half-made set and of two simultaneous starts one makes the keys.
 
     Args:
         federation: id of the federation.
@@ -56,7 +56,7 @@ def initialise_keys(
             raise UsageError(f"{folder} was made by another process in the meantime") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    if "://" in keys_uri:
+    if _is_elsewhere(folder, keys_uri):
         _publish(folder, open_store(keys_uri), parties)
     return load_parties(keys_uri)
 
@@ -80,6 +80,12 @@ def _make(staging: Path, federation: str, sites: Sequence[str], protections: Seq
     )
     write_private(staging / PUBLIC_KEYS, parties.to_yaml())
     return parties
+
+
+def _is_elsewhere(folder: Path, keys_uri: str) -> bool:
+    """Whether public keys lie in another place than private ones: another folder, or a remote store."""
+    remote = "://" in keys_uri and not keys_uri.startswith("file://")
+    return remote or local_path(keys_uri) != folder
 
 
 def _publish(folder: Path, store: Store, parties: Parties) -> None:

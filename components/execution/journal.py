@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from components.artifacts.stores import Store, key_of, open_store
-from components.errors import ObjectExistsError, StoreError
+from components.errors import CrosscloudError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Entry:
 
 def record(exchange_uri: str, ticket: str, entry: Entry) -> None:
     """Adds `entry` beside the ticket; a step is not failed by a journal that cannot be written."""
-    with contextlib.suppress(StoreError, ObjectExistsError):
+    with contextlib.suppress(CrosscloudError):
         exchange = open_store(exchange_uri)
         name = f"{entry.step}-{entry.site}" if entry.site else entry.step
         exchange.create(
@@ -35,8 +35,14 @@ def record(exchange_uri: str, ticket: str, entry: Entry) -> None:
 
 
 def entries(exchange: Store, folder: str) -> list[Entry]:
-    """All entries of the round in `folder`, in the order of their names."""
-    return [Entry(**json.loads(exchange.read(key, limit=4096))) for key in exchange.keys(f"{folder}/journal")]
+    """All entries of the round in `folder`, in the order of their names; what is none is passed over."""
+    found = []
+    for key in exchange.keys(f"{folder}/journal"):
+        with contextlib.suppress(CrosscloudError, ValueError, TypeError, KeyError, RecursionError):
+            told = json.loads(exchange.read(key, limit=4096))
+            seconds, sent = float(told["seconds"]), int(told["bytes"])
+            found.append(Entry(step=str(told["step"]), site=str(told["site"]), seconds=seconds, bytes=sent))
+    return found
 
 
 def _folder(exchange: Store, ticket: str) -> str:

@@ -66,7 +66,8 @@ def disclosed_reason(error: BaseException) -> str:
     elif isinstance(error, StoreError):
         reason, detail = "unreachable", f"a store ({type(error).__name__})"
     elif isinstance(error, CrosscloudError):
-        reason, detail = "failed", str(error)
+        # Its message may name paths of the site's machine.
+        reason, detail = "failed", type(error).__name__
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         reason, detail = "oom", ""
     else:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from components.artifacts.stores import open_store
-from components.errors import StoreError
+from components.errors import StoreError, UsageError
 from components.execution import journal, progress
 from components.execution.outcome import Outcome, disclosed_reason, plain
 
@@ -77,23 +77,25 @@ class SiteStep:
         _, status = os.waitpid(child, 0)
         if answer is None:
             return Outcome(reason=f"timeout: {self.name} did not end within {self.deadline_s} s")
+        ended = os.waitstatus_to_exitcode(status)
+        if ended == -signal.SIGKILL:
+            return Outcome(reason="oom")
+        if ended < 0:
+            return Outcome(reason=f"failed: ended by signal {-ended}")
         if not answer:
-            killed = os.waitstatus_to_exitcode(status)
-            return Outcome(
-                reason="oom" if killed == -signal.SIGKILL else f"failed: ended by signal {-killed}"
-            )
+            return Outcome(reason=f"failed: {self.name} ended without an answer")
         return Outcome.from_json(answer)
 
     def _answer(self, work: Callable[[], Outcome], writer: int) -> None:
         """The child: works, answers through the pipe, and never returns into the caller's stack."""
         try:
             try:
-                outcome = work()
+                answer = work().to_json()
             except BaseException as error:
                 self._note(error)
-                outcome = Outcome(reason=disclosed_reason(error))
+                answer = Outcome(reason=disclosed_reason(error)).to_json()
             with os.fdopen(writer, "wb") as pipe:
-                pipe.write(outcome.to_json())
+                pipe.write(answer)
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
@@ -112,7 +114,7 @@ class SiteStep:
         try:
             store = open_store(self.store_uri)
             store.create(f"notes/{at:%Y%m%dT%H%M%S.%f}-{self.name}.json", json.dumps(note, indent=1).encode())
-        except StoreError as failure:
+        except (StoreError, UsageError) as failure:
             progress.tell(f"no note could be kept at {self.site} ({type(failure).__name__})")
 
 

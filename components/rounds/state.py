@@ -112,7 +112,12 @@ def newest_record(state: Store, parties: Parties) -> RoundRecord | None:
     numbers = committed_rounds(state)
     if not numbers:
         return None
-    return read_record(state.read(round_key(numbers[-1], "round.json"), limit=1 << 20), parties)
+    record = read_record(state.read(round_key(numbers[-1], "round.json"), limit=1 << 20), parties)
+    if record.round_number != numbers[-1]:
+        raise IntegrityError(
+            f"round {numbers[-1]} of {state.uri} holds the record of round {record.round_number}"
+        )
+    return record
 
 
 def is_finished(state: Store, round_number: int) -> bool:

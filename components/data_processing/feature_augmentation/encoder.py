@@ -106,6 +106,7 @@ class Encoder:
         verify(folder, spec)
         import torch
         import transformers.utils.logging as transformers_logging
+        from safetensors import SafetensorError
         from transformers import AutoModel, AutoTokenizer
 
         quieten: Any = transformers_logging.disable_progress_bar
@@ -116,7 +117,7 @@ class Encoder:
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             model: Any = AutoModel.from_pretrained(folder, local_files_only=True, dtype=self.dtype)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise _missing(spec.name, f"its files cannot be loaded ({type(error).__name__})") from error
         width = int(model.config.hidden_size)
         if width != spec.dimensions:

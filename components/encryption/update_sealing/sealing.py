@@ -15,7 +15,7 @@ from components.artifacts.documents import digest
 from components.artifacts.stores import Store, create_or_read, key_of, reference
 from components.encryption import protection
 from components.encryption.contexts import public_context
-from components.errors import ObjectExistsError, RefusedError
+from components.errors import ObjectExistsError, ObjectTooLargeError, RefusedError
 from components.execution.outcome import Outcome
 
 
@@ -48,7 +48,7 @@ def seal_update(place: Workplace, *, roster: str, keys_uri: str) -> Outcome:
         purpose=ticket.purpose,
         site=site,
         protection=ticket.protection,
-        context=protection.context_fingerprint(context),
+        context=protection.context_fingerprint(context) if context else "",
         blob=digest(sealed),
         size=len(sealed),
         length=len(vector),
@@ -93,4 +93,7 @@ def _upload(place: Workplace, key: str, content: bytes) -> None:
 
 
 def _same(store: Store, key: str, content: bytes) -> bool:
-    return store.read(key, limit=max(len(content), 1)) == content
+    try:
+        return store.read(key, limit=max(len(content), 1)) == content
+    except ObjectTooLargeError:
+        return False

@@ -76,6 +76,9 @@ def _next_round(attempt: Attempt, receipt: str) -> tuple[RoundRecord, bytes]:
     values = tensors.decode_any(read_aggregate(exchange, ticket, given))["aggregate"]
     content = tensors.encode(next_model(read_model(exchange, ticket.model), values.astype(np.float64)))
     roster = attempt.roster()
+    cutoff = attempt.cutoff(roster)
+    if (given.roster, given.members) != (roster.digest, cutoff.members):
+        raise IntegrityError(f"the receipt in {ticket.folder} is not of the sites of its cut-off")
     record = RoundRecord(
         federation=ticket.federation,
         round_number=ticket.round_number,
@@ -86,7 +89,7 @@ def _next_round(attempt: Attempt, receipt: str) -> tuple[RoundRecord, bytes]:
         parent=ticket.model,
         model=digest(content),
         members=given.members,
-        left_out={**roster.left_out, **attempt.cutoff(roster).left_out},
+        left_out={**roster.left_out, **cutoff.left_out},
         committed_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return record, content
@@ -108,4 +111,8 @@ def next_model(parent: tensors.Tensors, aggregate: NDArray[np.float64]) -> tenso
     if num_examples < 1:
         raise IntegrityError(f"the opened sum must count at least one example, got {num_examples:.0f}")
     update = tensors.unflatten(aggregate[:-1] / num_examples, parent)
-    return {name: (parent[name].astype(np.float64) + update[name]).astype(np.float32) for name in parent}
+    with np.errstate(over="ignore"):
+        model = {name: (parent[name].astype(np.float64) + update[name]).astype(np.float32) for name in parent}
+    if not all(np.all(np.isfinite(values)) for values in model.values()):
+        raise IntegrityError("the next model is outside the range of float32: nothing was committed")
+    return model

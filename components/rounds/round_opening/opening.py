@@ -13,7 +13,7 @@ from components.agreement.workplace import model_key
 from components.artifacts import tensors
 from components.artifacts.documents import digest, sign
 from components.artifacts.stores import Store, create_or_read, open_store, reference
-from components.errors import ObjectExistsError, UsageError
+from components.errors import IntegrityError, ObjectExistsError, UsageError
 from components.execution import central_step
 from components.execution.outcome import Outcome
 from components.rounds.state import is_finished, newest_record, read_checkpoint
@@ -125,6 +125,8 @@ def _issue(exchange: Store, parties: Parties, asked: Ticket, keys_uri: str) -> T
         candidate = replace(asked, attempt=attempt)
         document = create_or_read(exchange, f"{candidate.folder}/ticket.json", candidate.signed(signing_key))
         ticket = read_ticket(document, parties)
+        if (ticket.folder, ticket.previous) != (candidate.folder, candidate.previous):
+            raise IntegrityError(f"the ticket in {candidate.folder} is another round's or attempt's")
         if not exchange.exists(shortfall_key(ticket)):
             break
         void = {"ticket": ticket.digest, "reason": "too few sealed updates"}
