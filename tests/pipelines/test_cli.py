@@ -235,21 +235,6 @@ def test_a_new_site_has_no_keys(after_one_round: SmallFederation, say: Say) -> N
     assert everything_below(after_one_round.home) == before
 
 
-def test_a_changed_class_list_needs_a_state_of_its_own(after_one_round: SmallFederation) -> None:
-    """Found by the first step of the run: its one line is the command's."""
-    after_one_round.document["task"]["classes"].append("spleen")
-    after_one_round.save()
-    before = everything_below(after_one_round.home / "small/state")
-    command = typed("run", str(after_one_round.path), home=after_one_round.home)
-    (line,) = command.stderr.splitlines()
-    assert line.startswith("crosscloud: the committed model has output.bias 3, output.weight 3×16, ")
-    assert (
-        "output.bias 4, output.weight 4×16: a changed head or class list needs a state_uri of its own" in line
-    )
-    assert command.returncode == 2
-    assert everything_below(after_one_round.home / "small/state") == before
-
-
 def test_a_class_that_the_file_does_not_list_is_named(
     small_federation: Callable[..., SmallFederation],
 ) -> None:

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from components.aggregation.secure_aggregation.summing import aggregate_updates
-from components.artifacts.documents import digest, sign
+from components.artifacts.documents import canonical_json, digest, sign
 from components.encryption.aggregate_opening.opening import open_aggregate
 from components.errors import DigestMismatchError, QuorumNotReachedError
 from tests.conftest import PATIENTS, WORDS, SmallFederation
-from tests.pipelines.conftest import FinishedRun, FinishedRuns, RunInProgress, copied
+from tests.pipelines.conftest import ROWS, FinishedRun, FinishedRuns, RunInProgress, copied
 
 SITES = ("alpha", "beta", "gamma")
 OWNERS = (*SITES, "coordinator", "key-holder")
@@ -194,7 +194,8 @@ def test_without_a_seal_the_same_search_does_find_the_update(three_rounds: Finis
 
 
 def test_how_many_examples_a_site_has_is_not_published(home: Path) -> None:
-    counts = {num_examples for site in SITES for _, num_examples in updates(home, site)}
+    counts = {num_examples for site in SITES for _, num_examples in updates(home, site)} | {*ROWS.values()}
+    assert len(counts) == 6
     documents = [
         path
         for path in outside_the_sites(home)
@@ -336,13 +337,13 @@ def alter_the_manifest(blob: Path, manifest: Path, federation: SmallFederation) 
     alter(blob, manifest, federation)
     document = json.loads(manifest.read_text())
     document["body"]["blob"] = digest(blob.read_bytes())
-    manifest.write_text(json.dumps(document))
+    manifest.write_bytes(canonical_json(document))
 
 
 def take_the_signature_off(blob: Path, manifest: Path, federation: SmallFederation) -> None:
     document = json.loads(manifest.read_text())
     del document["signature"]
-    manifest.write_text(json.dumps(document))
+    manifest.write_bytes(canonical_json(document))
 
 
 def replay(blob: Path, manifest: Path, federation: SmallFederation) -> None:
