@@ -12,7 +12,7 @@ from components.artifacts import tensors
 from components.artifacts.stores import open_store
 from components.data_processing.feature_augmentation.encoder import Encoder
 from components.errors import UsageError
-from components.rounds.state import newest_record, read_checkpoint
+from components.rounds.state import committed_rounds, newest_record, read_checkpoint
 from components.training import heads
 from components.training.adaptation.adaptation import adaptation_key, adapted
 from pipelines.federation import Federation
@@ -67,7 +67,7 @@ def newest_labeller(federation: Federation, site: str, *, use_global: bool) -> L
     """
     place = federation.site(site)
     state = open_store(federation.state_uri)
-    record = newest_record(state, load_parties(federation.keys_uri))
+    record = newest_record(state, load_parties(federation.keys_uri)) if committed_rounds(state) else None
     if record is None:
         raise UsageError(f"{federation.federation} has no committed round yet: run one with 'crosscloud run'")
     head = tensors.decode(read_checkpoint(state, record))

@@ -41,7 +41,9 @@ def _encoder_problems(federation: Federation) -> list[str]:
     except EncoderError as error:
         return [f"encoder.name: {error}"]
     config = folder / "config.json"
-    width = json.loads(config.read_text()).get("hidden_size") if config.is_file() else None
+    if not config.is_file():
+        return [f"encoder.name: encoder {federation.encoder.name} cannot be used: it has no config.json"]
+    width = json.loads(config.read_text()).get("hidden_size")
     if width != federation.encoder.dimensions:
         said = federation.encoder.dimensions
         return [f"encoder.dimensions: {federation.encoder.name} has {width}, the federation file says {said}"]
