@@ -22,6 +22,10 @@ READ_AT_LOAD = (
 )  # fmt: skip
 """Prefixes of the variables that interpreters and libraries look at only once."""
 
+LOADED_IN = dict(os.environb)
+"""The environment this process started in: libraries set variables of their own as they load (torch and
+scikit-learn do), and those make no invocation a different one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Invocation:
@@ -84,8 +88,8 @@ def decode(request: bytes, descriptors: Sequence[int]) -> Invocation:
 
 def loads_alike(environment: dict[bytes, bytes]) -> bool:
     """Whether libraries would have loaded in `environment` as they did in this process's."""
-    names = {name for name in (*environment, *os.environb) if os.fsdecode(name).startswith(READ_AT_LOAD)}
-    return all(environment.get(name) == os.environb.get(name) for name in names)
+    names = {name for name in (*environment, *LOADED_IN) if os.fsdecode(name).startswith(READ_AT_LOAD)}
+    return all(environment.get(name) == LOADED_IN.get(name) for name in names)
 
 
 def reseed() -> None:

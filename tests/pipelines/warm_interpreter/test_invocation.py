@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.warm_interpreter.invocation import decode, exit_status
+from pipelines.warm_interpreter.invocation import LOADED_IN, decode, exit_status
 from pipelines.warm_interpreter.shim import encode
 
 no_nul = st.binary(max_size=40).filter(lambda content: b"\0" not in content)
 names = st.from_regex(rb"[a-z][a-z0-9_]{0,8}", fullmatch=True)
-LOADED_ALIKE = {name: value for name, value in os.environb.items() if name.isupper()}
+LOADED_ALIKE = {name: value for name, value in LOADED_IN.items() if name.isupper()}
 
 
 @given(
@@ -49,6 +49,11 @@ def test_an_invocation_survives_the_wire(
 def test_what_a_fork_cannot_run_is_refused(request_bytes: bytes, descriptors: list[int]) -> None:
     with pytest.raises(ValueError, match=r"."):
         decode(request_bytes, descriptors)
+
+
+def test_a_variable_that_a_library_sets_as_it_loads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/as/torch/sets/it")
+    assert decode(encode(["-m", "json.tool"], b"/", LOADED_ALIKE), [7, 8, 9]).folder == b"/"
 
 
 @pytest.mark.parametrize(("code", "status"), [(None, 0), (0, 0), (4, 4), (256, 0), (-1, 255), (True, 1)])
