@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import rfc8785
@@ -30,6 +30,11 @@ def canonical_json(value: Any) -> bytes:
 def digest(content: bytes) -> str:
     """SHA-256 of `content` as 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def framed(parts: Iterable[bytes]) -> bytes:
+    """Parts with their lengths (8 bytes, big-endian) before them: no two sequences look alike."""
+    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
 
 
 def sign(key: Ed25519PrivateKey, *, domain: str, signer: str, body: Mapping[str, Any]) -> bytes:

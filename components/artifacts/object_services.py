@@ -7,11 +7,12 @@ import logging
 import os
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from components.artifacts.object_keys import is_key
+from components.artifacts.object_transfers import put_to_azure, put_to_google, put_to_s3, request_body
 from components.errors import UsageError
 
 # What one request carries on all three services. An upload in parts meets the condition only when the parts
@@ -43,6 +44,7 @@ class Service:
         options: Its arguments; what stands in the URI is added to them.
         place: Pattern of what stands between "://" and the first slash.
         if_absent: Arguments that make the client's `pipe_file` send the service's condition.
+        put: Writes an object with that condition in one request from a file of so many bytes.
         failures: Exceptions of the client beside OSError, ValueError and RuntimeError.
         loggers: Loggers that the client and what it stands on report failures to.
         prepare: What is done to a client before its first use.
@@ -54,6 +56,7 @@ class Service:
     options: Mapping[str, object]
     place: str
     if_absent: Mapping[str, object]
+    put: Callable[[Any, str, BinaryIO, int], Awaitable[None]]
     failures: tuple[str, ...]
     loggers: tuple[str, ...]
     prepare: Callable[[Any], None] | None = None
@@ -69,6 +72,12 @@ class Service:
             self.prepare(client)
         return client
 
+    def put_file(self, client: Any, path: str, file: BinaryIO, size: int) -> None:
+        """Write the `size` bytes of `file` as `path` in one request, with the service's condition."""
+        from fsspec.asyn import sync
+
+        sync(client.loop, self.put, client, path, request_body(file), size)
+
     def failure_types(self) -> tuple[type[Exception], ...]:
         """What the client raises for a request that went wrong."""
         return (OSError, ValueError, RuntimeError, *(pkgutil.resolve_name(name) for name in self.failures))
@@ -82,7 +91,12 @@ SERVICES: Mapping[str, Service] = {
         options={"config_kwargs": {"connect_timeout": 10, "read_timeout": 60}},
         place=_BUCKET,
         if_absent=_ONE_REQUEST_IF_ABSENT,
-        failures=("botocore.exceptions:BotoCoreError", "aiohttp:ClientError"),
+        put=put_to_s3,
+        failures=(
+            "botocore.exceptions:BotoCoreError",
+            "botocore.exceptions:ClientError",
+            "aiohttp:ClientError",
+        ),
         loggers=("s3fs", "botocore", "aiobotocore"),
     ),
     "gs": Service(
@@ -94,6 +108,7 @@ SERVICES: Mapping[str, Service] = {
         options={"consistency": "size"},
         place=_BUCKET,
         if_absent=_ONE_REQUEST_IF_ABSENT,
+        put=put_to_google,
         failures=(
             "gcsfs.retry:HttpError",
             "gcsfs.retry:ChecksumError",
@@ -109,6 +124,7 @@ SERVICES: Mapping[str, Service] = {
         options={},
         place=_BUCKET + _AZURE_ACCOUNT,
         if_absent={"overwrite": False},
+        put=put_to_azure,
         prepare=_never_in_blocks,
         failures=("azure.core.exceptions:AzureError", "aiohttp:ClientError"),
         loggers=("adlfs", "azure"),
@@ -177,6 +193,7 @@ def answer_of(error: BaseException) -> tuple[int, str]:
             return int(status), str(response.get("Error", {}).get("Code", ""))
         status = getattr(candidate, "status_code", None) or getattr(candidate, "code", None)
         if isinstance(status, int):
-            code = getattr(candidate, "error_code", None) or ""
+            headers = getattr(response, "headers", None) or {}
+            code = getattr(candidate, "error_code", None) or headers.get("x-ms-error-code", "")
             return status, str(getattr(code, "value", code))
     return 0, ""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from urllib.parse import unquote
 
 from components.artifacts.file_store import FileStore
@@ -25,7 +27,7 @@ _NOT_IN_JSON_TEXT = re.compile(r'["\\\x00-\x1f\x7f]')
 
 
 class Store(Protocol):
-    """Objects by key, created if absent, whole or not at all, never changed."""
+    """Objects by key, created if absent, whole or not at all, never changed; erased only to be forgotten."""
 
     uri: str
 
@@ -33,12 +35,32 @@ class Store(Protocol):
         """Content of `key`; `ObjectMissingError` if absent, `StoreError` above `limit` bytes."""
         ...
 
+    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """Content of `key` to be read from front to back; `ObjectMissingError` if absent."""
+        ...
+
     def create(self, key: str, content: bytes) -> None:
         """Write `content` as `key`; `ObjectExistsError` if it is there, and then nothing changes."""
         ...
 
+    def create_from(self, key: str, chunks: Iterable[bytes]) -> None:
+        """Like `create`, in memory that does not grow with the content.
+
+        If `chunks` raises, nothing is left and the error passes on; where `key` is there already, `chunks`
+        may not be begun at all.
+        """
+        ...
+
+    def remove(self, key: str) -> None:
+        """Erase `key`, which is no fault if it is not there; see the store for what its medium keeps."""
+        ...
+
     def exists(self, key: str) -> bool:
         """Whether `key` is there."""
+        ...
+
+    def size(self, key: str) -> int:
+        """Bytes of `key`; `ObjectMissingError` if absent."""
         ...
 
     def keys(self, prefix: str = "") -> list[str]:
