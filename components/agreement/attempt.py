@@ -1,15 +1,19 @@
-"""One attempt of a round as a party outside the sites sees it: the exchange, the keys, the ticket."""
+"""One attempt of a round as a party outside the sites sees it: the exchange, the charter, the ticket."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from components.agreement.charter import Charter
+from components.agreement.charter_book import charter_of
 from components.agreement.cutoff import Cutoff, read_cutoff
-from components.agreement.parties import Parties, load_parties
+from components.agreement.key_certificate import CertifiedKey, key_of_round
 from components.agreement.roster import Roster, read_roster, roster_key
-from components.agreement.sealed_manifest import SealedManifest, read_sealed
-from components.agreement.ticket import Ticket, read_ticket
+from components.agreement.sealed_manifest import SealedManifest, read_manifest
+from components.agreement.site_policy import load_policy
+from components.agreement.ticket import Ticket, charter_named, read_ticket
 from components.artifacts.stores import Store, key_of, open_store
+from components.errors import SignatureError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,29 +21,57 @@ class Attempt:
     """Everything read through it is verified."""
 
     exchange: Store
-    parties: Parties
+    keys_uri: str
+    charter: Charter
     ticket: Ticket
 
     @classmethod
-    def open(cls, ticket: str, *, exchange_uri: str, keys_uri: str) -> Attempt:
+    def open(cls, ticket: str, *, exchange_uri: str, keys_uri: str, pinned_by: str = "") -> Attempt:
         """Opens the exchange and verifies the ticket that `ticket` refers to.
 
+        Args:
+            ticket: its reference.
+            exchange_uri: store that all parties read.
+            keys_uri: folder of the charters.
+            pinned_by: party in whose policy the ticket's charter must stand; empty for those who
+                need not be trusted, the aggregator and the coordinator.
+
         Raises:
-            SignatureError: the ticket is not the coordinator's.
+            SignatureError: the ticket is not the coordinator's, or its charter is a foreign one.
         """
-        parties, exchange = load_parties(keys_uri), open_store(exchange_uri)
+        exchange = open_store(exchange_uri)
         document = exchange.read(key_of(exchange, ticket), limit=1 << 16)
-        return cls(exchange=exchange, parties=parties, ticket=read_ticket(document, parties))
+        named = charter_named(document)
+        if pinned_by and load_policy(keys_uri, pinned_by).charter != named:
+            raise SignatureError(
+                f"the ticket names a foreign charter, {named[:12]}: {pinned_by} has not signed it"
+            )
+        charter = charter_of(keys_uri, named)
+        return cls(
+            exchange=exchange, keys_uri=keys_uri, charter=charter, ticket=read_ticket(document, charter)
+        )
+
+    def certificate(self) -> CertifiedKey | None:
+        """The encryption key that serves this round; None where there is none to have."""
+        return key_of_round(self.keys_uri, self.charter, self.ticket.round_number)
 
     def roster(self) -> Roster:
         """The roster; `SignatureError` if it is another ticket's."""
         document = self.exchange.read(roster_key(self.ticket), limit=1 << 20)
-        return read_roster(document, self.ticket, self.parties)
+        return read_roster(document, self.ticket, self.charter)
 
     def cutoff(self, roster: Roster) -> Cutoff:
         """The cut-off; `IntegrityError` if it does not follow from the roster."""
         return read_cutoff(self.exchange, self.ticket, roster)
 
-    def sealed(self, roster: Roster, site: str) -> tuple[SealedManifest, bytes]:
-        """A site's verified manifest and the sealed bytes, unparsed; see `read_sealed`."""
-        return read_sealed(self.exchange, self.ticket, roster, site, self.parties)
+    def manifest(self, roster: Roster, site: str) -> SealedManifest:
+        """A site's verified manifest; see `read_manifest`."""
+        certified = self.certificate()
+        return read_manifest(
+            self.exchange,
+            self.ticket,
+            roster,
+            site,
+            charter=self.charter,
+            certificate=certified.digest if certified else "",
+        )

@@ -1,39 +1,63 @@
-"""A site's commitment to the update it will seal, published before anybody's is known."""
+"""A site's commitment to what it will seal, published before anybody's is known."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
 
-from components.agreement.parties import Parties, framed
+from components.agreement.charter import Charter, raw_key
 from components.agreement.ticket import Ticket
-from components.artifacts.documents import sign, verify
+from components.artifacts.documents import framed, sign, verify
 from components.errors import SignatureError
 
 DOMAIN = "commitment"
-SALT_BYTES = 32
+_HASH_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Commitment:
-    """`commitment` is SHA-256 over ticket, site, salt and the update: it binds and hides."""
+    """What a site is bound to.
 
+    Attributes:
+        charter: cd.
+        ticket: td.
+        site: whose it is.
+        ephemeral: X25519 public key of this attempt, base64; empty where nothing is masked.
+        commitment: SHA-256 over cd, td, site, salt and the vector: it binds and hides.
+    """
+
+    charter: str
     ticket: str
     site: str
+    ephemeral: str
     commitment: str
 
     def signed(self, key: Ed25519PrivateKey) -> bytes:
         """The document the site publishes."""
-        body = {"ticket": self.ticket, "site": self.site, "commitment": self.commitment}
-        return sign(key, domain=DOMAIN, signer=self.site, body=body)
+        return sign(key, domain=DOMAIN, signer=self.site, body=asdict(self))
 
 
-def commit(ticket: Ticket, site: str, salt: bytes, update: bytes) -> Commitment:
-    """H(td, site, salt, update), every part with its length before it."""
-    hashed = hashlib.sha256(framed([ticket.digest.encode(), site.encode(), salt, update])).hexdigest()
-    return Commitment(ticket=ticket.digest, site=site, commitment=hashed)
+def committed_digest(ticket: Ticket, site: str, salt: bytes, vector: NDArray[np.generic]) -> str:
+    """H(cd, td, site, salt, type, vector), every part with its length before it.
+
+    Args:
+        ticket: names cd and td.
+        site: whose vector it is.
+        salt: 32 bytes.
+        vector: what will be sealed, shape (length,), hashed as little-endian bytes.
+    """
+    little = vector.dtype.newbyteorder("<")
+    parts = [ticket.charter.encode(), ticket.digest.encode(), site.encode(), salt, little.str.encode()]
+    hashed = hashlib.sha256(framed(parts))
+    hashed.update((vector.size * little.itemsize).to_bytes(8, "big"))
+    for start in range(0, vector.size, _HASH_BLOCK):
+        block = np.ascontiguousarray(vector[start : start + _HASH_BLOCK].astype(little, copy=False))
+        hashed.update(block.data)
+    return hashed.hexdigest()
 
 
 def commitment_key(ticket: Ticket, site: str) -> str:
@@ -41,17 +65,19 @@ def commitment_key(ticket: Ticket, site: str) -> str:
     return f"{ticket.folder}/commitments/{site}.json"
 
 
-def read_commitment(document: bytes, ticket: Ticket, site: str, parties: Parties) -> Commitment:
+def read_commitment(document: bytes, ticket: Ticket, site: str, charter: Charter) -> Commitment:
     """Verifies a site's commitment for this ticket.
 
     Raises:
-        SignatureError: altered, another site's, or made for another ticket.
+        SignatureError: altered, another site's, or made for another ticket or charter.
     """
-    body = verify(document, domain=DOMAIN, signer=site, key=parties.key(site))
+    body = verify(document, domain=DOMAIN, signer=site, key=charter.key(site))
     try:
         found = Commitment(**body)
     except TypeError:
         raise SignatureError(f"the commitment of {site} is not in the form this version knows") from None
-    if found.ticket != ticket.digest or found.site != site:
+    if (found.charter, found.ticket, found.site) != (ticket.charter, ticket.digest, site):
         raise SignatureError(f"the commitment of {site} was made for another ticket")
+    if found.ephemeral:
+        raw_key(found.ephemeral)
     return found

@@ -27,7 +27,7 @@ class Cutoff:
 
     @property
     def digest(self) -> str:
-        """ud, over roster and members."""
+        """The digest of roster and members, ud."""
         return digest(canonical_json({"roster": self.roster, "members": list(self.members)}))
 
     def to_json(self) -> bytes:
@@ -46,7 +46,7 @@ def sum_key(ticket: Ticket) -> str:
 
 
 def shortfall_key(ticket: Ticket) -> str:
-    """Where the aggregator says that too few of the roster sealed: the attempt cannot go on."""
+    """Where it is said that too few of the roster sealed or released: the attempt cannot go on."""
     return f"{ticket.folder}/shortfall.json"
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from components.agreement.parties import KEY_HOLDER, Parties
+from components.agreement.charter import KEY_HOLDER, Charter
 from components.agreement.ticket import Ticket
 from components.artifacts.documents import digest, sign, verify
 from components.artifacts.stores import Store
 from components.errors import DigestMismatchError, SignatureError
 
 DOMAIN = "receipt"
+MAX_RECEIPT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,51 +22,63 @@ class Receipt:
     """One opened sum.
 
     Attributes:
+        charter: cd.
         ticket: td.
         roster: rd.
+        cutoff: ud.
         purpose: of the ticket.
-        members: sites whose updates are in the sum, sorted.
+        certificate: SHA-256 of the key certificate it was opened under, empty where there is no key.
+        ciphertexts: SHA-256 of the sealed update by site in the sum.
         sealed_sum: SHA-256 of the sealed sum that was opened.
         aggregate: SHA-256 of the opened values.
-        previous: SHA-256 of the receipt of the round before, as in the ticket.
+        previous: SHA-256 of the receipt before, as in the ticket.
     """
 
+    charter: str
     ticket: str
     roster: str
+    cutoff: str
     purpose: str
-    members: tuple[str, ...]
+    certificate: str
+    ciphertexts: Mapping[str, str]
     sealed_sum: str
     aggregate: str
     previous: str
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Sites whose updates are in the sum, sorted."""
+        return tuple(sorted(self.ciphertexts))
+
     def signed(self, key: Ed25519PrivateKey) -> bytes:
         """The document the key holder publishes."""
-        body = asdict(self) | {"members": list(self.members)}
-        return sign(key, domain=DOMAIN, signer=KEY_HOLDER, body=body)
+        return sign(key, domain=DOMAIN, signer=KEY_HOLDER, body=asdict(self))
 
 
-def receipt_key(ticket: Ticket) -> str:
-    """Where the receipt lies in the exchange."""
-    return f"{ticket.folder}/receipt.json"
+def receipt_key(folder: str) -> str:
+    """Where the receipt of an attempt lies in the exchange."""
+    return f"{folder}/receipt.json"
 
 
-def aggregate_key(ticket: Ticket) -> str:
-    """Where the opened values lie in the exchange."""
-    return f"{ticket.folder}/aggregate.safetensors"
+def aggregate_key(folder: str) -> str:
+    """Where the opened values of an attempt lie in the exchange."""
+    return f"{folder}/aggregate.safetensors"
 
 
-def read_receipt(document: bytes, ticket: Ticket, parties: Parties) -> Receipt:
+def read_receipt(document: bytes, ticket: Ticket, charter: Charter) -> Receipt:
     """Verifies the receipt of a ticket.
 
     Raises:
         SignatureError: altered, or given for another ticket or chain.
     """
-    body = verify(document, domain=DOMAIN, signer=KEY_HOLDER, key=parties.key(KEY_HOLDER))
+    body = verify(document, domain=DOMAIN, signer=KEY_HOLDER, key=charter.key(KEY_HOLDER))
     try:
-        receipt = Receipt(**(body | {"members": tuple(body["members"])}))
-    except (TypeError, KeyError):
+        receipt = Receipt(**body)
+        strangers = set(receipt.ciphertexts) - set(charter.sites)
+    except (TypeError, AttributeError):
         raise SignatureError("a receipt is not in the form this version knows") from None
-    if (receipt.ticket, receipt.purpose, receipt.previous) != (
+    if strangers or (receipt.charter, receipt.ticket, receipt.purpose, receipt.previous) != (
+        ticket.charter,
         ticket.digest,
         ticket.purpose,
         ticket.previous,
@@ -73,13 +87,13 @@ def read_receipt(document: bytes, ticket: Ticket, parties: Parties) -> Receipt:
     return receipt
 
 
-def read_aggregate(exchange: Store, ticket: Ticket, receipt: Receipt) -> bytes:
+def read_aggregate(exchange: Store, folder: str, receipt: Receipt) -> bytes:
     """The opened values that a receipt vouches for.
 
     Raises:
         DigestMismatchError: what lies there is something else.
     """
-    content = exchange.read(aggregate_key(ticket))
+    content = exchange.read(aggregate_key(folder))
     if digest(content) != receipt.aggregate:
-        raise DigestMismatchError(f"the aggregate in {ticket.folder} is not the one its receipt signs")
+        raise DigestMismatchError(f"the aggregate in {folder} is not the one its receipt signs")
     return content

@@ -1,4 +1,4 @@
-"""The roster: who takes part in an attempt, and to which update each one is bound."""
+"""The roster: who takes part in an attempt, and to which commitment each one is bound."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from components.agreement.parties import COORDINATOR, Parties
+from components.agreement.charter import COORDINATOR, Charter
+from components.agreement.commitment import Commitment, commitment_key, read_commitment
 from components.agreement.ticket import Ticket
 from components.artifacts.documents import canonical_json, digest, sign, verify
-from components.errors import SignatureError
+from components.artifacts.stores import Store
+from components.errors import ObjectMissingError, SignatureError
 
 DOMAIN = "roster"
 
@@ -21,19 +23,23 @@ class Roster:
     """Commitments of one ticket and why the other sites are left out.
 
     Attributes:
+        charter: cd.
         ticket: td.
-        commitments: SHA-256 commitment by site that takes part.
+        commitments: SHA-256 of the signed commitment by site that takes part; it binds the
+            ephemeral keys too.
         left_out: reason by site that does not.
     """
 
+    charter: str
     ticket: str
     commitments: Mapping[str, str]
     left_out: Mapping[str, str]
 
     @property
     def digest(self) -> str:
-        """rd, over what binds: the ticket and the commitments in the order of the sites' names."""
-        return digest(canonical_json({"ticket": self.ticket, "commitments": dict(self.commitments)}))
+        """rd, over what binds: charter, ticket and commitments in the order of the sites' names."""
+        body = {"charter": self.charter, "ticket": self.ticket, "commitments": dict(self.commitments)}
+        return digest(canonical_json(body))
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -42,7 +48,12 @@ class Roster:
 
     def signed(self, key: Ed25519PrivateKey) -> bytes:
         """The document the coordinator publishes."""
-        body = {"ticket": self.ticket, "commitments": dict(self.commitments), "left_out": dict(self.left_out)}
+        body = {
+            "charter": self.charter,
+            "ticket": self.ticket,
+            "commitments": dict(self.commitments),
+            "left_out": dict(self.left_out),
+        }
         return sign(key, domain=DOMAIN, signer=COORDINATOR, body=body)
 
 
@@ -51,17 +62,42 @@ def roster_key(ticket: Ticket) -> str:
     return f"{ticket.folder}/roster.json"
 
 
-def read_roster(document: bytes, ticket: Ticket, parties: Parties) -> Roster:
+def read_roster(document: bytes, ticket: Ticket, charter: Charter) -> Roster:
     """Verifies the roster of a ticket.
 
     Raises:
-        SignatureError: altered, or made for another ticket.
+        SignatureError: altered, made for another ticket, or it names a site that the charter does not.
     """
-    body: dict[str, Any] = verify(document, domain=DOMAIN, signer=COORDINATOR, key=parties.key(COORDINATOR))
+    body: dict[str, Any] = verify(document, domain=DOMAIN, signer=COORDINATOR, key=charter.key(COORDINATOR))
     try:
         roster = Roster(**body)
-    except TypeError:
+        strangers = sorted(set(roster.commitments) - set(charter.sites))
+    except (TypeError, AttributeError):
         raise SignatureError("a roster is not in the form this version knows") from None
-    if roster.ticket != ticket.digest:
+    if (roster.charter, roster.ticket) != (ticket.charter, ticket.digest):
         raise SignatureError(f"the roster in {ticket.folder} was made for another ticket")
+    if strangers:
+        raise SignatureError(
+            f"the roster in {ticket.folder} names {strangers[0]}, which the charter does not"
+        )
     return roster
+
+
+def read_commitments(
+    exchange: Store, ticket: Ticket, roster: Roster, charter: Charter
+) -> dict[str, Commitment]:
+    """The commitments that a roster names, verified one by one.
+
+    Raises:
+        SignatureError: one is missing, altered, or not the one the roster names.
+    """
+    found: dict[str, Commitment] = {}
+    for site in roster.sites:
+        try:
+            document = exchange.read(commitment_key(ticket, site), limit=1 << 16)
+        except ObjectMissingError:
+            raise SignatureError(f"the roster names {site}, whose commitment is not there") from None
+        if digest(document) != roster.commitments[site]:
+            raise SignatureError(f"the commitment of {site} is not the one on the roster")
+        found[site] = read_commitment(document, ticket, site, charter)
+    return found

@@ -1,78 +1,112 @@
-"""What a site step holds: its name, its keys, its own store, and the exchange it shares."""
+"""What a site step holds: its name, its keys, its policy, its own store, and the exchange it shares."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from components.agreement.parties import Parties, load_parties, load_signing_key
-from components.agreement.ticket import Ticket, read_ticket
-from components.artifacts.documents import digest
+from components.agreement.charter import Charter
+from components.agreement.charter_book import charter_of
+from components.agreement.lineage import check_model
+from components.agreement.model_store import read_model
+from components.agreement.private_keys import load_signing_key
+from components.agreement.round_secrets import erase_others
+from components.agreement.site_policy import SitePolicy, load_policy
+from components.agreement.site_records import accept_ticket, require_accepted
+from components.agreement.ticket import Ticket, charter_named, check_terms, read_ticket
+from components.agreement.void import check_attempt
 from components.artifacts.stores import Store, key_of, open_store
-from components.artifacts.tensors import Tensors, decode
-from components.errors import DigestMismatchError, RefusedError
+from components.artifacts.tensors import Tensors
+from components.errors import RefusedError
 from components.execution.outcome import Outcome
 from components.execution.site_step import SiteStep
-
-MAX_MODEL_BYTES = 8 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workplace:
-    """One site at work under one ticket."""
+    """One site at work under one ticket, which its policy and charter allow."""
 
     site: str
     store: Store
     exchange: Store
-    parties: Parties
+    keys_uri: str
+    policy: SitePolicy
+    charter: Charter
     key: Ed25519PrivateKey
     ticket: Ticket
 
     @classmethod
     def open(cls, *, site: str, store_uri: str, exchange_uri: str, keys_uri: str, ticket: str) -> Workplace:
-        """Opens the stores, loads the site's keys and verifies the ticket.
+        """Opens the stores, loads the site's keys and policy, and verifies the ticket.
 
         Raises:
             SignatureError: the ticket is not the coordinator's.
-            RefusedError: the ticket does not name this site.
+            RefusedError: the ticket is of another charter than the one the site has pinned, or
+                asks for what its policy or the charter forbids.
         """
-        parties = load_parties(keys_uri)
+        policy = load_policy(keys_uri, site)
+        policy.require_stores([store_uri, exchange_uri])
         exchange = open_store(exchange_uri)
-        verified = read_ticket(exchange.read(key_of(exchange, ticket), limit=1 << 16), parties)
-        if site not in verified.sites:
-            text = f"the ticket of round {verified.round_number} does not name {site}"
-            raise RefusedError(text, disclosed=text)
+        document = exchange.read(key_of(exchange, ticket), limit=1 << 16)
+        charter = _pinned(policy, document, keys_uri, site)
+        verified = read_ticket(document, charter)
+        check_terms(verified, charter)
+        policy.require_protection(charter.protection)
         return cls(
             site=site,
             store=open_store(store_uri),
             exchange=exchange,
-            parties=parties,
+            keys_uri=keys_uri,
+            policy=policy,
+            charter=charter,
             key=load_signing_key(keys_uri, site),
             ticket=verified,
         )
+
+    def accept(self, now: datetime) -> None:
+        """Decides once whether the site takes part under this ticket, before any row is read.
+
+        Secrets of attempts that this ticket ends are erased.
+
+        Raises:
+            RefusedError: the ticket is old, a second one, opened without a void, or its model is
+                not the one that the last receipt gives.
+        """
+        check_attempt(self.exchange, self.ticket, self.charter)
+        check_model(self.exchange, self.keys_uri, self.ticket, self.charter)
+        accept_ticket(self.store, self.ticket, now=now, rounds_a_day=self.policy.rounds_a_day)
+        erase_others(self.store, self.ticket.digest)
+
+    def require_accepted(self) -> None:
+        """`RefusedError` unless `accept` has passed this ticket."""
+        require_accepted(self.store, self.ticket)
+
+    def require_encoder(self, weights: str) -> None:
+        """`RefusedError` unless this language model is the charter's and the policy's."""
+        if self.charter.encoder and weights != self.charter.encoder:
+            text = f"the language model with digest {weights[:12]} is not the one the charter names"
+            raise RefusedError(text, disclosed=text)
+        self.policy.require_encoder(weights)
 
     def model(self) -> Tensors:
         """The global model that the ticket names."""
         return read_model(self.exchange, self.ticket.model)
 
 
-def model_key(model: str) -> str:
-    """Where a model lies in the exchange, by its digest."""
-    return f"models/{model}.safetensors"
-
-
-def read_model(exchange: Store, model: str) -> Tensors:
-    """The model with this SHA-256.
-
-    Raises:
-        DigestMismatchError: what lies there is another.
-    """
-    content = exchange.read(model_key(model), limit=MAX_MODEL_BYTES)
-    if digest(content) != model:
-        raise DigestMismatchError(f"the model in the exchange is not the one with digest {model[:12]}")
-    return decode(content)
+def _pinned(policy: SitePolicy, ticket: bytes, keys_uri: str, site: str) -> Charter:
+    """The charter of the policy, if the ticket names it."""
+    named = charter_named(ticket)
+    if named != policy.charter:
+        text = f"the ticket names a foreign charter, {named[:12]}: {site} has pinned {policy.charter[:12]}"
+        raise RefusedError(text, disclosed=text)
+    charter = charter_of(keys_uri, policy.charter)
+    if site not in charter.sites:
+        text = f"the charter of {charter.federation} does not name {site}"
+        raise RefusedError(text, disclosed=text)
+    return charter
 
 
 def run_at_site(
@@ -95,7 +129,7 @@ def run_at_site(
         site: name of the site.
         store_uri: the site's own store.
         exchange_uri: the store all parties read.
-        keys_uri: folder of the public keys.
+        keys_uri: folder of the charters.
         ticket: reference of the round's ticket.
         deadline_s: seconds the work may take.
         reason: why the site is left out already; then nothing is done.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from components.agreement.parties import keyed_digest
+from components.agreement.private_keys import keyed_digest
 from components.agreement.workplace import Workplace
 from components.artifacts import tensors
 from components.artifacts.stores import create_or_read, key_of, reference
@@ -41,10 +41,12 @@ def augment(
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
+        RefusedError: the charter or the site's policy names another model.
         EncoderError: the model is missing or another one.
     """
     content_key = key_of(place.store, rows)
     weights = encoder.digest or verify(locate(encoder), encoder)
+    place.require_encoder(weights)
     identity = [content_key, template, "\n".join(classes), weights, str(encoder.max_length)]
     name = keyed_digest(place.key, [part.encode() for part in identity])
     key = f"features/{name}.safetensors"

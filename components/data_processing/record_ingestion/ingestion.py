@@ -6,8 +6,9 @@ import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from components.agreement.parties import keyed_digest
+from components.agreement.private_keys import keyed_digest
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, reference
 from components.data_processing.template import columns_of
@@ -41,15 +42,18 @@ class RecordSpec:
 
 
 def ingest(place: Workplace, spec: RecordSpec) -> Outcome:
-    """Runs the site's query and stores its rows as Parquet, once a ticket.
+    """Accepts the ticket, runs the site's query and stores its rows as Parquet, once a ticket.
 
     The manifest that the coordinator sees holds the address of the rows, a keyed digest of their
     contents, their schema and a size padded to a power of two.
 
     Raises:
+        RefusedError: the site does not take part under this ticket, or has not admitted the query.
         SourceUnreachableError: the warehouse is not there.
         BadDataError: the query fails, or the rows do not keep the contract.
     """
+    place.policy.require_query(spec.sql)
+    place.accept(datetime.now(UTC))
     pointer = f"ingested/{place.ticket.digest}.json"
     if not place.store.exists(pointer):
         manifest = _extract(place, spec)

@@ -11,8 +11,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from components.agreement.model_store import read_model
 from components.agreement.ticket import Ticket
-from components.agreement.workplace import Workplace, read_model
+from components.agreement.workplace import Workplace
 from components.artifacts import tensors
 from components.artifacts.documents import sign, verify
 from components.artifacts.stores import create_or_read, key_of, reference
@@ -39,6 +40,10 @@ def evaluate(place: Workplace, *, model: str, features: str, adaptation: str, re
 
     Returns:
         The reference of the published figures, empty where they are kept.
+
+    Raises:
+        RefusedError: the site's policy does not let its figures be published.
+        BadDataError: there are no test rows.
     """
     key = f"evaluations/{place.ticket.digest}.json"
     if not place.store.exists(key):
@@ -47,6 +52,7 @@ def evaluate(place: Workplace, *, model: str, features: str, adaptation: str, re
     figures = json.loads(place.store.read(key))
     if release != PER_SITE:
         return Outcome()
+    place.policy.require_release(release)
     body = {"ticket": place.ticket.digest, "site": place.site, "model": model, "evaluation": figures}
     document = sign(place.key, domain=DOMAIN, signer=place.site, body=body)
     published = figures_key(place.ticket, place.site)

@@ -65,9 +65,9 @@ def write_report(
     """
     attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
     state, published = open_store(state_uri), attempt.exchange.read(key_of(attempt.exchange, committed))
-    record = read_record(published, attempt.parties)
+    record = read_record(published, attempt.charter)
     evaluations = {
-        site: _figures(attempt, site, figures, len(story.classes)) for site in attempt.ticket.sites
+        site: _figures(attempt, site, figures, len(story.classes)) for site in attempt.charter.site_names
     }
     document = _document(story, attempt, record, evaluations, reasons)
     earlier = _earlier_rounds(state, record.round_number)
@@ -95,7 +95,7 @@ def _document(
         "federation": record.federation,
         "title": story.title,
         "method": story.method,
-        "protection": opened.protection,
+        "protection": attempt.charter.protection,
         "round_number": record.round_number,
         "attempt": record.attempt,
         "committed_at": record.committed_at,
@@ -140,7 +140,7 @@ def _figures(
         return ""
     try:
         document = attempt.exchange.read(key_of(attempt.exchange, figures[site]), limit=1 << 22)
-        found = read_figures(document, attempt.ticket, site, attempt.parties.key(site))
+        found = read_figures(document, attempt.ticket, site, attempt.charter.key(site))
         sizes = {len(Evaluation.from_dict(found[name]).confusion) for name in ("global", "adapted")}
     except (IntegrityError, ObjectMissingError, RefusedError) as error:
         return disclosed_reason(error)

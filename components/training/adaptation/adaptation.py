@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.agreement.workplace import Workplace, read_model
+from components.agreement.model_store import read_model
+from components.agreement.receipt import MAX_RECEIPT_BYTES, read_receipt, receipt_key
+from components.agreement.round_secrets import erase
+from components.agreement.workplace import Workplace
 from components.artifacts import tensors
 from components.artifacts.stores import create_or_read, reference
 from components.execution.outcome import Outcome
@@ -21,6 +24,7 @@ def adapt(place: Workplace, *, model: str, features: str) -> Outcome:
         model: SHA-256 of the committed model.
         features: reference of the site's features.
     """
+    _forget(place)
     key = adaptation_key(model)
     if not place.store.exists(key):
         head = read_model(place.exchange, model)
@@ -35,6 +39,14 @@ def adapt(place: Workplace, *, model: str, features: str) -> Outcome:
         content = tensors.encode({"output.weight": delta.weight_delta, "output.bias": delta.bias_delta})
         create_or_read(place.store, key, content)
     return Outcome(reference=reference(place.store, key), manifest={"uri": reference(place.store, key)})
+
+
+def _forget(place: Workplace) -> None:
+    """Erases the secrets of the attempt once its receipt is there and verifies."""
+    ticket = place.ticket
+    document = place.exchange.read(receipt_key(ticket.folder), limit=MAX_RECEIPT_BYTES)
+    read_receipt(document, ticket, place.charter)
+    erase(place.store, ticket.digest)
 
 
 def adaptation_key(model: str) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import base64
 
 import numpy as np
+from numpy.typing import NDArray
 
-from components.agreement.commitment import SALT_BYTES, commit, commitment_key
-from components.agreement.site_update import encode_update, read_update, update_key
+from components.agreement.commitment import Commitment, commitment_key, committed_digest
+from components.agreement.receipt import receipt_key
+from components.agreement.round_secrets import draw_once
+from components.agreement.site_update import keep_update, read_update, update_key
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, reference
-from components.errors import BadDataError, ObjectExistsError, RefusedError
+from components.encryption.update_vector import to_vector
+from components.errors import BadDataError, RefusedError
 from components.execution.outcome import Outcome
 from components.training.features import read_features
 from components.training.local_training.federated_averaging import local_update, site_seed
@@ -29,25 +32,37 @@ def train(place: Workplace, *, features: str, device: str = "auto") -> Outcome:
 
     Raises:
         BadDataError: there are no training rows, or training diverged.
-        RefusedError: somebody else's commitment lies where this site's belongs.
+        RefusedError: the site has not accepted the ticket, or somebody else's commitment lies where
+            this site's belongs.
     """
-    if not place.store.exists(update_key(place.ticket)):
-        with contextlib.suppress(ObjectExistsError):
-            place.store.create(update_key(place.ticket), _train(place, features, device))
-    update = read_update(place.store, place.ticket)
-    document = commit(place.ticket, place.site, update.salt, update.content).signed(place.key)
-    key = commitment_key(place.ticket, place.site)
+    place.require_accepted()
+    ticket = place.ticket
+    key = commitment_key(ticket, place.site)
+    if place.exchange.exists(receipt_key(ticket.folder)) and place.exchange.exists(key):
+        # The round is over: its secrets are erased, and what was committed to stays as it is.
+        return _committed(place, place.exchange.read(key, limit=1 << 16))
+    if not place.store.exists(update_key(ticket)):
+        keep_update(place.store, ticket, _train(place, features, device))
+    secrets = draw_once(place.store, place.key, ticket.digest)
+    document = Commitment(
+        charter=ticket.charter,
+        ticket=ticket.digest,
+        site=place.site,
+        ephemeral=base64.b64encode(secrets.ephemeral.public_key().public_bytes_raw()).decode(),
+        commitment=committed_digest(ticket, place.site, secrets.salt, read_update(place.store, ticket)),
+    ).signed(place.key)
     if create_or_read(place.exchange, key, document) != document:
         text = f"another commitment lies where this site's belongs for round {place.ticket.round_number}"
         raise RefusedError(text, disclosed=text)
-    return Outcome(
-        reference=reference(place.exchange, key),
-        manifest={"commitment": reference(place.exchange, key)},
-        bytes_sent=len(document),
-    )
+    return _committed(place, document)
 
 
-def _train(place: Workplace, features: str, device: str) -> bytes:
+def _committed(place: Workplace, document: bytes) -> Outcome:
+    there = reference(place.exchange, commitment_key(place.ticket, place.site))
+    return Outcome(reference=there, manifest={"commitment": there}, bytes_sent=len(document))
+
+
+def _train(place: Workplace, features: str, device: str) -> NDArray[np.generic]:
     ticket, model = place.ticket, place.model()
     examples = read_features(place.store, features).train
     if not len(examples.labels):
@@ -65,7 +80,7 @@ def _train(place: Workplace, features: str, device: str) -> bytes:
     if not np.all(np.isfinite(values)):
         text = f"training diverged at learning rate {ticket.learning_rate:g}: lower it"
         raise BadDataError(text, disclosed=text)
-    return encode_update(values, len(examples.labels), os.urandom(SALT_BYTES))
+    return to_vector(place.charter, values.astype(np.float64), len(examples.labels))
 
 
 def _device(device: str) -> str:

@@ -1,0 +1,256 @@
+"""The charter: what all sites and the key holder have signed, and what a round may ask of them.
+
+cd = SHA-256 of its canonical JSON names it in every later document. A site acts on no other
+charter than the one it has pinned in its policy. A changed charter is a new edition that names the
+one before; round numbers, models and receipts go on.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from components.artifacts.documents import canonical_json, digest
+from components.errors import SignatureError
+
+COORDINATOR = "coordinator"
+KEY_HOLDER = "key-holder"
+FORMAT = 1
+_SITE_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_RESERVED = {COORDINATOR, KEY_HOLDER, "aggregator"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SitePublicKeys:
+    """A site's public keys, raw and in base64: Ed25519 to sign, X25519 to agree on pair keys."""
+
+    signing: str
+    agreement: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charter:
+    """The terms of a federation.
+
+    Attributes:
+        federation: its id.
+        edition: from 1.
+        previous: cd of the edition before, empty in the first.
+        sites: public keys by site, two or more.
+        coordinator: Ed25519 public key, base64.
+        key_holder: Ed25519 public key, base64.
+        rotation_rounds: rounds that one encryption key may serve.
+        protection: how updates are sealed.
+        values_per_slot: under `sealed`: 2 packs two values of 23 bits, 1 leaves 46 bits to each.
+        algorithm: how sites train.
+        server_optimizer: how the opened sum becomes the next model; `average` is Eq. 6.
+        genesis: SHA-256 of the model the first round starts from.
+        encoder: SHA-256 of the language model, empty where sites may use what they find.
+        colluding_sites: t, sites that may work against the others without breaking the claim.
+        min_sum_sites: u_min, fewest sites in a sum that is opened.
+        min_sites: fewest sites on a roster.
+        clipping_norm: C, largest L2 norm of a site's update.
+        largest_value: M, largest magnitude of one coordinate of it, at most C.
+        max_examples: most training rows a site may weigh its update with.
+        local_epochs: most passes a run may ask for.
+        learning_rate: largest step of the local optimiser.
+        batch_size: most rows a step.
+        max_rounds: number of the last round.
+    """
+
+    federation: str
+    edition: int
+    previous: str
+    sites: Mapping[str, SitePublicKeys]
+    coordinator: str
+    key_holder: str
+    rotation_rounds: int
+    protection: str
+    values_per_slot: Literal[1, 2]
+    algorithm: str
+    server_optimizer: str
+    genesis: str
+    encoder: str
+    colluding_sites: int
+    min_sum_sites: int
+    min_sites: int
+    clipping_norm: float
+    largest_value: float
+    max_examples: int
+    local_epochs: int
+    learning_rate: float
+    batch_size: int
+    max_rounds: int
+    format: int = FORMAT
+
+    @property
+    def digest(self) -> str:
+        """The charter's digest, cd."""
+        return digest(self.to_json())
+
+    @property
+    def site_names(self) -> tuple[str, ...]:
+        """Names of the sites, sorted."""
+        return tuple(sorted(self.sites))
+
+    @property
+    def signers(self) -> tuple[str, ...]:
+        """Who must sign before it is in force: every site, and the key holder."""
+        return (*self.site_names, KEY_HOLDER)
+
+    def to_json(self) -> bytes:
+        """Canonical JSON (RFC 8785): what is signed and stored."""
+        return canonical_json(asdict(self))
+
+    def key(self, owner: str) -> Ed25519PublicKey:
+        """The Ed25519 key of a site, of the coordinator or of the key holder.
+
+        Raises:
+            SignatureError: the charter names no such party.
+        """
+        if owner == COORDINATOR:
+            text = self.coordinator
+        elif owner == KEY_HOLDER:
+            text = self.key_holder
+        elif owner in self.sites:
+            text = self.sites[owner].signing
+        else:
+            raise SignatureError(f"{owner} has no public key in the charter of {self.federation}")
+        return Ed25519PublicKey.from_public_bytes(raw_key(text))
+
+    def agreement_key(self, site: str) -> bytes:
+        """The 32 bytes of a site's X25519 public key."""
+        return raw_key(self.sites[site].agreement)
+
+    def problems(self) -> list[str]:
+        """Every rule it breaks, one a line; empty for a charter that can be signed."""
+        return [*_key_problems(self), *_number_problems(self), *_quorum_problems(self)]
+
+
+def least_sum_sites(sites: int, colluding: int) -> int:
+    """Smallest u_min the release rule allows: max(t + 2, ⌊(K + t) / 2⌋ + 1)."""
+    return max(colluding + 2, (sites + colluding) // 2 + 1)
+
+
+def read_charter(content: bytes) -> Charter:
+    """Reads a charter and checks its rules; whose signatures it has is another question.
+
+    Raises:
+        SignatureError: not in this form, or it breaks a rule of `Charter.problems`.
+    """
+    try:
+        body: dict[str, Any] = json.loads(content)
+        sites = {name: SitePublicKeys(**keys) for name, keys in body["sites"].items()}
+        charter = Charter(**(body | {"sites": sites}))
+        same = charter.to_json() == content
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SignatureError("a charter is not in the form this version knows") from error
+    if not same or charter.format != FORMAT:
+        raise SignatureError("a charter is not in the form this version knows")
+    problems = charter.problems()
+    if problems:
+        raise SignatureError(f"the charter of {charter.federation} breaks a rule: {problems[0]}")
+    return charter
+
+
+def raw_key(text: str) -> bytes:
+    """32 bytes from base64.
+
+    Raises:
+        SignatureError: it is anything else.
+    """
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        key = b""
+    if len(key) != 32:
+        raise SignatureError("a public key must be 32 bytes in base64")
+    return key
+
+
+def _key_problems(charter: Charter) -> list[str]:
+    problems = [
+        f"{site!r} is not a name of a site"
+        for site in charter.sites
+        if not _SITE_NAME.fullmatch(site) or site in _RESERVED
+    ]
+    texts = {f"{site} (signing)": keys.signing for site, keys in charter.sites.items()}
+    texts |= {f"{site} (agreement)": keys.agreement for site, keys in charter.sites.items()}
+    texts |= {COORDINATOR: charter.coordinator, KEY_HOLDER: charter.key_holder}
+    owners: dict[bytes, str] = {}
+    for owner, text in texts.items():
+        try:
+            key = raw_key(text)
+        except SignatureError:
+            problems.append(f"the key of {owner} is not 32 bytes in base64")
+            continue
+        if key in owners:
+            problems.append(f"{owners[key]} and {owner} have the same public key, keys must be distinct")
+        owners.setdefault(key, owner)
+    return problems
+
+
+def _number_problems(charter: Charter) -> list[str]:
+    whole = {
+        "edition": 1,
+        "rotation_rounds": 1,
+        "colluding_sites": 0,
+        "min_sum_sites": 2,
+        "min_sites": 2,
+        "max_examples": 1,
+        "local_epochs": 1,
+        "batch_size": 1,
+        "max_rounds": 1,
+    }
+    problems = [
+        f"{name} must be a whole number of at least {least}, got {value!r}"
+        for name, least in whole.items()
+        if type(value := getattr(charter, name)) is not int or value < least
+    ]
+    for name in ("clipping_norm", "largest_value", "learning_rate"):
+        value = getattr(charter, name)
+        if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
+            problems.append(f"{name} must be a finite number above 0, got {value!r}")
+    if not problems and charter.largest_value > charter.clipping_norm:
+        problems.append(
+            f"largest_value must be at most clipping_norm, {charter.clipping_norm:g}, "
+            f"got {charter.largest_value:g}"
+        )
+    if charter.values_per_slot not in (1, 2):
+        problems.append(f"values_per_slot must be 1 or 2, got {charter.values_per_slot!r}")
+    return problems
+
+
+def _quorum_problems(charter: Charter) -> list[str]:
+    sites = len(charter.sites)
+    if sites < 2:
+        return [f"a federation has at least 2 sites, got {sites}"]
+    counts = (charter.colluding_sites, charter.min_sum_sites, charter.min_sites)
+    if any(type(count) is not int for count in counts):
+        return []
+    problems: list[str] = []
+    least_sum, least_roster = charter.min_sum_sites, charter.min_sum_sites
+    if charter.protection == "sealed":
+        least_sum = least_sum_sites(sites, charter.colluding_sites)
+        least_roster = max(3, charter.min_sum_sites)
+    if charter.min_sum_sites < least_sum:
+        problems.append(
+            f"min_sum_sites must be at least {least_sum} for {sites} sites of which "
+            f"{charter.colluding_sites} may collude, got {charter.min_sum_sites}"
+        )
+    if charter.min_sites < least_roster:
+        problems.append(f"min_sites must be at least {least_roster}, got {charter.min_sites}")
+    if charter.min_sites > sites or least_roster > sites:
+        problems.append(
+            f"min_sites must be at most the number of sites, {sites}, "
+            f"got {max(charter.min_sites, least_roster)}"
+        )
+    return problems

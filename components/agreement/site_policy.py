@@ -1,0 +1,122 @@
+"""The site policy: what a site lets a round do, in a file that only the site can write.
+
+`policy.yaml` lies in the site's private folder, beside its keys. The coordinator's pipeline can
+ask for anything; a step at the site does what this file and the charter it pins allow, and refuses
+the rest. `crosscloud charter sign` writes a first one; its owner edits it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.agreement.private_keys import private_folder
+from components.artifacts.documents import digest
+from components.errors import RefusedError, UsageError
+
+POLICY = "policy.yaml"
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class SitePolicy(BaseModel):
+    """One site's rules; the key holder's policy has the charter alone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    charter: Digest
+    """cd of the charter the site has signed. A ticket of any other is refused."""
+    protections: tuple[str, ...] = ()
+    """Protections under which its update may leave it."""
+    queries: tuple[Digest, ...] = ()
+    """SHA-256 of each SQL text that may be run on its warehouse."""
+    stores: tuple[str, ...] = ()
+    """Prefixes of the addresses it reads and writes."""
+    encoder: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """SHA-256 of the language model; empty for any."""
+    peers: tuple[str, ...] = ()
+    """Sites without which it takes no part in a sum."""
+    rounds_a_day: Annotated[int, Field(ge=1)] | None = None
+    """Most attempts in 24 hours; unlimited where absent."""
+    evaluation: Literal["none", "per_site"] = "none"
+    """Whether its own figures may be published."""
+
+    def require_protection(self, protection: str) -> None:
+        """`RefusedError` unless updates may leave under this protection."""
+        if protection not in self.protections:
+            allowed = ", ".join(self.protections) or "none at all"
+            _refuse(f"the site's policy accepts protection {allowed}, the charter has {protection}")
+
+    def require_query(self, sql: str) -> None:
+        """`RefusedError` unless the site has admitted exactly this SQL."""
+        if query_digest(sql) not in self.queries:
+            _refuse(
+                f"the query with digest {query_digest(sql)[:12]} is not one the site's policy admits: "
+                "its people add the digest to 'queries' once they have read it"
+            )
+
+    def require_stores(self, uris: Iterable[str]) -> None:
+        """`RefusedError` unless every address lies below an admitted prefix and is not chained."""
+        for uri in uris:
+            below = any(uri == prefix or uri.startswith(prefix.rstrip("/") + "/") for prefix in self.stores)
+            if not below or "::" in uri or ".." in uri.split("/"):
+                _refuse(f"the address {uri} is not below one that the site's policy admits")
+
+    def require_encoder(self, named: str) -> None:
+        """`RefusedError` unless this digest of the language model is the admitted one."""
+        if self.encoder and named != self.encoder:
+            _refuse(
+                f"the language model with digest {named[:12] or '(none)'} is not the one that the site's "
+                "policy admits"
+            )
+
+    def require_peers(self, sites: Iterable[str]) -> None:
+        """`RefusedError` unless all insisted peers are among the sites."""
+        missing = sorted(set(self.peers) - set(sites))
+        if missing:
+            _refuse(f"the site's policy insists on {', '.join(missing)}, which does not take part")
+
+    def require_release(self, release: str) -> None:
+        """`RefusedError` unless figures may be published this way."""
+        if release not in {"none", self.evaluation}:
+            _refuse(f"the site's policy does not allow its figures to be published {release}")
+
+    def to_yaml(self) -> bytes:
+        """The file's content, each field under its explanation."""
+        lines = ["# What this site lets a federated round do. Only the site writes this file."]
+        for name, field in SitePolicy.model_fields.items():
+            lines.append(f"# {field.description}")
+            value = self.model_dump(mode="json")[name]
+            lines.append(yaml.safe_dump({name: value}, width=200).rstrip())
+        return "\n".join(lines).encode() + b"\n"
+
+
+def query_digest(sql: str) -> str:
+    """SHA-256 of an SQL text without the blanks around it."""
+    return digest(sql.strip().encode())
+
+
+def load_policy(keys_uri: str, owner: str) -> SitePolicy:
+    """The policy of a site, or of the key holder.
+
+    Raises:
+        RefusedError: there is none; a party without a policy takes no part.
+        UsageError: it breaks a rule; all are listed.
+    """
+    path = private_folder(keys_uri, owner) / POLICY
+    if not path.is_file():
+        text = f"{owner} has no {POLICY}: it signs the charter first, with 'crosscloud charter sign'"
+        raise RefusedError(text, disclosed=text)
+    try:
+        return SitePolicy.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        raise UsageError("\n".join(f"{path}: {problem}" for problem in problems)) from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UsageError(f"{path} is not YAML") from None
+
+
+def _refuse(text: str) -> None:
+    raise RefusedError(text, disclosed=text)

@@ -1,0 +1,162 @@
+"""What a site remembers in its own store of what it has agreed to, so that it agrees only once.
+
+tickets/000000003-000001.json    the ticket it accepted for attempt 1 of round 3
+rosters/<td>.txt                 rd: one roster a ticket
+cutoffs/<rd>.txt                 ud: one set of sites a roster
+released/000000003-update.txt    td of the attempt it released its masks in
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from components.agreement.ticket import Ticket
+from components.artifacts.documents import canonical_json
+from components.artifacts.stores import Store, create_or_read
+from components.errors import IntegrityError, RefusedError
+
+_DAY = timedelta(hours=24)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenTicket:
+    """A ticket the site has accepted."""
+
+    round_number: int
+    attempt: int
+    ticket: str
+    snapshot: str
+    seen_at: str
+
+
+def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: int | None) -> None:
+    """Remembers a ticket that is newer than every other, or passes the newest again.
+
+    Args:
+        store: the site's own.
+        ticket: verified.
+        now: with its time zone.
+        rounds_a_day: most tickets in 24 hours, None for any number.
+
+    Raises:
+        RefusedError: an old round, a second ticket for one attempt, data older than before, a
+            new attempt of a round the site has released in, or too many rounds.
+    """
+    place = (ticket.round_number, ticket.attempt)
+    seen = [each for each in _seen(store) if each.ticket != ticket.digest]
+    if any((each.round_number, each.attempt) == place for each in seen):
+        _refuse(f"a second ticket was issued for attempt {ticket.attempt} of round {ticket.round_number}")
+    if any((each.round_number, each.attempt) > place for each in seen):
+        newest = max(each.round_number for each in seen)
+        _refuse(f"round {ticket.round_number} was replayed: the site has taken part in round {newest} since")
+    snapshot = _time(ticket.snapshot)
+    if any(_time(each.snapshot) > snapshot for each in seen):
+        _refuse(f"the snapshot {ticket.snapshot} lies before that of an earlier round: data never go back")
+    _require_not_released(store, ticket)
+    recent = [each for each in seen if now - _time(each.seen_at) < _DAY]
+    if rounds_a_day is not None and len(recent) >= rounds_a_day:
+        _refuse(f"the site's policy allows {rounds_a_day} rounds a day and they are used up")
+    record = {
+        "round_number": ticket.round_number,
+        "attempt": ticket.attempt,
+        "ticket": ticket.digest,
+        "snapshot": ticket.snapshot,
+        "seen_at": now.isoformat(),
+    }
+    key = _ticket_key(ticket)
+    if json.loads(create_or_read(store, key, canonical_json(record)))["ticket"] != ticket.digest:
+        _refuse(f"a second ticket was issued for attempt {ticket.attempt} of round {ticket.round_number}")
+
+
+def require_accepted(store: Store, ticket: Ticket) -> None:
+    """Passes the ticket that `accept_ticket` remembered for its attempt.
+
+    Raises:
+        RefusedError: the site has not accepted this ticket.
+    """
+    key = _ticket_key(ticket)
+    if not store.exists(key) or json.loads(store.read(key, limit=1 << 16))["ticket"] != ticket.digest:
+        _refuse(f"the site has not accepted the ticket of round {ticket.round_number}: 'ingest' does that")
+
+
+def accept_roster(store: Store, ticket: Ticket, roster: str) -> None:
+    """Remembers rd for a ticket.
+
+    Raises:
+        RefusedError: another roster was called for it before.
+    """
+    if create_or_read(store, f"rosters/{ticket.digest}.txt", roster.encode()) != roster.encode():
+        _refuse(f"a second roster was called for round {ticket.round_number}")
+
+
+def accepted_roster(store: Store, ticket: Ticket) -> str:
+    """The rd the site sealed under; empty where it did not."""
+    key = f"rosters/{ticket.digest}.txt"
+    return store.read(key, limit=1 << 10).decode() if store.exists(key) else ""
+
+
+def accept_cutoff(store: Store, ticket: Ticket, *, roster: str, cutoff: str) -> None:
+    """Remembers ud for a roster, and that this attempt is the one released in its round.
+
+    Raises:
+        RefusedError: another set was fixed for this roster, or the site has released its masks in
+            another attempt of this round and purpose.
+    """
+    if create_or_read(store, f"cutoffs/{roster}.txt", cutoff.encode()) != cutoff.encode():
+        _refuse(f"a second set of sites was fixed for the roster of round {ticket.round_number}")
+    _require_not_released(store, ticket)
+    if create_or_read(store, _released_key(ticket), ticket.digest.encode()) != ticket.digest.encode():
+        _refuse(_released_text(ticket))
+
+
+def _require_not_released(store: Store, ticket: Ticket) -> None:
+    key = _released_key(ticket)
+    if store.exists(key) and store.read(key, limit=1 << 10).decode() != ticket.digest:
+        _refuse(_released_text(ticket))
+
+
+def _released_text(ticket: Ticket) -> str:
+    return (
+        f"the site has released its masks in another attempt of round {ticket.round_number}: "
+        "the next round may follow, another attempt of this one may not"
+    )
+
+
+def _released_key(ticket: Ticket) -> str:
+    return f"released/{ticket.round_number:09d}-{ticket.purpose}.txt"
+
+
+def _ticket_key(ticket: Ticket) -> str:
+    return f"tickets/{ticket.round_number:09d}-{ticket.attempt:06d}.json"
+
+
+def _seen(store: Store) -> Iterator[SeenTicket]:
+    for key in store.keys("tickets"):
+        try:
+            yield SeenTicket(**json.loads(store.read(key, limit=1 << 16)))
+        except (ValueError, TypeError):
+            raise IntegrityError(f"the site's record {key} was altered") from None
+
+
+def _time(text: str) -> datetime:
+    """A time with its zone.
+
+    Raises:
+        RefusedError: it is not one.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise RefusedError(
+            f"{text!r} is not a time with its zone", disclosed="the ticket's snapshot is not a time"
+        )
+    return time
+
+
+def _refuse(text: str) -> None:
+    raise RefusedError(text, disclosed=text)

@@ -1,0 +1,58 @@
+"""The end of an attempt that came to nothing, signed by the coordinator."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from components.agreement.charter import COORDINATOR, Charter
+from components.agreement.ticket import Ticket
+from components.artifacts.documents import digest, sign, verify
+from components.artifacts.stores import Store
+from components.errors import ObjectMissingError, RefusedError, SignatureError
+
+DOMAIN = "void"
+
+
+def void_key(folder: str) -> str:
+    """Where the void of an attempt lies in the exchange."""
+    return f"{folder}/void.json"
+
+
+def void_document(ticket: str, round_number: int, reason: str, key: Ed25519PrivateKey) -> bytes:
+    """The document the coordinator publishes: the attempt td ended without a sum."""
+    body = {"ticket": ticket, "round_number": round_number, "reason": reason}
+    return sign(key, domain=DOMAIN, signer=COORDINATOR, body=body)
+
+
+def read_void(document: bytes, charter: Charter) -> tuple[str, int, str]:
+    """td, round and reason of a void.
+
+    Raises:
+        SignatureError: it is not the coordinator's.
+    """
+    body = verify(document, domain=DOMAIN, signer=COORDINATOR, key=charter.key(COORDINATOR))
+    try:
+        return str(body["ticket"]), int(body["round_number"]), str(body["reason"])
+    except (KeyError, TypeError, ValueError):
+        raise SignatureError("a void is not in the form this version knows") from None
+
+
+def check_attempt(exchange: Store, ticket: Ticket, charter: Charter) -> None:
+    """Passes a first attempt, or one whose predecessor was voided.
+
+    Raises:
+        RefusedError: the attempt before is not known to be void.
+    """
+    if ticket.attempt == 1 and not ticket.void:
+        return
+    text = (
+        f"attempt {ticket.attempt} of round {ticket.round_number} was opened without a void of the one before"
+    )
+    folder = f"rounds/{ticket.round_number:05d}-{ticket.attempt - 1}"
+    try:
+        document = exchange.read(void_key(folder), limit=1 << 16)
+        _, round_number, _ = read_void(document, charter)
+    except (ObjectMissingError, SignatureError):
+        raise RefusedError(text, disclosed=text) from None
+    if digest(document) != ticket.void or round_number != ticket.round_number:
+        raise RefusedError(text, disclosed=text)
