@@ -2,37 +2,95 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
 from components.agreement.attempt import Attempt
 from components.agreement.cutoff import Cutoff
+from components.agreement.model_store import read_model
 from components.agreement.roster import Roster
-from components.agreement.workplace import read_model
-from components.encryption.protection import Summer
+from components.agreement.sealed_manifest import SealedManifest, open_blob
+from components.encryption.contexts import public_context
+from components.encryption.protection import Summer, summer
+from components.encryption.update_vector import vector_length
 from components.errors import CiphertextError
 
 
+def attempt_summer(attempt: Attempt) -> Summer:
+    """The adder for the attempt's protection and key."""
+    charter = attempt.charter
+    context = public_context(attempt.keys_uri, attempt.certificate())
+    return summer(charter.protection, context, values_per_slot=charter.values_per_slot)
+
+
 def sealed_length(attempt: Attempt) -> int:
-    """Values in every sealed update of a round: those of the model, and the example count."""
+    """Values in every sealed update of a round."""
     model = read_model(attempt.exchange, attempt.ticket.model)
-    return sum(values.size for values in model.values()) + 1
+    return vector_length(attempt.charter, sum(values.size for values in model.values()))
 
 
-def checked_blob(attempt: Attempt, roster: Roster, site: str, adder: Summer, length: int) -> bytes:
-    """A site's sealed bytes: signature and digest first, then type, context and length.
+@dataclass(frozen=True, kw_only=True)
+class MemberSum:
+    """The sum of an attempt: of whom, and how long it is.
+
+    Attributes:
+        attempt: it belongs to.
+        roster: verified.
+        cutoff: follows from the roster.
+        length: values in every sealed update.
+    """
+
+    attempt: Attempt
+    roster: Roster
+    cutoff: Cutoff
+    length: int
+
+    def manifest(self, site: str) -> SealedManifest:
+        """A site's verified manifest; see `checked_manifest`."""
+        return checked_manifest(self.attempt, self.roster, site, self.length)
+
+    def add(self, adder: Summer) -> Iterator[bytes]:
+        """The sealed sum in the order of the members' names, block by block.
+
+        What it yields may be used only once it has ended without an error: each member's bytes
+        are compared with its signed digest when all of them have passed.
+
+        Raises:
+            IntegrityError: a manifest or sealed update is not what it should be.
+        """
+        exchange, ticket = self.attempt.exchange, self.attempt.ticket
+        with ExitStack() as opened:
+            sources = [
+                opened.enter_context(open_blob(exchange, ticket, self.manifest(site)))
+                for site in self.cutoff.members
+            ]
+            yield from adder.add([cast(BinaryIO, source) for source in sources], self.length)
+            for source in sources:
+                source.require_whole()
+
+
+def checked_manifest(attempt: Attempt, roster: Roster, site: str, length: int) -> SealedManifest:
+    """A site's verified manifest, which states the length of this round's updates.
 
     Raises:
-        IntegrityError: any of them is wrong; nothing was parsed as a ciphertext.
+        IntegrityError: signature, names or length are wrong.
     """
-    manifest, blob = attempt.sealed(roster, site)
+    manifest = attempt.manifest(roster, site)
     if manifest.length != length:
         raise CiphertextError(
             f"the sealed update of {site} has {manifest.length} values, this round's have {length}"
         )
-    adder.check(blob, length)
-    return blob
+    return manifest
 
 
-def sum_members(attempt: Attempt, roster: Roster, cutoff: Cutoff, adder: Summer) -> tuple[bytes, int]:
-    """The sum in the order of the members' names, and the bytes that were read for it."""
-    length = sealed_length(attempt)
-    blobs = [checked_blob(attempt, roster, site, adder, length) for site in cutoff.members]
-    return adder.add(blobs, length), sum(map(len, blobs))
+def check_blob(attempt: Attempt, manifest: SealedManifest, adder: Summer) -> None:
+    """Passes a site's sealed bytes if they are those it signed, whole, and ciphertexts of this round.
+
+    Raises:
+        IntegrityError: they are not; no library has parsed them.
+    """
+    with open_blob(attempt.exchange, attempt.ticket, manifest) as source:
+        adder.check(cast(BinaryIO, source), manifest.length)
+        source.require_whole()

@@ -8,8 +8,8 @@ key holder decrypts the sum. README.md beside this file says what that protects 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,22 +23,20 @@ from components.encryption.ckks_context import (
 )
 from components.encryption.ckks_words import (
     CIPHERTEXT_BYTES,
-    MODULUS,
     SCALE,
     SLOTS,
-    WORDS,
     ciphertext_words,
-    require_residues,
     serialised_ciphertext,
 )
 from components.encryption.framing import Frame, context_fingerprint
+from components.encryption.sources import added_ciphertexts, check_ciphertexts, read_words, require_end
 from components.encryption.vectors import require_sealable
 from components.errors import CiphertextError, UsageError
 
 NAME: Final = "he"
 MAX_SITES: Final = 64
 LARGEST_VALUE: Final = 4e6
-"""Largest magnitude a site may seal; sums wrap unless ``MAX_SITES * LARGEST_VALUE * SCALE < MODULUS / 2``."""
+"""Largest magnitude a site may seal: so many of them times the scale stay below half the modulus."""
 OPENING_STEP: Final = 2.0**-14
 """Opened values are rounded to multiples of it: published decryption noise would give the key away."""
 ABSOLUTE_ERROR: Final = 1e-4
@@ -59,31 +57,34 @@ class HeSealer:
         self._context = load_public_context(public_context)
         self._fingerprint = context_fingerprint(public_context)
 
-    def seal(self, values: NDArray[np.float64]) -> bytes:
-        """Encrypt a vector of at most 4e6 in magnitude and prove that it is encrypted before returning it.
+    def seal(self, values: NDArray[np.float64]) -> Iterator[bytes]:
+        """Encrypt a vector of at most 4e6 in magnitude, and prove of each ciphertext that it is one.
 
         The last ciphertext is filled up with zeros, so the size follows from the length alone.
+
+        Returns:
+            The header, then one ciphertext of 4096 values after the other. What is refused below is
+            refused before the first of them, except for `CiphertextError`.
 
         Raises:
             BadDataError: A value is not finite or beyond `LARGEST_VALUE`.
             CiphertextError: TenSEAL wrote anything but ciphertexts of these parameters, or they can be
-                decrypted here.
+                decrypted here; that one is not yielded.
+            ValueError: Not a one-dimensional, non-empty float64 vector.
         """
         require_sealable(values, protection=NAME, largest=LARGEST_VALUE)
-        frame = _frame(self._fingerprint, values.size)
-        slots = np.zeros((frame.parts, SLOTS), np.float64)
-        slots.reshape(-1)[: values.size] = values
-        words = np.empty((frame.parts, WORDS), "<u8")
-        for part, part_values in enumerate(slots):
-            words[part] = self._encrypted(part_values)
-        blob = frame.wrap(words.tobytes())
-        _words(blob, frame)
-        return blob
+        return self._sealed(values)
 
-    def _encrypted(self, values: NDArray[np.float64]) -> NDArray[np.uint64]:
-        vector = load_tenseal().ckks_vector(self._context, values.tolist(), SCALE)
+    def _sealed(self, values: NDArray[np.float64]) -> Iterator[bytes]:
+        yield _frame(self._fingerprint, values.size).header()
+        for start in range(0, values.size, SLOTS):
+            part = values[start : start + SLOTS]
+            yield self._encrypted([*part.tolist(), *[0.0] * (SLOTS - part.size)])
+
+    def _encrypted(self, slots: list[float]) -> bytes:
+        vector = load_tenseal().ckks_vector(self._context, slots, SCALE)
         _require_unreadable(vector)
-        return ciphertext_words(vector.serialize())
+        return ciphertext_words(vector.serialize()).astype("<u8", copy=False).tobytes()
 
 
 class HeSummer:
@@ -100,25 +101,18 @@ class HeSummer:
         require_public(public_context)
         self._fingerprint = context_fingerprint(public_context)
 
-    def check(self, blob: bytes, length: int) -> None:
+    def check(self, source: BinaryIO, length: int) -> None:
         """Pass whole ciphertexts for this context and length, every word of them below the modulus."""
-        _words(blob, _frame(self._fingerprint, length))
+        check_ciphertexts(source, _frame(self._fingerprint, length))
 
-    def add(self, blobs: Sequence[bytes], length: int) -> bytes:
+    def add(self, sources: Sequence[BinaryIO], length: int) -> Iterator[bytes]:
         """Add word by word modulo the prime: exact, so the order does not matter."""
-        if not blobs:
-            raise ValueError("a sum needs at least one sealed update")
-        if len(blobs) > MAX_SITES:
+        if len(sources) > MAX_SITES:
             raise UsageError(
-                f"he adds at most {MAX_SITES} sites without wrapping, got {len(blobs)}: split the federation"
+                f"he adds at most {MAX_SITES} sites without wrapping, got {len(sources)}: "
+                "split the federation"
             )
-        frame = _frame(self._fingerprint, length)
-        total = np.zeros(frame.parts * WORDS, np.uint64)
-        for blob in blobs:
-            total += _words(blob, frame)
-            # Words are below 2 * MODULUS; of one below MODULUS the difference wraps and is the larger.
-            np.minimum(total, total - np.uint64(MODULUS), out=total)
-        return frame.wrap(total.astype("<u8").tobytes())
+        return added_ciphertexts(sources, _frame(self._fingerprint, length))
 
 
 class HeOpener:
@@ -132,25 +126,31 @@ class HeOpener:
     """
 
     absolute_error = ABSOLUTE_ERROR
+    """Largest distance of an opened value from the exact sum, rounding of float64 aside."""
 
     def __init__(self, secret_context: bytes) -> None:
         self._context = load_secret_context(secret_context)
         self._fingerprint = context_fingerprint(public_part(self._context))
 
-    def open(self, blob: bytes, length: int) -> NDArray[np.float64]:
+    def open(self, source: BinaryIO, length: int) -> NDArray[np.float64]:
         """Decrypt a sum and round it to multiples of 2^-14, which also makes sums of integers exact.
 
         Raises:
             CiphertextError: It fails `HeSummer.check`, or opens to what no sum of updates is.
         """
         frame = _frame(self._fingerprint, length)
-        words = _words(blob, frame).reshape(frame.parts, WORDS)
-        opened = np.concatenate([self._decrypted(part) for part in words])
-        # The refusal names no value: a key holder that explains its refusals can be asked for the key.
-        possible = np.abs(opened) <= MAX_SITES * LARGEST_VALUE + ABSOLUTE_ERROR
-        if not possible.all() or np.abs(opened[length:]).max(initial=0.0) > ABSOLUTE_ERROR:
-            raise CiphertextError("this sum does not open to a sum of updates: refused")
-        return np.rint(opened[:length] / OPENING_STEP) * OPENING_STEP
+        frame.read_header(source)
+        opened = np.empty(length, np.float64)
+        for start in range(0, length, SLOTS):
+            slots = self._decrypted(read_words(source))
+            part = opened[start : start + SLOTS]
+            # The refusal names no value: a key holder that explains its refusals can be asked for the key.
+            possible = np.abs(slots) <= MAX_SITES * LARGEST_VALUE + ABSOLUTE_ERROR
+            if not possible.all() or np.abs(slots[part.size :]).max(initial=0.0) > ABSOLUTE_ERROR:
+                raise CiphertextError("this sum does not open to a sum of updates: refused")
+            part[:] = np.rint(slots[: part.size] / OPENING_STEP) * OPENING_STEP
+        require_end(source)
+        return opened
 
     def _decrypted(self, words: NDArray[np.uint64]) -> NDArray[np.float64]:
         vector = load_tenseal().ckks_vector_from(self._context, serialised_ciphertext(words))
@@ -165,13 +165,6 @@ def _frame(fingerprint: str, length: int) -> Frame:
         parts=-(-length // SLOTS),
         part_bytes=CIPHERTEXT_BYTES,
     )
-
-
-def _words(blob: bytes, frame: Frame) -> NDArray[np.uint64]:
-    """Return the words of a blob, checked, in one dimension and not copied."""
-    words = np.frombuffer(frame.unwrap(blob), "<u8")
-    require_residues(words)
-    return words
 
 
 def _require_unreadable(vector: Any) -> None:

@@ -1,21 +1,23 @@
-"""Keys of protection `he`: TenSEAL contexts, public and secret, told apart before they are loaded.
-
-A context is a protocol buffer with the fields encryption_parameters = 1, public_context = 2,
-private_context = 3 and encryption_type = 4, which public-key encryption leaves out (it is zero).
-"""
+"""Keys of protection `he`: CKKS contexts of TenSEAL, public and secret."""
 
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from components.encryption.ckks_words import RING_DEGREE, SCALE, SLOTS, ciphertext_words
-from components.errors import CiphertextError, UsageError
+from components.encryption.tenseal_contexts import ContextKind, public_part
+
+__all__ = [
+    "generate_contexts",
+    "load_public_context",
+    "load_secret_context",
+    "load_tenseal",
+    "public_part",
+    "require_public",
+]
 
 COEFF_MOD_BIT_SIZES = (60, 60)
-
-_PUBLIC_FIELDS = [1, 2]
-_SECRET_FIELDS = [1, 2, 3]
 
 
 def generate_contexts() -> tuple[bytes, bytes]:
@@ -33,10 +35,7 @@ def generate_contexts() -> tuple[bytes, bytes]:
         n_threads=1,
     )
     context.global_scale = SCALE
-    public, secret = public_part(context), _serialised(context, with_secret_key=True)
-    require_public(public)
-    _require_secret(secret)
-    return public, secret
+    return _KIND.both_parts(context)
 
 
 def load_public_context(public_context: bytes) -> Any:
@@ -45,13 +44,7 @@ def load_public_context(public_context: bytes) -> Any:
     Raises:
         UsageError: It holds a secret key, or is no context of `he`.
     """
-    require_public(public_context)
-    context = _loaded(public_context)
-    if context.is_private() or context.has_secret_key() or not context.has_public_key():
-        raise UsageError(
-            "this context is not a public one: give a site and the aggregator keys made by `keys init`"
-        )
-    return context
+    return _KIND.load_public(public_context)
 
 
 def load_secret_context(secret_context: bytes) -> Any:
@@ -60,16 +53,7 @@ def load_secret_context(secret_context: bytes) -> Any:
     Raises:
         UsageError: It holds no secret key, or is no context of `he`.
     """
-    _require_secret(secret_context)
-    context = _loaded(secret_context)
-    if not context.is_private() or not context.has_secret_key():
-        raise UsageError("this context holds no secret key: only the key holder's own can open")
-    return context
-
-
-def public_part(context: Any) -> bytes:
-    """Serialise a loaded context without its secret key; the same bytes from either half of a key pair."""
-    return _serialised(context, with_secret_key=False)
+    return _KIND.load_secret(secret_context)
 
 
 def require_public(public_context: bytes) -> None:
@@ -78,25 +62,7 @@ def require_public(public_context: bytes) -> None:
     Raises:
         UsageError: It holds a secret key, or is no context of `he`.
     """
-    fields = _fields(public_context)
-    if fields == _SECRET_FIELDS:
-        raise UsageError(
-            "this context holds a secret key: a site and the aggregator may be given the public one only"
-        )
-    if fields != _PUBLIC_FIELDS:
-        raise UsageError(
-            f"{len(public_context)} bytes are no public context of he: make one with `crosscloud keys init`"
-        )
-
-
-def _require_secret(secret_context: bytes) -> None:
-    fields = _fields(secret_context)
-    if fields == _PUBLIC_FIELDS:
-        raise UsageError("this context holds no secret key: only the key holder's own can open")
-    if fields != _SECRET_FIELDS:
-        raise UsageError(
-            f"{len(secret_context)} bytes are no secret context of he: make one with `crosscloud keys init`"
-        )
+    _KIND.require_public(public_context)
 
 
 def load_tenseal() -> ModuleType:
@@ -105,53 +71,13 @@ def load_tenseal() -> ModuleType:
     Raises:
         UsageError: It is not installed.
     """
-    try:
-        import tenseal
-    except ImportError as error:
-        raise UsageError("protection he needs TenSEAL: pip install 'crosscloud[encryption]'") from error
-    return tenseal  # type: ignore[no-any-return]
+    return _KIND.load_tenseal()
 
 
-def _loaded(context: bytes) -> Any:
-    """Load a context and encrypt with it once, which shows its parameters as nothing else in TenSEAL does."""
-    tenseal = load_tenseal()
-    try:
-        loaded = tenseal.context_from(context, n_threads=1)
-        ciphertext_words(tenseal.ckks_vector(loaded, [0.0] * SLOTS, SCALE).serialize())
-    except (CiphertextError, ValueError, RuntimeError) as error:
-        raise UsageError(
-            f"this context cannot encrypt as he does ({error}): make one with `crosscloud keys init`"
-        ) from error
-    return loaded
+def _try_out(context: Any) -> Any:
+    vector = load_tenseal().ckks_vector(context, [0.0] * SLOTS, SCALE)
+    ciphertext_words(vector.serialize())
+    return vector
 
 
-def _serialised(context: Any, *, with_secret_key: bool) -> bytes:
-    content: bytes = context.serialize(
-        save_public_key=True, save_secret_key=with_secret_key, save_galois_keys=False, save_relin_keys=False
-    )
-    return content
-
-
-def _fields(message: bytes) -> list[int]:
-    """Numbers of a protocol buffer's outermost fields; empty if one is cut short or not length-delimited."""
-    numbers: list[int] = []
-    position = 0
-    while position < len(message):
-        if message[position] & 7 != 2:
-            return []
-        numbers.append(message[position] >> 3)
-        size, position = _varint(message, position + 1)
-        position += size
-        if size == 0 or position > len(message):
-            return []
-    return numbers
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    """Read a base-128 number of at most five bytes and the position after it; zero if there is none."""
-    value = 0
-    for shift, byte in enumerate(message[position : position + 5]):
-        value |= (byte & 127) << (7 * shift)
-        if byte < 128:
-            return value, position + shift + 1
-    return 0, position
+_KIND: Final = ContextKind(protection="he", try_out=_try_out)

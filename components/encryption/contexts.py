@@ -1,33 +1,52 @@
-"""The public encryption context, checked against the fingerprint that the public keys name."""
+"""The encryption context of a round, checked against the key holder's certificate."""
 
 from __future__ import annotations
 
-from components.agreement.parties import Parties
+from pathlib import Path
+
+from components.agreement.attempt import Attempt
+from components.agreement.charter import KEY_HOLDER
+from components.agreement.key_certificate import CertifiedKey, context_key, secret_name
+from components.agreement.private_keys import check_private, private_folder
 from components.artifacts.stores import open_store
-from components.encryption.protection import context_fingerprint
+from components.encryption.framing import context_fingerprint
 from components.errors import ObjectMissingError, RefusedError
 
-
-def context_key(name: str) -> str:
-    """Where the public context of a protection lies, below the public keys."""
-    return f"contexts/{name}.public"
+MAX_CONTEXT_BYTES = 1 << 26
 
 
-def public_context(keys_uri: str, name: str, parties: Parties) -> bytes:
-    """The public encryption context of a protection; empty for one that needs none.
+def public_context(keys_uri: str, certified: CertifiedKey | None) -> bytes:
+    """The public encryption context of a certificate; empty where there is none to have.
 
     Raises:
-        RefusedError: it is missing, or not the one `public.yaml` names.
+        RefusedError: it is missing, or not the one that the certificate names.
     """
-    expected = parties.contexts.get(name)
-    if not expected:
+    if certified is None:
         return b""
+    certificate = certified.certificate
     try:
-        content = open_store(keys_uri).read(context_key(name))
+        key = context_key(certificate.protection, certificate.context)
+        content = open_store(keys_uri).read(key, limit=MAX_CONTEXT_BYTES)
     except ObjectMissingError:
-        text = f"there is no public context for protection {name}: make it with 'crosscloud keys init'"
+        text = f"the public context for protection {certificate.protection} is not there"
         raise RefusedError(text, disclosed=text) from None
-    if context_fingerprint(content) != expected:
-        text = f"the public context for protection {name} is not the one the public keys name"
+    if context_fingerprint(content) != certificate.context:
+        text = f"the public context for protection {certificate.protection} is not the certified one"
         raise RefusedError(text, disclosed=text)
     return content
+
+
+def secret_context(attempt: Attempt) -> bytes:
+    """The key holder's own context of the attempt's round; empty where there is none to have.
+
+    Raises:
+        UsageError: it is missing, or readable by others.
+    """
+    certified = attempt.certificate()
+    if certified is None:
+        return b""
+    path: Path = private_folder(attempt.keys_uri, KEY_HOLDER) / secret_name(
+        certified.certificate.protection, certified.certificate.context
+    )
+    check_private(path)
+    return path.read_bytes()

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from components.errors import CiphertextError
 
@@ -31,6 +32,22 @@ HEADER_BYTES = _HEADER.size
 def context_fingerprint(public_context: bytes) -> str:
     """SHA-256 of a public context, hexadecimal: what a sealed update says it was sealed for."""
     return hashlib.sha256(public_context).hexdigest()
+
+
+def read_exactly(source: BinaryIO, size: int) -> bytes:
+    """Read `size` bytes from a source that may return fewer than it is asked for; fewer only at its end.
+
+    What is returned is shorter than `size` where the source is: callers compare.
+    """
+    content = source.read(size)
+    if len(content) == size:
+        return content
+    pieces = [content]
+    missing = size - len(content)
+    while missing and pieces[-1]:
+        pieces.append(source.read(missing))
+        missing -= len(pieces[-1])
+    return b"".join(pieces)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +83,7 @@ class Frame:
                 f"a body of {len(body)} bytes was sealed where {self.parts * self.part_bytes} are due: "
                 "nothing was written"
             )
-        return self._header() + body
+        return self.header() + body
 
     def unwrap(self, blob: bytes) -> memoryview:
         """Return the body of a blob, not copied, once its header and its size are what they must be.
@@ -74,13 +91,7 @@ class Frame:
         Raises:
             CiphertextError: The blob is anything but a whole one of this frame.
         """
-        if len(blob) < HEADER_BYTES:
-            raise CiphertextError(
-                f"{len(blob)} bytes are less than a header ({HEADER_BYTES}): no sealed update, seal it again"
-            )
-        header = blob[:HEADER_BYTES]
-        if header != self._header():
-            raise CiphertextError(self._difference(header))
+        self._require_header(blob[:HEADER_BYTES])
         due = HEADER_BYTES + self.parts * self.part_bytes
         if len(blob) != due:
             raise CiphertextError(
@@ -89,7 +100,27 @@ class Frame:
             )
         return memoryview(blob)[HEADER_BYTES:]
 
-    def _header(self) -> bytes:
+    def read_header(self, source: BinaryIO) -> None:
+        """Read the header off a source, which is left at the first part.
+
+        The parts and the end of the source are the caller's to check: `unwrap` does it for a whole blob.
+
+        Raises:
+            CiphertextError: It is not the header of this frame.
+        """
+        self._require_header(read_exactly(source, HEADER_BYTES))
+
+    def _require_header(self, header: bytes) -> None:
+        if len(header) < HEADER_BYTES:
+            raise CiphertextError(
+                f"{len(header)} bytes are less than a header ({HEADER_BYTES}): "
+                "no sealed update, seal it again"
+            )
+        if header != self.header():
+            raise CiphertextError(self._difference(header))
+
+    def header(self) -> bytes:
+        """Return the only header that this frame has."""
         return _HEADER.pack(
             MAGIC,
             FORMAT_VERSION,

@@ -1,94 +1,190 @@
-"""Makes the keys of a federation whose parties are all on this machine."""
+"""Makes keys: each party its own, and the key holder its encryption keys, one after another."""
 
 from __future__ import annotations
 
-import secrets
-import shutil
-from collections.abc import Sequence
-from pathlib import Path
+import base64
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from components.agreement.parties import (
-    COORDINATOR,
-    KEY_HOLDER,
-    PUBLIC_KEYS,
+from components.agreement.charter import COORDINATOR, KEY_HOLDER, Charter, SitePublicKeys, raw_key
+from components.agreement.key_certificate import (
+    KeyCertificate,
+    certificate_key,
+    certified_keys,
+    context_key,
+    secret_name,
+)
+from components.agreement.private_keys import (
+    AGREEMENT_KEY,
     SIGNING_KEY,
-    Parties,
-    load_parties,
+    load_agreement_key,
+    load_signing_key,
     pem,
     private_folder,
     write_private,
 )
-from components.artifacts.stores import Store, local_path, open_store
-from components.encryption.contexts import context_key
-from components.encryption.protection import context_fingerprint, generate_contexts
-from components.errors import UsageError
+from components.artifacts.documents import sign, verify
+from components.artifacts.stores import Store, create_or_read, open_store
+from components.encryption.framing import context_fingerprint
+from components.encryption.protection import generate_contexts
+from components.errors import ObjectMissingError, SignatureError, UsageError
+
+DOMAIN = "key card"
 
 
-def initialise_keys(
-    federation: str, sites: Sequence[str], *, keys_uri: str, protections: Sequence[str]
-) -> Parties:
-    """Generates every owner's signing key and the key holder's encryption contexts.
+@dataclass(frozen=True, kw_only=True)
+class KeyCard:
+    """The public keys a party offers for the next charter, signed with the first of them.
 
-    All of them appear at once: they are made in a hidden folder that is renamed, so that a killed
-    start leaves no half-made set and of two simultaneous starts one makes the keys.
+    Attributes:
+        federation: it is offered to.
+        owner: whose keys they are.
+        signing: Ed25519, base64.
+        agreement: X25519, base64; empty for the coordinator and the key holder.
+    """
+
+    federation: str
+    owner: str
+    signing: str
+    agreement: str
+
+    @property
+    def site_keys(self) -> SitePublicKeys:
+        """As a charter names them."""
+        return SitePublicKeys(signing=self.signing, agreement=self.agreement)
+
+
+def card_key(owner: str) -> str:
+    """Where a party's card lies, below the keys."""
+    return f"cards/{owner}.json"
+
+
+def initialise_keys(federation: str, owners: Sequence[str], *, keys_uri: str) -> None:
+    """Makes the private keys of parties on this machine and publishes their cards.
+
+    A party whose private keys are there keeps them; its card is published if it is not.
 
     Args:
         federation: id of the federation.
-        sites: names of the sites; each becomes the owner of a folder.
-        keys_uri: where the public keys are to lie.
-        protections: names of the protections to make contexts for.
+        owners: sites, `coordinator`, `key-holder`.
+        keys_uri: folder of charters and cards.
 
     Raises:
-        UsageError: there are keys already.
+        UsageError: a card with other keys was published for one of them.
     """
-    folder = private_folder(keys_uri, KEY_HOLDER).parent
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} holds keys already: they are made once; remove the folder to start over")
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    staging = folder.with_name(f".{folder.name}-{secrets.token_hex(8)}")
+    for owner in owners:
+        folder = private_folder(keys_uri, owner)
+        # Whoever loses the race for a file uses the winner's.
+        with contextlib.suppress(FileExistsError):
+            write_private(folder / SIGNING_KEY, pem(Ed25519PrivateKey.generate()))
+        is_site = owner not in {COORDINATOR, KEY_HOLDER}
+        if is_site:
+            with contextlib.suppress(FileExistsError):
+                write_private(folder / AGREEMENT_KEY, pem(X25519PrivateKey.generate()))
+        _publish_card(federation, owner, keys_uri, is_site=is_site)
+
+
+def _publish_card(federation: str, owner: str, keys_uri: str, *, is_site: bool) -> None:
+    key = load_signing_key(keys_uri, owner)
+    agreement = load_agreement_key(keys_uri, owner).public_key().public_bytes_raw() if is_site else b""
+    body = {
+        "federation": federation,
+        "owner": owner,
+        "signing": base64.b64encode(key.public_key().public_bytes_raw()).decode(),
+        "agreement": base64.b64encode(agreement).decode(),
+    }
+    card = sign(key, domain=DOMAIN, signer=owner, body=body)
+    if create_or_read(open_store(keys_uri), card_key(owner), card) != card:
+        raise UsageError(
+            f"{keys_uri}/{card_key(owner)} offers other keys for {owner} than "
+            f"{private_folder(keys_uri, owner)} holds: remove the one that is not in use"
+        )
+
+
+def read_card(store: Store, owner: str, federation: str) -> KeyCard:
+    """A party's card. That it is the party's, people make sure of before they sign a charter with it.
+
+    Raises:
+        UsageError: there is none, or it was offered to another federation.
+        SignatureError: it is not signed with the key it offers.
+    """
     try:
-        parties = _make(staging, federation, sites, protections)
-        try:
-            staging.rename(folder)
-        except OSError:
-            raise UsageError(f"{folder} was made by another process in the meantime") from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    if _is_elsewhere(folder, keys_uri):
-        _publish(folder, open_store(keys_uri), parties)
-    return load_parties(keys_uri)
+        document = store.read(card_key(owner), limit=1 << 16)
+    except ObjectMissingError:
+        raise UsageError(
+            f"{owner} has offered no keys at {store.uri}: it does with 'crosscloud keys init --as {owner}'"
+        ) from None
+    try:
+        key = Ed25519PublicKey.from_public_bytes(raw_key(json.loads(document)["body"]["signing"]))
+        card = KeyCard(**verify(document, domain=DOMAIN, signer=owner, key=key))
+    except (ValueError, KeyError, TypeError):
+        raise SignatureError(f"the card of {owner} is not in the form this version knows") from None
+    if card.federation != federation or card.owner != owner:
+        raise UsageError(
+            f"{store.uri} holds the card of {card.owner} of {card.federation}, not of {owner} of "
+            f"{federation}: give each federation a state_uri in a folder of its own"
+        )
+    return card
 
 
-def _make(staging: Path, federation: str, sites: Sequence[str], protections: Sequence[str]) -> Parties:
-    keys: dict[str, Ed25519PrivateKey] = {}
-    for owner in (*sites, COORDINATOR, KEY_HOLDER):
-        keys[owner] = Ed25519PrivateKey.generate()
-        write_private(staging / owner / SIGNING_KEY, pem(keys[owner]))
-    contexts: dict[str, str] = {}
-    for name in protections:
-        public, secret = generate_contexts(name)
-        if public:
-            write_private(staging / KEY_HOLDER / f"{name}.secret", secret)
-            write_private(staging / context_key(name), public)
-            contexts[name] = context_fingerprint(public)
-    parties = Parties(
-        federation=federation,
-        keys={owner: key.public_key() for owner, key in keys.items()},
-        contexts=contexts,
+def offered_keys(
+    federation: str, sites: Sequence[str], *, keys_uri: str
+) -> tuple[Mapping[str, SitePublicKeys], str, str]:
+    """Public keys of the sites, of the coordinator and of the key holder, from their cards.
+
+    Raises:
+        UsageError: a party has offered none.
+    """
+    store = open_store(keys_uri)
+    keys = {site: read_card(store, site, federation).site_keys for site in sites}
+    coordinator, key_holder = (
+        read_card(store, owner, federation).signing for owner in (COORDINATOR, KEY_HOLDER)
     )
-    write_private(staging / PUBLIC_KEYS, parties.to_yaml())
-    return parties
+    return keys, coordinator, key_holder
 
 
-def _is_elsewhere(folder: Path, keys_uri: str) -> bool:
-    """Whether public keys lie in another place than private ones: another folder, or a remote store."""
-    remote = "://" in keys_uri and not keys_uri.startswith("file://")
-    return remote or local_path(keys_uri) != folder
+def certify_key(charter: Charter, *, keys_uri: str, first_round: int) -> KeyCertificate | None:
+    """Makes the next encryption key of a charter's protection and certifies it.
 
+    Args:
+        charter: whose protection and key holder it is for.
+        keys_uri: folder of charters, certificates and public contexts.
+        first_round: from which it serves.
 
-def _publish(folder: Path, store: Store, parties: Parties) -> None:
-    for name in parties.contexts:
-        store.create(context_key(name), (folder / context_key(name)).read_bytes())
-    store.create(PUBLIC_KEYS, parties.to_yaml())
+    Returns:
+        The certificate; None under a protection that needs no key.
+
+    Raises:
+        UsageError: a key serves from this round or a later one already.
+    """
+    public, secret = generate_contexts(charter.protection)
+    if not public:
+        return None
+    before = certified_keys(keys_uri, charter, charter.protection)
+    if before and before[-1].certificate.first_round >= first_round:
+        raise UsageError(
+            f"the newest key serves from round {before[-1].certificate.first_round}: "
+            f"the next one must serve from a later round, got {first_round}"
+        )
+    signing_key, store = load_signing_key(keys_uri, KEY_HOLDER), open_store(keys_uri)
+    certificate = KeyCertificate(
+        federation=charter.federation,
+        protection=charter.protection,
+        number=len(before) + 1,
+        context=context_fingerprint(public),
+        first_round=first_round,
+        previous=before[-1].digest if before else "",
+    )
+    kept = private_folder(keys_uri, KEY_HOLDER) / secret_name(charter.protection, certificate.context)
+    write_private(kept, secret)
+    store.create(context_key(charter.protection, certificate.context), public)
+    document = certificate.signed(signing_key)
+    if create_or_read(store, certificate_key(charter.protection, certificate.number), document) != document:
+        # Another start was faster: its key is the certified one, and serves as well.
+        kept.unlink()
+    return certified_keys(keys_uri, charter, charter.protection)[-1].certificate

@@ -6,13 +6,15 @@ under every protection.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.encryption.framing import Frame, context_fingerprint
-from components.encryption.vectors import require_sealable
+from components.encryption.sources import read_part, require_end
+from components.encryption.vectors import BLOCK_VALUES, require_sealable
 from components.errors import CiphertextError, UsageError
 
 NAME = "none"
@@ -30,10 +32,10 @@ class PlainSealer:
     def __init__(self, public_context: bytes) -> None:
         _require_no_context(public_context)
 
-    def seal(self, values: NDArray[np.float64]) -> bytes:
-        """Return the header and the values, little-endian."""
+    def seal(self, values: NDArray[np.float64]) -> Iterator[bytes]:
+        """Return the header, then the values, little-endian, in blocks of 1 MB."""
         require_sealable(values, protection=NAME)
-        return _frame(values.size).wrap(values.astype("<f8").tobytes())
+        return _sealed(values)
 
 
 class PlainSummer:
@@ -42,40 +44,50 @@ class PlainSummer:
     def __init__(self, public_context: bytes) -> None:
         _require_no_context(public_context)
 
-    def check(self, blob: bytes, length: int) -> None:
+    def check(self, source: BinaryIO, length: int) -> None:
         """Compare header and size with the only ones possible."""
-        _frame(length).unwrap(blob)
+        _frame(length).read_header(source)
+        for count in _blocks(length):
+            read_part(source, count * _VALUE_BYTES)
+        require_end(source)
 
-    def add(self, blobs: Sequence[bytes], length: int) -> bytes:
+    def add(self, sources: Sequence[BinaryIO], length: int) -> Iterator[bytes]:
         """Add in the order given; float64 addition is not associative, so the order is part of the result."""
-        if not blobs:
+        if not sources:
             raise ValueError("a sum needs at least one sealed update")
-        total = np.zeros(length, np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for blob in blobs:
-                total += _values(blob, length)
-        return _frame(length).wrap(total.astype("<f8").tobytes())
+        frame = _frame(length)
+        for source in sources:
+            frame.read_header(source)
+        return _added(sources, frame)
 
 
 class PlainOpener:
     """The key holder under `none`, which needs no key."""
 
     absolute_error = 0.0
+    """Largest distance of an opened value from the exact sum, rounding of float64 aside."""
 
     def __init__(self, secret_context: bytes) -> None:
         _require_no_context(secret_context)
 
-    def open(self, blob: bytes, length: int) -> NDArray[np.float64]:
+    def open(self, source: BinaryIO, length: int) -> NDArray[np.float64]:
         """Return the summed values.
 
         Raises:
-            CiphertextError: Not a whole blob of this length, or a value is not finite.
+            CiphertextError: Not a whole vector of this length, or a value is not finite.
         """
-        total = _values(blob, length).astype(np.float64)
-        if not np.isfinite(total).all():
-            raise CiphertextError(
-                "the sum holds values that are not finite: a site sealed something else than an update"
-            )
+        _frame(length).read_header(source)
+        total = np.empty(length, np.float64)
+        start = 0
+        for count in _blocks(length):
+            block = _read_values(source, count)
+            if not np.isfinite(block).all():
+                raise CiphertextError(
+                    "the sum holds values that are not finite: a site sealed something else than an update"
+                )
+            total[start : start + count] = block
+            start += count
+        require_end(source)
         return total
 
 
@@ -89,8 +101,32 @@ def _frame(length: int) -> Frame:
     )
 
 
-def _values(blob: bytes, length: int) -> NDArray[np.float64]:
-    return np.frombuffer(_frame(length).unwrap(blob), "<f8")
+def _blocks(length: int) -> Iterator[int]:
+    """How many values each block has."""
+    return (min(BLOCK_VALUES, length - start) for start in range(0, length, BLOCK_VALUES))
+
+
+def _read_values(source: BinaryIO, count: int) -> NDArray[np.float64]:
+    return np.frombuffer(read_part(source, count * _VALUE_BYTES), "<f8")
+
+
+def _sealed(values: NDArray[np.float64]) -> Iterator[bytes]:
+    yield _frame(values.size).header()
+    for start in range(0, values.size, BLOCK_VALUES):
+        yield values[start : start + BLOCK_VALUES].astype("<f8", copy=False).tobytes()
+
+
+def _added(sources: Sequence[BinaryIO], frame: Frame) -> Iterator[bytes]:
+    yield frame.header()
+    for count in _blocks(frame.length):
+        total = np.zeros(count, np.float64)
+        # Not around the loop: what a generator sets would hold for its caller too.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for source in sources:
+                total += _read_values(source, count)
+        yield total.astype("<f8", copy=False).tobytes()
+    for source in sources:
+        require_end(source)
 
 
 def _require_no_context(context: bytes) -> None:

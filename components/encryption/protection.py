@@ -1,21 +1,22 @@
 """The protections by name, each split into the three roles that may hold different keys.
 
 A site seals with public material, the aggregator (and the key holder, who adds again for itself)
-sums with public material, and only the key holder opens. What is sealed is one float64 vector
-``[n*w, n]``: the update weighted by the site's number of examples, and that number. Opening a sum
-therefore gives numerator and denominator of the paper's Eq. 6 and no site's own share of either.
+sums with public material, and only the key holder opens. What is sealed is one vector ``[n*w, n]``,
+the update weighted by the site's number of examples, and that number: in float64 under `none` and
+`he`, in fixed point under `sealed`. Opening a sum therefore gives numerator and denominator of the
+paper's Eq. 6 and no site's own share of either. All roles read and write from front to back, a part
+at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
-from components.encryption import ckks, plain
+from components.encryption import ckks, plain, sealed
 from components.encryption.ckks_context import generate_contexts as generate_ckks_contexts
 from components.encryption.framing import context_fingerprint
 from components.errors import UsageError
@@ -36,44 +37,50 @@ __all__ = [
 class Sealer(Protocol):
     """A site: turns its vector into bytes that may leave it. Holds public material only."""
 
-    def seal(self, values: NDArray[np.float64]) -> bytes:
-        """Seal a vector of shape (length,); the argument is not changed.
+    def seal(self, values: NDArray[Any]) -> Iterator[bytes]:
+        """Seal a vector of shape (length,), which is not changed and must not change until it is sealed.
+
+        Returns:
+            The header, then the parts, each made when it is asked for: the whole is never in memory.
+            What is refused below is refused at the call, except for `CiphertextError`: what was yielded
+            before it is sealed all the same, and is no whole vector.
 
         Raises:
             BadDataError: A value is not finite or outside the protection's range.
-            CiphertextError: What was made is not provably sealed; nothing is returned.
-            ValueError: Not a one-dimensional, non-empty float64 vector.
+            CiphertextError: What was made is not provably sealed; it is not yielded.
+            ValueError: Not a one-dimensional, non-empty vector of the protection's type.
         """
 
 
 class Summer(Protocol):
     """The aggregator, or the key holder adding again: adds what it cannot read."""
 
-    def check(self, blob: bytes, length: int) -> None:
-        """Return only if the bytes are of this protection, public context and length.
+    def check(self, source: BinaryIO, length: int) -> None:
+        """Read the source to its end; return only if it is of this protection, public context and length.
 
         Raises:
-            CiphertextError: They are not; no parser of a library has touched them.
+            CiphertextError: It is not; no parser of a library has touched it.
         """
 
-    def add(self, blobs: Sequence[bytes], length: int) -> bytes:
-        """Check every blob and return the sealed sum, which depends on nothing but the blobs and their order.
+    def add(self, sources: Sequence[BinaryIO], length: int) -> Iterator[bytes]:
+        """Add sealed vectors, each checked as `check` does on its way; a source serves one sum.
+
+        Returns:
+            The sealed sum, which depends on nothing but the vectors and their order: the header, then the
+            parts, each when it is asked for. It is one only once the iterator has ended: what is wrong
+            with the end of a source shows at the end.
 
         Raises:
-            CiphertextError: A blob does not pass `check`.
-            UsageError: More blobs than the protection can add without wrapping.
-            ValueError: No blobs.
+            CiphertextError: A source does not pass `check`; if its header does not, at the call.
+            UsageError: More sources than the protection can add without wrapping; at the call.
+            ValueError: No sources; at the call.
         """
 
 
 class Opener(Protocol):
     """The key holder: reads a sum that it has added itself."""
 
-    @property
-    def absolute_error(self) -> float:
-        """Largest distance of an opened value from the exact sum, rounding of float64 aside."""
-
-    def open(self, blob: bytes, length: int) -> NDArray[np.float64]:
+    def open(self, source: BinaryIO, length: int) -> NDArray[Any]:
         """Open a sealed sum into a vector of shape (length,).
 
         Raises:
@@ -84,59 +91,58 @@ class Opener(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class _Roles:
     sealer: Callable[[bytes], Sealer]
-    summer: Callable[[bytes], Summer]
     opener: Callable[[bytes], Opener]
-    generate_contexts: Callable[[], tuple[bytes, bytes]]
 
 
-_PROTECTIONS: Mapping[str, _Roles] = {
-    "he": _Roles(
-        sealer=ckks.HeSealer,
-        summer=ckks.HeSummer,
-        opener=ckks.HeOpener,
-        generate_contexts=generate_ckks_contexts,
-    ),
-    "none": _Roles(
-        sealer=plain.PlainSealer,
-        summer=plain.PlainSummer,
-        opener=plain.PlainOpener,
-        generate_contexts=plain.generate_contexts,
-    ),
+# A sealer and an opener of `sealed` are of one attempt: who makes them has packing and masks beside the key.
+_ROLES: Mapping[str, _Roles] = {
+    "he": _Roles(sealer=ckks.HeSealer, opener=ckks.HeOpener),
+    "none": _Roles(sealer=plain.PlainSealer, opener=plain.PlainOpener),
 }
 
-PROTECTIONS: Final = tuple(sorted(_PROTECTIONS))
+_GENERATE_CONTEXTS: Mapping[str, Callable[[], tuple[bytes, bytes]]] = {
+    "he": generate_ckks_contexts,
+    "none": plain.generate_contexts,
+    "sealed": sealed.generate_contexts,
+}
+
+PROTECTIONS: Final = tuple(sorted(_GENERATE_CONTEXTS))
 """Their names, as a federation file has them."""
 
 
-def _roles(name: str) -> _Roles:
-    if name not in _PROTECTIONS:
-        raise UsageError(f"unknown protection {name!r}: choose one of {', '.join(PROTECTIONS)}")
-    return _PROTECTIONS[name]
-
-
 def sealer(name: str, public_context: bytes) -> Sealer:
-    """Make the role of a site.
+    """Make the role of a site under `none` or `he`; under `sealed` it is a `SealedSealer`.
 
     Raises:
         UsageError: An unknown protection, or a context that this role may not or cannot use.
+        ValueError: `sealed`.
     """
     return _roles(name).sealer(public_context)
 
 
-def summer(name: str, public_context: bytes) -> Summer:
+def summer(name: str, public_context: bytes, *, values_per_slot: int = 2) -> Summer:
     """Make the role of the aggregator; the key holder uses it too, to add again what it opens.
+
+    Args:
+        name: The protection.
+        public_context: The key holder's public key.
+        values_per_slot: One or two, as the federation packs; of meaning for `sealed` alone.
 
     Raises:
         UsageError: An unknown protection, or a context that this role may not or cannot use.
     """
-    return _roles(name).summer(public_context)
+    _require_known(name)
+    if name == "sealed":
+        return sealed.SealedSummer(public_context, values_per_slot)
+    return ckks.HeSummer(public_context) if name == "he" else plain.PlainSummer(public_context)
 
 
 def opener(name: str, secret_context: bytes) -> Opener:
-    """Make the role of the key holder.
+    """Make the role of the key holder under `none` or `he`; under `sealed` it is a `SealedOpener`.
 
     Raises:
         UsageError: An unknown protection, or a context without its secret key.
+        ValueError: `sealed`.
     """
     return _roles(name).opener(secret_context)
 
@@ -145,6 +151,19 @@ def generate_contexts(name: str) -> tuple[bytes, bytes]:
     """Draw a key and return its public and its secret context; `none` has neither: both are empty.
 
     Raises:
-        UsageError: An unknown protection.
+        UsageError: An unknown protection, or TenSEAL is not installed.
     """
-    return _roles(name).generate_contexts()
+    _require_known(name)
+    return _GENERATE_CONTEXTS[name]()
+
+
+def _roles(name: str) -> _Roles:
+    _require_known(name)
+    if name not in _ROLES:
+        raise ValueError(f"site and key holder need masks under {name}: make a SealedSealer or SealedOpener")
+    return _ROLES[name]
+
+
+def _require_known(name: str) -> None:
+    if name not in PROTECTIONS:
+        raise UsageError(f"unknown protection {name!r}: choose one of {', '.join(PROTECTIONS)}")

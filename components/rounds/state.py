@@ -2,16 +2,20 @@
 
 `checkpoint-<digest>.safetensors` is the global model after the round; `round.json`, created if absent
 and written last, is the commit; `report.html` and `report.json` are there once the round is finished.
+`proof/` holds the signed documents the commit rests on (`verification.py`). A round that came to
+nothing after its sites had released their masks has a `void.json` instead.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from components.agreement.parties import COORDINATOR, Parties
+from components.agreement.charter import COORDINATOR, Charter
+from components.agreement.charter_book import charter_of, is_ancestor
 from components.artifacts.documents import digest, sign, verify
 from components.artifacts.stores import Store
 from components.errors import DigestMismatchError, IntegrityError, SignatureError
@@ -24,6 +28,7 @@ class RoundRecord:
     """One committed round.
 
     Attributes:
+        charter: cd.
         federation: its id.
         round_number: from 1.
         attempt: of the ticket it was committed under.
@@ -37,6 +42,7 @@ class RoundRecord:
         committed_at: UTC, ISO 8601.
     """
 
+    charter: str
     federation: str
     round_number: int
     attempt: int
@@ -55,20 +61,37 @@ class RoundRecord:
         return sign(key, domain=DOMAIN, signer=COORDINATOR, body=body)
 
 
-def read_record(document: bytes, parties: Parties) -> RoundRecord:
-    """Verifies a committed round.
+def read_record(document: bytes, charter: Charter) -> RoundRecord:
+    """Verifies a committed round of a charter.
 
     Raises:
-        SignatureError: it is not the coordinator's.
+        SignatureError: it is not the coordinator's, or was committed under another charter.
     """
-    body = verify(document, domain=DOMAIN, signer=COORDINATOR, key=parties.key(COORDINATOR))
+    body = verify(document, domain=DOMAIN, signer=COORDINATOR, key=charter.key(COORDINATOR))
     try:
         record = RoundRecord(**(body | {"members": tuple(body["members"])}))
     except (TypeError, KeyError):
         raise SignatureError("a committed round is not in the form this version knows") from None
-    if record.federation != parties.federation:
-        raise SignatureError(f"a round of {record.federation} was given to a party of {parties.federation}")
+    if record.federation != charter.federation:
+        raise SignatureError(f"a round of {record.federation} was given to a party of {charter.federation}")
+    if record.charter != charter.digest:
+        raise SignatureError(f"round {record.round_number} was committed under another charter")
     return record
+
+
+def record_of(document: bytes, keys_uri: str, newest: Charter) -> RoundRecord:
+    """Verifies a committed round under the edition it names, which `newest` must follow from.
+
+    Raises:
+        SignatureError: the edition is a foreign one, or the record is not its coordinator's.
+    """
+    try:
+        named = str(json.loads(document)["body"]["charter"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise SignatureError("a committed round is not in the form this version knows") from None
+    if not is_ancestor(keys_uri, named, newest):
+        raise SignatureError(f"a round was committed under a foreign charter, {named[:12]}")
+    return read_record(document, charter_of(keys_uri, named))
 
 
 def round_key(round_number: int, name: str) -> str:
@@ -96,23 +119,35 @@ def read_checkpoint(state: Store, record: RoundRecord) -> bytes:
 
 
 def committed_rounds(state: Store) -> list[int]:
-    """Numbers of all committed rounds.
+    """Numbers of all committed rounds, ascending; rounds that were voided are not among them.
 
     Raises:
         IntegrityError: a round is missing between others.
     """
-    numbers = sorted(int(key.split("/")[1]) for key in state.keys("rounds") if key.endswith("/round.json"))
-    if numbers != list(range(1, len(numbers) + 1)):
-        raise IntegrityError(f"committed rounds of {state.uri} must be 1, 2, 3 …, found {numbers}")
-    return numbers
+    committed, voided = _numbers(state, "round.json"), _numbers(state, "void.json")
+    ended = sorted({*committed, *voided})
+    if ended != list(range(1, len(ended) + 1)):
+        raise IntegrityError(f"rounds of {state.uri} must be 1, 2, 3 …, found {ended}")
+    return committed
 
 
-def newest_record(state: Store, parties: Parties) -> RoundRecord | None:
-    """The last committed round, or None before the first."""
+def next_round_number(state: Store) -> int:
+    """Number of the round that follows the last one, committed or void."""
+    return max([*committed_rounds(state), *_numbers(state, "void.json")], default=0) + 1
+
+
+def newest_record(state: Store, keys_uri: str, charter: Charter) -> RoundRecord | None:
+    """The last committed round, or None before the first.
+
+    Args:
+        state: store of the committed rounds.
+        keys_uri: folder of the charters.
+        charter: in force; the round may have been committed under an edition before it.
+    """
     numbers = committed_rounds(state)
     if not numbers:
         return None
-    record = read_record(state.read(round_key(numbers[-1], "round.json"), limit=1 << 20), parties)
+    record = record_of(state.read(round_key(numbers[-1], "round.json"), limit=1 << 20), keys_uri, charter)
     if record.round_number != numbers[-1]:
         raise IntegrityError(
             f"round {numbers[-1]} of {state.uri} holds the record of round {record.round_number}"
@@ -123,3 +158,7 @@ def newest_record(state: Store, parties: Parties) -> RoundRecord | None:
 def is_finished(state: Store, round_number: int) -> bool:
     """Whether a committed round has its report too."""
     return state.exists(round_key(round_number, "report.json"))
+
+
+def _numbers(state: Store, name: str) -> list[int]:
+    return sorted(int(key.split("/")[1]) for key in state.keys("rounds") if key.endswith(f"/{name}"))

@@ -12,7 +12,6 @@ def aggregate(
     sealed: dict[str, str],
     reasons: dict[str, str],
     ticket: str,
-    min_sites: int,
     exchange_uri: str,
     keys_uri: str,
     manifest: dsl.Output[dsl.Artifact],
@@ -23,7 +22,6 @@ def aggregate(
         sealed: reference of the manifest by site, empty for a site left out.
         reasons: why, by site.
         ticket: reference of the ticket.
-        min_sites: the quorum.
         exchange_uri: the store all parties read.
         keys_uri: folder of the public keys.
         manifest: who is in the sum, and how many bytes came in.
@@ -33,7 +31,7 @@ def aggregate(
 
     outcome = central_step.run(
         lambda: summing.aggregate_updates(
-            sealed, reasons, ticket=ticket, min_sites=min_sites, exchange_uri=exchange_uri, keys_uri=keys_uri
+            sealed, reasons, ticket=ticket, exchange_uri=exchange_uri, keys_uri=keys_uri
         ),
         name="aggregate",
         exchange_uri=exchange_uri,

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, cast
 
 from components.agreement.attempt import Attempt
 from components.agreement.cutoff import Cutoff, cutoff_key, shortfall_key, sum_key
 from components.agreement.roster import Roster
 from components.artifacts.stores import create_or_read, reference
-from components.encryption.ciphertext_sum import checked_blob, sealed_length, sum_members
-from components.encryption.contexts import public_context
-from components.encryption.protection import Summer, summer
+from components.encryption.ciphertext_sum import (
+    MemberSum,
+    attempt_summer,
+    check_blob,
+    checked_manifest,
+    sealed_length,
+)
+from components.encryption.protection import Summer
 from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, QuorumNotReachedError
 from components.execution.outcome import Outcome, disclosed_reason
+
+_BLOCK = 1 << 20
 
 
 def aggregate_updates(
@@ -21,7 +31,6 @@ def aggregate_updates(
     reasons: Mapping[str, str],
     *,
     ticket: str,
-    min_sites: int,
     exchange_uri: str,
     keys_uri: str,
 ) -> Outcome:
@@ -34,7 +43,6 @@ def aggregate_updates(
         sealed: reference of each site's manifest, empty for a site left out.
         reasons: why, by site.
         ticket: reference of the ticket.
-        min_sites: the quorum.
         exchange_uri: store that all parties read.
         keys_uri: folder of the public keys and the public context.
 
@@ -44,48 +52,98 @@ def aggregate_updates(
     """
     attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
     exchange, opened, roster = attempt.exchange, attempt.ticket, attempt.roster()
-    adder = summer(opened.protection, public_context(keys_uri, opened.protection, attempt.parties))
-    if not exchange.exists(cutoff_key(opened)):
-        cutoff = _cut_off(attempt, roster, sealed, reasons, adder)
-        if len(cutoff.members) < min_sites:
+    adding = _Adding(
+        attempt=attempt, roster=roster, adder=attempt_summer(attempt), length=sealed_length(attempt)
+    )
+    with tempfile.TemporaryFile() as total:
+        if not exchange.exists(cutoff_key(opened)):
+            cutoff = _cut_off(adding, sealed, reasons, cast(BinaryIO, total))
+            _require_quorum(attempt, roster, cutoff)
+            create_or_read(exchange, cutoff_key(opened), cutoff.to_json())
+            fixed = attempt.cutoff(roster)
+            added = fixed.members if fixed.members == cutoff.members else ()
+        else:
+            fixed, added = attempt.cutoff(roster), ()
+        if not exchange.exists(sum_key(opened)):
+            if not added:
+                adding.add(fixed.members, cast(BinaryIO, total))
             with contextlib.suppress(ObjectExistsError):
-                exchange.create(shortfall_key(opened), cutoff.to_json())
-            left = "; ".join(f"{site}: {reason}" for site, reason in sorted(cutoff.left_out.items()))
-            raise QuorumNotReachedError(
-                f"round {opened.round_number}: {len(cutoff.members)} of {len(roster.sites)} sites on the "
-                f"roster sealed, the quorum is {min_sites}. {left}. Run again: a new attempt is opened"
-            )
-        create_or_read(exchange, cutoff_key(opened), cutoff.to_json())
-    fixed = attempt.cutoff(roster)
-    total, received = sum_members(attempt, roster, fixed, adder)
-    with contextlib.suppress(ObjectExistsError):
-        exchange.create(sum_key(opened), total)
+                exchange.create_from(sum_key(opened), _chunks(cast(BinaryIO, total)))
+    received = sum(checked_manifest(attempt, roster, site, adding.length).size for site in fixed.members)
+    size = exchange.size(sum_key(opened))
     return Outcome(
         reference=reference(exchange, sum_key(opened)),
-        manifest={"sites": list(fixed.members), "bytes_received": received, "bytes": len(total)},
+        manifest={"sites": list(fixed.members), "bytes_received": received, "bytes": size},
         metrics={"sites": float(len(fixed.members)), "bytes_received": float(received)},
-        bytes_sent=len(total),
+        bytes_sent=size,
     )
 
 
-def _cut_off(
-    attempt: Attempt,
-    roster: Roster,
-    sealed: Mapping[str, str],
-    reasons: Mapping[str, str],
-    adder: Summer,
-) -> Cutoff:
-    members: list[str] = []
-    left_out: dict[str, str] = {}
-    length = sealed_length(attempt)
-    for site in roster.sites:
-        if not sealed.get(site):
-            left_out[site] = reasons.get(site) or "failed: no sealed update"
-            continue
+@dataclass(frozen=True, kw_only=True)
+class _Adding:
+    """What adding takes: the attempt, its roster, the adder and the length of an update."""
+
+    attempt: Attempt
+    roster: Roster
+    adder: Summer
+    length: int
+
+    def add(self, members: Sequence[str], total: BinaryIO) -> None:
+        """Writes the sum of these sites to `total`, which is emptied first; each site is verified."""
+        cutoff = Cutoff(roster=self.roster.digest, members=tuple(members), left_out={})
+        summed = MemberSum(attempt=self.attempt, roster=self.roster, cutoff=cutoff, length=self.length)
+        total.seek(0)
+        total.truncate()
+        for block in summed.add(self.adder):
+            total.write(block)
+
+    def problem(self, site: str) -> str:
+        """Why a site cannot be in the sum; empty where it can."""
         try:
-            checked_blob(attempt, roster, site, adder, length)
+            manifest = checked_manifest(self.attempt, self.roster, site, self.length)
+            check_blob(self.attempt, manifest, self.adder)
         except (IntegrityError, ObjectMissingError) as error:
-            left_out[site] = disclosed_reason(error)
-        else:
-            members.append(site)
-    return Cutoff(roster=roster.digest, members=tuple(members), left_out=left_out)
+            return disclosed_reason(error)
+        return ""
+
+
+def _cut_off(
+    adding: _Adding, sealed: Mapping[str, str], reasons: Mapping[str, str], total: BinaryIO
+) -> Cutoff:
+    """Who is in the sum. The sum is in `total` then: sealed updates are verified as they are added."""
+    left_out = {
+        site: reasons.get(site) or "failed: no sealed update"
+        for site in adding.roster.sites
+        if not sealed.get(site)
+    }
+    members = [site for site in adding.roster.sites if site not in left_out]
+    try:
+        if members:
+            adding.add(members, total)
+    except (IntegrityError, ObjectMissingError):
+        problems = {site: adding.problem(site) for site in members}
+        left_out |= {site: problem for site, problem in problems.items() if problem}
+        members = [site for site in members if site not in left_out]
+        if members:
+            adding.add(members, total)
+    return Cutoff(roster=adding.roster.digest, members=tuple(members), left_out=left_out)
+
+
+def _require_quorum(attempt: Attempt, roster: Roster, cutoff: Cutoff) -> None:
+    """Marks the attempt as over where too few have sealed."""
+    exchange, opened, least = attempt.exchange, attempt.ticket, attempt.charter.min_sum_sites
+    if len(cutoff.members) >= least:
+        return
+    with contextlib.suppress(ObjectExistsError):
+        exchange.create(shortfall_key(opened), cutoff.to_json())
+    left = "; ".join(f"{site}: {reason}" for site, reason in sorted(cutoff.left_out.items()))
+    raise QuorumNotReachedError(
+        f"round {opened.round_number}: {len(cutoff.members)} of {len(roster.sites)} sites on the "
+        f"roster sealed, the quorum is {least}. {left}. Run again: a new attempt is opened"
+    )
+
+
+def _chunks(total: BinaryIO) -> Iterator[bytes]:
+    total.seek(0)
+    while block := total.read(_BLOCK):
+        yield block

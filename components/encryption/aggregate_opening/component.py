@@ -11,7 +11,8 @@ from components import images
 def open_sum(
     sealed_sum: str,
     ticket: str,
-    min_sites: int,
+    releases: dict[str, str],
+    store_uri: str,
     exchange_uri: str,
     keys_uri: str,
     manifest: dsl.Output[dsl.Artifact],
@@ -21,7 +22,8 @@ def open_sum(
     Args:
         sealed_sum: reference of the sum of the aggregator, which must equal the one re-added here.
         ticket: reference of the ticket.
-        min_sites: the quorum.
+        releases: reference of each member's release; empty where nothing is masked.
+        store_uri: the key holder's own store.
         exchange_uri: the store all parties read.
         keys_uri: folder of the public keys.
         manifest: whose sum was opened.
@@ -31,7 +33,7 @@ def open_sum(
 
     outcome = central_step.run(
         lambda: opening.open_aggregate(
-            sealed_sum, ticket=ticket, min_sites=min_sites, exchange_uri=exchange_uri, keys_uri=keys_uri
+            sealed_sum, ticket=ticket, store_uri=store_uri, exchange_uri=exchange_uri, keys_uri=keys_uri
         ),
         name="open",
         exchange_uri=exchange_uri,

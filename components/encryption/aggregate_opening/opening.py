@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
+from typing import Any, BinaryIO, cast
+
 import numpy as np
+from numpy.typing import NDArray
 
 from components.agreement.attempt import Attempt
-from components.agreement.cutoff import Cutoff
-from components.agreement.parties import (
-    KEY_HOLDER,
-    Parties,
-    check_private,
-    load_signing_key,
-    private_folder,
+from components.agreement.charter import KEY_HOLDER
+from components.agreement.private_keys import load_signing_key
+from components.agreement.receipt import (
+    MAX_RECEIPT_BYTES,
+    Receipt,
+    aggregate_key,
+    read_aggregate,
+    read_receipt,
+    receipt_key,
 )
-from components.agreement.receipt import Receipt, aggregate_key, read_aggregate, read_receipt, receipt_key
-from components.agreement.roster import Roster
 from components.artifacts import tensors
-from components.artifacts.documents import digest
-from components.artifacts.stores import create_or_read, key_of, reference
-from components.encryption.ciphertext_sum import sealed_length, sum_members
-from components.encryption.contexts import public_context
-from components.encryption.protection import opener, summer
-from components.errors import DigestMismatchError, QuorumNotReachedError
+from components.artifacts.documents import canonical_json, digest
+from components.artifacts.stores import create_or_read, key_of, open_store, reference
+from components.encryption.aggregate_opening.unmasking import released_masks
+from components.encryption.ciphertext_sum import MemberSum, attempt_summer, sealed_length
+from components.encryption.contexts import secret_context
+from components.encryption.masks import Masks
+from components.encryption.packing import Packing
+from components.encryption.protection import opener
+from components.encryption.sealed import SealedOpener
+from components.encryption.update_vector import SEALED, from_sum
+from components.errors import (
+    CiphertextError,
+    DigestMismatchError,
+    IntegrityError,
+    QuorumNotReachedError,
+)
 from components.execution.outcome import Outcome
 
 
 def open_aggregate(
-    sealed_sum: str, *, ticket: str, min_sites: int, exchange_uri: str, keys_uri: str
+    sealed_sum: str, *, ticket: str, store_uri: str, exchange_uri: str, keys_uri: str
 ) -> Outcome:
     """Decrypts [Σ nᵢ·Δwᵢ, Σ nᵢ] and publishes it with a signed receipt.
 
@@ -36,65 +51,123 @@ def open_aggregate(
     Args:
         sealed_sum: reference of the aggregator's sum.
         ticket: reference of the ticket.
-        min_sites: smallest set whose sum is opened.
+        store_uri: the key holder's own store, where it remembers what it has opened.
         exchange_uri: store that all parties read.
-        keys_uri: folder of the public keys and the public context.
+        keys_uri: folder of the charters.
 
     Raises:
-        QuorumNotReachedError: the cut-off holds fewer sites.
+        QuorumNotReachedError: the cut-off holds too few sites, or a member has not released; the
+            attempt is marked so that the next run goes on after it.
         DigestMismatchError: the aggregator's sum is not the sum of its members.
-        IntegrityError: a ticket, roster, manifest or ciphertext is not what it should be.
+        IntegrityError: a ticket, roster, manifest, release or ciphertext is not what it should be,
+            or another set of sites was opened for this ticket before.
     """
-    attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
-    exchange, opened, roster = attempt.exchange, attempt.ticket, attempt.roster()
-    cutoff = attempt.cutoff(roster)
-    if len(cutoff.members) < min_sites:
-        raise QuorumNotReachedError(
-            f"round {opened.round_number}: a sum of {len(cutoff.members)} sites is not opened, "
-            f"the quorum is {min_sites}"
-        )
-    if not exchange.exists(receipt_key(opened)):
-        receipt = _open(attempt, roster, cutoff, sealed_sum, keys_uri)
+    attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri, pinned_by=KEY_HOLDER)
+    exchange, folder = attempt.exchange, attempt.ticket.folder
+    if not exchange.exists(receipt_key(folder)):
+        receipt = _open(attempt, sealed_sum, store_uri)
         document = receipt.signed(load_signing_key(keys_uri, KEY_HOLDER))
-        create_or_read(exchange, receipt_key(opened), document)
-    given = read_receipt(exchange.read(receipt_key(opened), limit=1 << 20), opened, attempt.parties)
-    read_aggregate(exchange, opened, given)
+        create_or_read(exchange, receipt_key(folder), document)
+    document = exchange.read(receipt_key(folder), limit=MAX_RECEIPT_BYTES)
+    given = read_receipt(document, attempt.ticket, attempt.charter)
+    read_aggregate(exchange, folder, given)
     return Outcome(
-        reference=reference(exchange, receipt_key(opened)),
+        reference=reference(exchange, receipt_key(folder)),
         manifest={"sites": list(given.members), "sealed_sum": given.sealed_sum, "aggregate": given.aggregate},
         metrics={"sites": float(len(given.members))},
     )
 
 
-def _open(attempt: Attempt, roster: Roster, cutoff: Cutoff, sealed_sum: str, keys_uri: str) -> Receipt:
-    """Adds, compares, decrypts and publishes; the receipt says of what."""
-    exchange, ticket, parties = attempt.exchange, attempt.ticket, attempt.parties
-    adder = summer(ticket.protection, public_context(keys_uri, ticket.protection, parties))
-    total, _ = sum_members(attempt, roster, cutoff, adder)
-    if digest(total) != digest(exchange.read(key_of(exchange, sealed_sum), limit=len(total))):
-        raise DigestMismatchError(
-            f"the sum in {ticket.folder} is not the sum of its members: the aggregator altered it; "
-            "it was not opened"
-        )
-    secret = opener(ticket.protection, _secret_context(keys_uri, ticket.protection, parties))
-    values = secret.open(total, sealed_length(attempt))
-    content = tensors.encode({"aggregate": values.astype(np.float64)})
-    if create_or_read(exchange, aggregate_key(ticket), content) != content:
+def _open(attempt: Attempt, sealed_sum: str, store_uri: str) -> Receipt:
+    """Verifies, adds, compares, decrypts and publishes; the receipt says of what."""
+    exchange, ticket, charter = attempt.exchange, attempt.ticket, attempt.charter
+    roster = attempt.roster()
+    summed = MemberSum(
+        attempt=attempt, roster=roster, cutoff=attempt.cutoff(roster), length=sealed_length(attempt)
+    )
+    _require_quorum(summed)
+    masks = released_masks(summed) if charter.protection == SEALED else None
+    ciphertexts = {site: summed.manifest(site).blob for site in summed.cutoff.members}
+    with tempfile.TemporaryFile() as total:
+        added = _add_again(summed, sealed_sum, cast(BinaryIO, total))
+        _record(store_uri, summed)
+        total.seek(0)
+        opened = _opened(summed, masks, cast(BinaryIO, total))
+    content = tensors.encode({"aggregate": from_sum(charter, opened)})
+    if create_or_read(exchange, aggregate_key(ticket.folder), content) != content:
         raise DigestMismatchError("other values lie in the exchange where the opened sum belongs")
+    certified = attempt.certificate()
     return Receipt(
+        charter=ticket.charter,
         ticket=ticket.digest,
         roster=roster.digest,
+        cutoff=summed.cutoff.digest,
         purpose=ticket.purpose,
-        members=cutoff.members,
-        sealed_sum=digest(total),
+        certificate=certified.digest if certified else "",
+        ciphertexts=ciphertexts,
+        sealed_sum=added,
         aggregate=digest(content),
         previous=ticket.previous,
     )
 
 
-def _secret_context(keys_uri: str, name: str, parties: Parties) -> bytes:
-    if not parties.contexts.get(name):
-        return b""
-    path = private_folder(keys_uri, KEY_HOLDER) / f"{name}.secret"
-    check_private(path)
-    return path.read_bytes()
+def _require_quorum(summed: MemberSum) -> None:
+    charter, number = summed.attempt.charter, summed.attempt.ticket.round_number
+    sizes = {
+        "roster": (len(summed.roster.sites), charter.min_sites),
+        "sum": (len(summed.cutoff.members), charter.min_sum_sites),
+    }
+    for name, (size, least) in sizes.items():
+        if size < least:
+            raise QuorumNotReachedError(
+                f"round {number}: a {name} of {size} sites is not opened, the charter asks for {least}"
+            )
+
+
+def _add_again(summed: MemberSum, sealed_sum: str, total: BinaryIO) -> str:
+    """Writes the sum to `total` and returns its SHA-256, if the aggregator's is the same bytes."""
+    exchange, added, same = summed.attempt.exchange, hashlib.sha256(), True
+    with exchange.open(key_of(exchange, sealed_sum)) as theirs:
+        for block in summed.add(attempt_summer(summed.attempt)):
+            total.write(block)
+            added.update(block)
+            same = same and _next(theirs, len(block)) == block
+        same = same and not theirs.read(1)
+    if not same:
+        raise DigestMismatchError(
+            f"the sum in {summed.attempt.ticket.folder} is not the sum of its members: "
+            "the aggregator altered it; it was not opened"
+        )
+    return added.hexdigest()
+
+
+def _next(source: BinaryIO, size: int) -> bytes:
+    parts: list[bytes] = []
+    while size and (part := source.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _record(store_uri: str, summed: MemberSum) -> None:
+    """Remembers, before anything is decrypted, which set is opened for a ticket: one, ever."""
+    ticket = summed.attempt.ticket
+    opened = canonical_json({"roster": summed.roster.digest, "cutoff": summed.cutoff.digest})
+    key = f"opened/{ticket.digest}-{ticket.purpose}.json"
+    if create_or_read(open_store(store_uri), key, opened) != opened:
+        raise IntegrityError(
+            f"another set of sites was opened for round {ticket.round_number} before: refused"
+        )
+
+
+def _opened(summed: MemberSum, masks: Masks | None, total: BinaryIO) -> NDArray[Any]:
+    charter, context = summed.attempt.charter, secret_context(summed.attempt)
+    if masks is None:
+        values: NDArray[np.float64] = opener(charter.protection, context).open(total, summed.length)
+        return values
+    packing = Packing(values_per_slot=charter.values_per_slot, sites=len(charter.sites))
+    try:
+        return SealedOpener(context, packing, masks).open(total, summed.length)
+    except CiphertextError:
+        number = summed.attempt.ticket.round_number
+        raise CiphertextError(f"the sum of round {number} does not open: refused") from None

@@ -39,7 +39,7 @@ def seal(
 
     outcome = run_at_site(
         "seal",
-        lambda place: sealing.seal_update(place, roster=roster, keys_uri=keys_uri),
+        lambda place: sealing.seal_update(place, roster=roster),
         site=site,
         store_uri=store_uri,
         exchange_uri=exchange_uri,

@@ -3,97 +3,178 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
 
-import numpy as np
+from numpy.typing import NDArray
 
-from components.agreement.commitment import commit
-from components.agreement.roster import Roster, read_roster
-from components.agreement.sealed_manifest import SealedManifest, blob_key, manifest_key, read_sealed
+from components.agreement.commitment import Commitment, committed_digest
+from components.agreement.key_certificate import key_of_round
+from components.agreement.roster import Roster, read_commitments, read_roster
+from components.agreement.round_secrets import RoundSecrets, read_secrets
+from components.agreement.sealed_manifest import (
+    HashedReader,
+    SealedManifest,
+    VouchedReader,
+    blob_key,
+    manifest_key,
+    open_blob,
+)
+from components.agreement.site_records import accept_roster
 from components.agreement.site_update import read_update
 from components.agreement.workplace import Workplace
-from components.artifacts.documents import digest
 from components.artifacts.stores import Store, create_or_read, key_of, reference
-from components.encryption import protection
+from components.encryption.attempt_masks import attempt_names, private_half, public_halves
 from components.encryption.contexts import public_context
-from components.errors import ObjectExistsError, ObjectTooLargeError, RefusedError
+from components.encryption.packing import Packing
+from components.encryption.pair_keys import site_masks
+from components.encryption.protection import sealer, summer
+from components.encryption.sealed import SealedSealer
+from components.encryption.update_vector import SEALED
+from components.errors import DigestMismatchError, ObjectExistsError, RefusedError
 from components.execution.outcome import Outcome
 
+_BLOCK = 1 << 20
 
-def seal_update(place: Workplace, *, roster: str, keys_uri: str) -> Outcome:
-    """Seals [n·Δw, n] and uploads it beside a signed manifest.
+
+@dataclass(frozen=True, kw_only=True)
+class Sealing:
+    """What a site seals under: an accepted roster, its commitments, and the round's key."""
+
+    roster: Roster
+    commitments: Mapping[str, Commitment]
+    certificate: str
+    context: bytes
+
+
+def seal_update(place: Workplace, *, roster: str) -> Outcome:
+    """Seals the committed vector and uploads it beside a signed manifest.
 
     A retry sends the bytes that were sealed first: the site keeps them in its own store.
 
     Raises:
-        RefusedError: the roster does not hold this site's own commitment, differs from the one the
-            site has seen for this ticket, or other bytes lie where the sealed update belongs.
+        RefusedError: the roster is too small, lacks a peer the site insists on, does not hold
+            this site's own commitment or differs from the one it has seen for this ticket; or
+            other bytes lie where the sealed update belongs.
+        SignatureError: a commitment on the roster is not its site's.
         BadDataError: the update is outside the range of the protection.
     """
-    ticket, site = place.ticket, place.site
-    called = read_roster(
-        place.exchange.read(key_of(place.exchange, roster), limit=1 << 20), ticket, place.parties
-    )
-    _accept(place, called)
-    update = read_update(place.store, ticket)
-    if called.commitments.get(site) != commit(ticket, site, update.salt, update.content).commitment:
-        text = f"the roster of round {ticket.round_number} does not hold this site's commitment"
-        raise RefusedError(text, disclosed=text)
-    vector = np.append(update.num_examples * update.values, float(update.num_examples))
-    context = public_context(keys_uri, ticket.protection, place.parties)
-    sealed = _sealed_once(place, vector, context)
-    _upload(place, blob_key(ticket, site), sealed)
-    manifest = SealedManifest(
-        ticket=ticket.digest,
-        roster=called.digest,
-        purpose=ticket.purpose,
-        site=site,
-        protection=ticket.protection,
-        context=protection.context_fingerprint(context) if context else "",
-        blob=digest(sealed),
-        size=len(sealed),
-        length=len(vector),
-    )
-    document = manifest.signed(place.key)
-    _upload(place, manifest_key(ticket, site), document)
-    read_sealed(place.exchange, ticket, called, site, place.parties)
+    place.require_accepted()
+    ticket, site, charter = place.ticket, place.site, place.charter
+    under = _accept(place, roster)
+    key = f"sealed/{ticket.digest}.bin"
+    vector = read_update(place.store, ticket)
+    if not place.store.exists(key):
+        _seal_once(place, under, key, vector)
+    manifest = _checked_manifest(place, under, key, vector.size)
+    _upload(place, blob_key(ticket, site), key, manifest)
+    signed = manifest.signed(place.key)
+    if create_or_read(place.exchange, manifest_key(ticket, site), signed) != signed:
+        _refuse(f"another manifest lies where this site's belongs for round {ticket.round_number}")
     return Outcome(
         reference=reference(place.exchange, manifest_key(ticket, site)),
-        manifest={"digest": manifest.blob, "bytes": manifest.size, "protection": ticket.protection},
+        manifest={"digest": manifest.blob, "bytes": manifest.size, "protection": charter.protection},
         metrics={"bytes": float(manifest.size)},
-        bytes_sent=len(sealed) + len(document),
+        bytes_sent=manifest.size + len(signed),
     )
 
 
-def _accept(place: Workplace, called: Roster) -> None:
-    """Remembers the roster of a ticket; a second, different one is refused."""
-    key = f"rosters/{place.ticket.digest}.txt"
-    if create_or_read(place.store, key, called.digest.encode()) != called.digest.encode():
-        text = f"a second roster was called for round {place.ticket.round_number}"
-        raise RefusedError(text, disclosed=text)
+def _accept(place: Workplace, roster: str) -> Sealing:
+    """Checks a roster as its site must, and remembers it."""
+    ticket, charter = place.ticket, place.charter
+    document = place.exchange.read(key_of(place.exchange, roster), limit=1 << 20)
+    called = read_roster(document, ticket, charter)
+    if len(called.sites) < charter.min_sites:
+        _refuse(
+            f"the roster of round {ticket.round_number} has {len(called.sites)} sites, "
+            f"the charter asks for {charter.min_sites}"
+        )
+    if place.site not in called.commitments:
+        _refuse(f"the roster of round {ticket.round_number} does not hold this site's commitment")
+    place.policy.require_peers(called.sites)
+    commitments = read_commitments(place.exchange, ticket, called, charter)
+    accept_roster(place.store, ticket, called.digest)
+    certified = key_of_round(place.keys_uri, charter, ticket.round_number)
+    return Sealing(
+        roster=called,
+        commitments=commitments,
+        certificate=certified.digest if certified else "",
+        context=public_context(place.keys_uri, certified),
+    )
 
 
-def _sealed_once(
-    place: Workplace, vector: np.ndarray[tuple[int], np.dtype[np.float64]], context: bytes
-) -> bytes:
-    key = f"sealed/{place.ticket.digest}.bin"
-    if place.store.exists(key):
-        return place.store.read(key)
-    sealed = protection.sealer(place.ticket.protection, context).seal(vector)
-    protection.summer(place.ticket.protection, context).check(sealed, len(vector))
-    return create_or_read(place.store, key, sealed)
-
-
-def _upload(place: Workplace, key: str, content: bytes) -> None:
+def _seal_once(place: Workplace, under: Sealing, key: str, vector: NDArray[Any]) -> None:
+    """Recomputes the commitment, which must match, and keeps the sealed vector."""
+    ticket, charter = place.ticket, place.charter
+    secrets = read_secrets(place.store, place.key, ticket.digest)
+    committed = committed_digest(ticket, place.site, secrets.salt, vector)
+    if committed != under.commitments[place.site].commitment:
+        _refuse(f"the roster of round {ticket.round_number} does not hold this site's commitment")
+    if charter.protection == SEALED:
+        chunks = _masked(place, under, vector, secrets)
+    else:
+        chunks = sealer(charter.protection, under.context).seal(vector)
     with contextlib.suppress(ObjectExistsError):
-        place.exchange.create(key, content)
-        return
-    if not _same(place.exchange, key, content):
-        text = f"other bytes lie at {key} in the exchange, where this site's belong"
-        raise RefusedError(text, disclosed=text)
+        place.store.create_from(key, chunks)
 
 
-def _same(store: Store, key: str, content: bytes) -> bool:
+def _masked(place: Workplace, under: Sealing, vector: NDArray[Any], secrets: RoundSecrets) -> Iterator[bytes]:
+    charter = place.charter
+    masks = site_masks(
+        attempt_names(place.ticket, under.roster),
+        private_half(place, secrets),
+        public_halves(charter, under.commitments),
+        secrets.seed,
+    )
+    packing = Packing(values_per_slot=charter.values_per_slot, sites=len(charter.sites))
+    return SealedSealer(under.context, packing, masks).seal(vector)
+
+
+def _checked_manifest(place: Workplace, under: Sealing, key: str, length: int) -> SealedManifest:
+    """The manifest of what lies in the site's store, once it is proved to be ciphertext."""
+    ticket, charter = place.ticket, place.charter
+    adder = summer(charter.protection, under.context, values_per_slot=charter.values_per_slot)
+    with place.store.open(key) as source:
+        blob = HashedReader(source)
+        adder.check(cast(BinaryIO, blob), length)
+    return SealedManifest(
+        charter=ticket.charter,
+        ticket=ticket.digest,
+        roster=under.roster.digest,
+        purpose=ticket.purpose,
+        site=place.site,
+        protection=charter.protection,
+        certificate=under.certificate,
+        blob=blob.digest,
+        size=blob.count,
+        length=length,
+    )
+
+
+def _upload(place: Workplace, key: str, own: str, manifest: SealedManifest) -> None:
     try:
-        return store.read(key, limit=max(len(content), 1)) == content
-    except ObjectTooLargeError:
+        place.exchange.create_from(key, _blocks(place.store, own))
+    except ObjectExistsError:
+        with open_blob(place.exchange, place.ticket, manifest) as there:
+            same = _is_whole(there)
+        if not same:
+            _refuse(f"other bytes lie at {key} in the exchange, where this site's belong")
+
+
+def _is_whole(blob: VouchedReader) -> bool:
+    try:
+        blob.require_whole()
+    except DigestMismatchError:
         return False
+    return True
+
+
+def _blocks(store: Store, key: str) -> Iterator[bytes]:
+    with store.open(key) as source:
+        while block := source.read(_BLOCK):
+            yield block
+
+
+def _refuse(text: str) -> None:
+    raise RefusedError(text, disclosed=text)

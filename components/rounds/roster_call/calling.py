@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from components.agreement.attempt import Attempt
+from components.agreement.charter import COORDINATOR
 from components.agreement.commitment import commitment_key, read_commitment
-from components.agreement.parties import COORDINATOR, load_signing_key
+from components.agreement.private_keys import load_signing_key
 from components.agreement.roster import Roster, roster_key
+from components.artifacts.documents import digest
 from components.artifacts.stores import create_or_read, reference
 from components.errors import IntegrityError, ObjectMissingError, QuorumNotReachedError
 from components.execution.outcome import Outcome, disclosed_reason
@@ -18,7 +20,6 @@ def call_roster(
     reasons: Mapping[str, str],
     *,
     ticket: str,
-    min_sites: int,
     exchange_uri: str,
     keys_uri: str,
 ) -> Outcome:
@@ -28,12 +29,11 @@ def call_roster(
         commitments: reference of each site's commitment, empty for a site left out.
         reasons: why, by site; empty for a site that takes part.
         ticket: reference of the ticket.
-        min_sites: the quorum.
         exchange_uri: store that all parties read.
         keys_uri: folder of the public keys.
 
     Raises:
-        QuorumNotReachedError: fewer than `min_sites` sites committed; nothing was written and the
+        QuorumNotReachedError: fewer sites committed than the charter asks for; nothing was written and the
             same round can be tried again.
     """
     attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
@@ -41,10 +41,11 @@ def call_roster(
     key = roster_key(opened)
     if not exchange.exists(key):
         roster = _gather(attempt, commitments, reasons)
-        if len(roster.commitments) < min_sites:
+        charter = attempt.charter
+        if len(roster.commitments) < charter.min_sites:
             raise QuorumNotReachedError(
-                f"round {opened.round_number}: {len(roster.commitments)} of {len(opened.sites)} sites can "
-                f"take part, the quorum is {min_sites}. {_listed(roster.left_out)}"
+                f"round {opened.round_number}: {len(roster.commitments)} of {len(charter.sites)} sites can "
+                f"take part, the quorum is {charter.min_sites}. {_listed(roster.left_out)}"
             )
         create_or_read(exchange, key, roster.signed(load_signing_key(keys_uri, COORDINATOR)))
     fixed = attempt.roster()
@@ -59,16 +60,17 @@ def _gather(attempt: Attempt, commitments: Mapping[str, str], reasons: Mapping[s
     ticket = attempt.ticket
     found: dict[str, str] = {}
     left_out: dict[str, str] = {}
-    for site in sorted(ticket.sites):
+    for site in attempt.charter.site_names:
         if not commitments.get(site):
             left_out[site] = reasons.get(site) or "failed: nothing was heard of the site"
             continue
         try:
             document = attempt.exchange.read(commitment_key(ticket, site), limit=1 << 16)
-            found[site] = read_commitment(document, ticket, site, attempt.parties).commitment
+            read_commitment(document, ticket, site, attempt.charter)
+            found[site] = digest(document)
         except (IntegrityError, ObjectMissingError) as error:
             left_out[site] = disclosed_reason(error)
-    return Roster(ticket=ticket.digest, commitments=found, left_out=left_out)
+    return Roster(charter=ticket.charter, ticket=ticket.digest, commitments=found, left_out=left_out)
 
 
 def _listed(left_out: Mapping[str, str]) -> str:

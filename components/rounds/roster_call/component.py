@@ -12,7 +12,6 @@ def roster(
     commitments: dict[str, str],
     reasons: dict[str, str],
     ticket: str,
-    min_sites: int,
     exchange_uri: str,
     keys_uri: str,
     manifest: dsl.Output[dsl.Artifact],
@@ -23,7 +22,6 @@ def roster(
         commitments: reference of the commitment by site, empty for a site left out.
         reasons: why, by site.
         ticket: reference of the ticket.
-        min_sites: the quorum.
         exchange_uri: the store all parties read.
         keys_uri: folder of the public keys.
         manifest: who takes part and who does not.
@@ -36,7 +34,6 @@ def roster(
             commitments,
             reasons,
             ticket=ticket,
-            min_sites=min_sites,
             exchange_uri=exchange_uri,
             keys_uri=keys_uri,
         ),

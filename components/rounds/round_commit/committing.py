@@ -6,17 +6,19 @@ import contextlib
 from datetime import UTC, datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
 from components.agreement.attempt import Attempt
-from components.agreement.parties import COORDINATOR, load_signing_key
+from components.agreement.charter import COORDINATOR
+from components.agreement.model_store import model_key, read_model
+from components.agreement.private_keys import load_signing_key
 from components.agreement.receipt import read_aggregate, read_receipt
-from components.agreement.workplace import model_key, read_model
+from components.agreement.server_optimizer import next_model
 from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import create_or_read, key_of, open_store, reference
 from components.errors import IntegrityError, ObjectExistsError, RoundAlreadyCommittedError
 from components.execution.outcome import Outcome
+from components.rounds.proof import keep_proof
 from components.rounds.round_opening.opening import COMMITTED
 from components.rounds.state import RoundRecord, checkpoint_key, read_record, round_key
 
@@ -48,6 +50,7 @@ def commit_round(
             exchange.create(model_key(record.model), content)
         with contextlib.suppress(ObjectExistsError):
             state.create(checkpoint_key(record), content)
+        keep_proof(attempt, state)
         try:
             state.create(commit_key, record.signed(load_signing_key(keys_uri, COORDINATOR)))
         except ObjectExistsError:
@@ -56,7 +59,7 @@ def commit_round(
                 "one worked: its model stands, this run's is dropped; run again for the next round"
             ) from None
     document = create_or_read(exchange, published, state.read(commit_key, limit=1 << 20))
-    committed = read_record(document, attempt.parties)
+    committed = read_record(document, attempt.charter)
     return Outcome(
         reference=reference(exchange, published),
         manifest={
@@ -72,14 +75,16 @@ def _next_round(attempt: Attempt, receipt: str) -> tuple[RoundRecord, bytes]:
     """The record that would be the commit, and the model's bytes."""
     exchange, ticket = attempt.exchange, attempt.ticket
     document = exchange.read(key_of(exchange, receipt), limit=1 << 20)
-    given = read_receipt(document, ticket, attempt.parties)
-    values = tensors.decode_any(read_aggregate(exchange, ticket, given))["aggregate"]
-    content = tensors.encode(next_model(read_model(exchange, ticket.model), values.astype(np.float64)))
+    given = read_receipt(document, ticket, attempt.charter)
+    values = tensors.decode_any(read_aggregate(exchange, ticket.folder, given))["aggregate"]
+    parent = read_model(exchange, ticket.model)
+    content = tensors.encode(next_model(attempt.charter, parent, values.astype(np.float64)))
     roster = attempt.roster()
     cutoff = attempt.cutoff(roster)
-    if (given.roster, given.members) != (roster.digest, cutoff.members):
+    if (given.roster, given.cutoff, given.members) != (roster.digest, cutoff.digest, cutoff.members):
         raise IntegrityError(f"the receipt in {ticket.folder} is not of the sites of its cut-off")
     record = RoundRecord(
+        charter=ticket.charter,
         federation=ticket.federation,
         round_number=ticket.round_number,
         attempt=ticket.attempt,
@@ -93,26 +98,3 @@ def _next_round(attempt: Attempt, receipt: str) -> tuple[RoundRecord, bytes]:
         committed_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return record, content
-
-
-def next_model(parent: tensors.Tensors, aggregate: NDArray[np.float64]) -> tensors.Tensors:
-    """Adds the mean update to a model.
-
-    Args:
-        parent: the model the sites started from.
-        aggregate: [Σ nᵢ·Δwᵢ, Σ nᵢ], shape (d + 1,).
-
-    Raises:
-        IntegrityError: the aggregate is not finite, has another length, or counts no examples.
-    """
-    if not np.all(np.isfinite(aggregate)):
-        raise IntegrityError("the opened sum is not finite: nothing was committed")
-    num_examples = float(np.rint(aggregate[-1]))
-    if num_examples < 1:
-        raise IntegrityError(f"the opened sum must count at least one example, got {num_examples:.0f}")
-    update = tensors.unflatten(aggregate[:-1] / num_examples, parent)
-    with np.errstate(over="ignore"):
-        model = {name: (parent[name].astype(np.float64) + update[name]).astype(np.float32) for name in parent}
-    if not all(np.all(np.isfinite(values)) for values in model.values()):
-        raise IntegrityError("the next model is outside the range of float32: nothing was committed")
-    return model

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from components.agreement.charter import COORDINATOR, Charter
+from components.agreement.charter_book import charter_in_force, charter_of
 from components.agreement.cutoff import shortfall_key
-from components.agreement.parties import COORDINATOR, Parties, load_parties, load_signing_key
-from components.agreement.ticket import Ticket, read_ticket
-from components.agreement.workplace import model_key
+from components.agreement.model_store import model_key
+from components.agreement.private_keys import load_signing_key
+from components.agreement.ticket import UPDATE, Ticket, charter_named, read_ticket, ticket_digest
+from components.agreement.void import void_document, void_key
 from components.artifacts import tensors
-from components.artifacts.documents import digest, sign
+from components.artifacts.documents import digest
 from components.artifacts.stores import Store, create_or_read, open_store, reference
 from components.errors import IntegrityError, ObjectExistsError, UsageError
 from components.execution import central_step
 from components.execution.outcome import Outcome
-from components.rounds.state import is_finished, newest_record, read_checkpoint
+from components.rounds.state import (
+    is_finished,
+    newest_record,
+    next_round_number,
+    read_checkpoint,
+    round_key,
+)
 from components.training import heads
 
 OPEN, COMMITTED = "open", "committed"
@@ -34,7 +45,7 @@ class ModelShape:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundRequest:
-    """What a run asks for; the fields are those of the ticket."""
+    """What a run asks for: what it was compiled for, and the parameters of the ticket."""
 
     federation: str
     sites: tuple[str, ...]
@@ -80,69 +91,108 @@ def open_round(
         shape: of the head, for the genesis model and against the committed one.
         state_uri: store of the committed rounds.
         exchange_uri: store that all parties read.
-        keys_uri: folder of the public keys.
+        keys_uri: folder of the charters.
 
     Raises:
-        UsageError: the committed model has another shape, or the open round another protection,
-            than the federation file says.
+        UsageError: no charter is in force, it differs from what the run was compiled for, or the
+            committed model has another shape than the federation file says.
     """
     state, exchange = open_store(state_uri), open_store(exchange_uri)
-    parties = load_parties(keys_uri)
-    if parties.federation != request.federation:
-        raise UsageError(f"{keys_uri} holds keys of {parties.federation}, not of {request.federation}")
-    newest = newest_record(state, parties)
+    charter = charter_in_force(keys_uri)
+    _check_charter(request, charter)
+    newest = newest_record(state, keys_uri, charter)
     if newest and not is_finished(state, newest.round_number):
         key = f"{newest.folder}/ticket.json"
-        ticket = read_ticket(exchange.read(key, limit=1 << 16), parties)
+        document = exchange.read(key, limit=1 << 16)
+        ticket = read_ticket(document, charter_of(keys_uri, newest.charter))
         return OpenedRound(ticket=ticket, reference=reference(exchange, key), stage=COMMITTED)
     if newest:
         content = read_checkpoint(state, newest)
         _check_shape(tensors.decode(content), shape)
     else:
-        content = tensors.encode(heads.initial(shape.features, shape.hidden_units, shape.classes, shape.seed))
+        content = genesis(shape)
     with contextlib.suppress(ObjectExistsError):
         exchange.create(model_key(digest(content)), content)
     asked = Ticket(
-        **asdict(request),
+        charter=charter.digest,
+        federation=charter.federation,
+        round_number=next_round_number(state),
         attempt=1,
-        purpose="update",
-        round_number=newest.round_number + 1 if newest else 1,
+        void="",
+        purpose=UPDATE,
         model=digest(content),
         previous=newest.receipt if newest else "",
+        previous_folder=newest.folder if newest else "",
         snapshot=datetime.now(UTC).isoformat(timespec="seconds"),
+        local_epochs=request.local_epochs,
+        learning_rate=request.learning_rate,
+        batch_size=request.batch_size,
+        seed=request.seed,
     )
-    ticket = _issue(exchange, parties, asked, keys_uri)
+    ticket = _issue(state, exchange, charter, asked, load_signing_key(keys_uri, COORDINATOR))
     return OpenedRound(
         ticket=ticket, reference=reference(exchange, f"{ticket.folder}/ticket.json"), stage=OPEN
     )
 
 
-def _issue(exchange: Store, parties: Parties, asked: Ticket, keys_uri: str) -> Ticket:
-    """The newest attempt that is not void; a first one, or one after a void, is created."""
-    signing_key = load_signing_key(keys_uri, COORDINATOR)
-    attempt = 1
-    while True:
-        candidate = replace(asked, attempt=attempt)
-        document = create_or_read(exchange, f"{candidate.folder}/ticket.json", candidate.signed(signing_key))
-        ticket = read_ticket(document, parties)
-        if (ticket.folder, ticket.previous) != (candidate.folder, candidate.previous):
-            raise IntegrityError(f"the ticket in {candidate.folder} is another round's or attempt's")
-        if not exchange.exists(shortfall_key(ticket)):
-            break
-        void = {"ticket": ticket.digest, "reason": "too few sealed updates"}
-        with contextlib.suppress(ObjectExistsError):
-            exchange.create(
-                f"{ticket.folder}/void.json",
-                sign(signing_key, domain="void", signer=COORDINATOR, body=void),
-            )
-        attempt += 1
-    for name in ("protection", "sites", "model"):
-        if getattr(ticket, name) != getattr(asked, name):
+def genesis(shape: ModelShape) -> bytes:
+    """The model a federation starts from; its digest stands in the charter."""
+    return tensors.encode(heads.initial(shape.features, shape.hidden_units, shape.classes, shape.seed))
+
+
+def _check_charter(request: RoundRequest, charter: Charter) -> None:
+    """The compiled pipeline and the charter must be of one mind."""
+    compiled = {
+        "federation": (request.federation, charter.federation),
+        "sites": (tuple(sorted(request.sites)), charter.site_names),
+        "protection": (request.protection, charter.protection),
+    }
+    for name, (asked, agreed) in compiled.items():
+        if asked != agreed:
+            shown = [", ".join(each) if isinstance(each, tuple) else each for each in (asked, agreed)]
             raise UsageError(
-                f"round {ticket.round_number} was opened with another {name}: finish it with the federation "
-                "file it was opened with, or give the changed federation an exchange_uri of its own"
+                f"the run asks for {name} {shown[0]}, the charter in force has {shown[1]}: compile the "
+                "federation the charter is of, or have a new charter signed ('crosscloud charter new')"
             )
+
+
+def _issue(state: Store, exchange: Store, charter: Charter, asked: Ticket, key: Ed25519PrivateKey) -> Ticket:
+    """The newest attempt that is neither committed nor void; one after a void is created."""
+    candidate = asked
+    while True:
+        document = create_or_read(exchange, f"{candidate.folder}/ticket.json", candidate.signed(key))
+        ended = _end_of(exchange, candidate.folder, document, charter)
+        if not ended:
+            break
+        void = create_or_read(
+            exchange,
+            void_key(candidate.folder),
+            void_document(ticket_digest(document), candidate.round_number, ended, key),
+        )
+        if exchange.exists(f"{candidate.folder}/cutoff.json"):
+            # Some site may have released its masks: this round is over, the next number follows.
+            create_or_read(state, round_key(candidate.round_number, "void.json"), void)
+            candidate = replace(candidate, round_number=candidate.round_number + 1, attempt=1, void="")
+        else:
+            candidate = replace(candidate, attempt=candidate.attempt + 1, void=digest(void))
+    ticket = read_ticket(document, charter)
+    if (ticket.folder, ticket.previous) != (candidate.folder, candidate.previous):
+        raise IntegrityError(f"the ticket in {candidate.folder} is another round's or attempt's")
+    if ticket.model != asked.model:
+        raise UsageError(
+            f"round {ticket.round_number} was opened with another model: finish it with the federation "
+            "file it was opened with, or give the changed federation an exchange_uri of its own"
+        )
     return ticket
+
+
+def _end_of(exchange: Store, folder: str, document: bytes, charter: Charter) -> str:
+    """Why an attempt is over; empty while it can go on."""
+    if charter_named(document) != charter.digest:
+        return "the charter was changed"
+    if exchange.exists(shortfall_key(read_ticket(document, charter))):
+        return "too few sites sealed or released"
+    return ""
 
 
 def _check_shape(model: tensors.Tensors, shape: ModelShape) -> None:

@@ -1,0 +1,50 @@
+"""The `release` step."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.SITE, install_kfp_package=False, packages_to_install=[])
+def release(
+    site: str,
+    ticket: str,
+    store_uri: str,
+    exchange_uri: str,
+    keys_uri: str,
+    deadline_s: int,
+    sealed_sum: str,
+    reason: str,
+    manifest: dsl.Output[dsl.Artifact],
+) -> NamedTuple("Released", [("released", str), ("reason", str)]):
+    """Releases what lifts this site's masks from the sum of the agreed set of sites.
+
+    Args:
+        site: name of the site.
+        ticket: reference of the round's ticket.
+        store_uri: the site's own store.
+        exchange_uri: the store all parties read.
+        keys_uri: folder of the charters.
+        deadline_s: seconds the step may take.
+        sealed_sum: reference of the sum: the set is fixed once it is there.
+        reason: why the site is left out already.
+        manifest: who is in the set.
+    """
+    from components.agreement.workplace import run_at_site
+    from components.encryption.mask_release import releasing
+
+    outcome = run_at_site(
+        "release",
+        releasing.release_masks,
+        site=site,
+        store_uri=store_uri,
+        exchange_uri=exchange_uri,
+        keys_uri=keys_uri,
+        ticket=ticket,
+        deadline_s=deadline_s,
+        reason=reason,
+    )
+    outcome.write_manifest(manifest.path)
+    return outcome.reference, outcome.reason

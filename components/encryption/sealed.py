@@ -1,0 +1,219 @@
+"""Protection `sealed`: exact integer sums, masked modulo the plaintext prime, then encrypted by BFV.
+
+BFV (Brakerski 2012; Fan and Vercauteren 2012) through TenSEAL under the key holder's public key. A
+site packs its integers, adds its masks and encrypts, block by block. Anybody adds ciphertexts: the
+sum of their words modulo a prime, the same bytes as SEAL's, without TenSEAL and without a key. The
+key holder decrypts a sum that it has added itself and takes off the masks that the sites of one
+agreed set released; a decryption without them is uniform noise. Everything is streamed: a sealed
+vector is a header and then one ciphertext of 131,072 bytes after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.encryption.bfv_context import (
+    decrypted_slots,
+    encrypted_slots,
+    generate_contexts,
+    load_public_context,
+    load_secret_context,
+    public_part,
+    require_public,
+)
+from components.encryption.bfv_words import CIPHERTEXT_BYTES, WORDS, add_residues, require_residues
+from components.encryption.framing import Frame, context_fingerprint, read_exactly
+from components.encryption.masks import Masks
+from components.encryption.packing import VALUE_SLOTS, Packing
+from components.errors import CiphertextError, UsageError
+
+__all__ = ["MAX_SITES", "SealedOpener", "SealedSealer", "SealedSummer", "generate_contexts"]
+
+MAX_SITES: Final = 1024
+"""The noise of so many ciphertexts has deviation 21.3 * 32 = 683, a twelfth of the 8192 that decrypt exactly."""
+
+
+class SealedSealer:
+    """A site under `sealed`, for one vector.
+
+    Args:
+        public_context: The key holder's public key; a context that could decrypt is refused.
+        packing: How its values are packed.
+        masks: Its self-mask and its share of the pairwise masks, of this round and purpose alone.
+
+    Raises:
+        UsageError: The context holds a secret key or is none of `sealed`.
+        ValueError: There is no mask.
+    """
+
+    def __init__(self, public_context: bytes, packing: Packing, masks: Masks) -> None:
+        if not masks.added:
+            raise ValueError("a site adds its self-mask at the least: without one the key holder reads it")
+        self._context = load_public_context(public_context)
+        self._fingerprint = context_fingerprint(public_context)
+        self._packing = packing
+        self._masks = masks
+        self._used = False
+
+    def seal(self, values: NDArray[np.int32] | NDArray[np.int64]) -> Iterator[bytes]:
+        """Seal a vector of shape (length,), once; the argument is not changed and not copied as a whole.
+
+        Returns:
+            The header, then one ciphertext after the other. What is refused below is refused before the
+            first of them, except for `CiphertextError`: what was yielded before it is sealed all the same.
+
+        Raises:
+            BadDataError: A value is beyond `Packing.bound`.
+            CiphertextError: TenSEAL wrote anything but ciphertexts of these parameters.
+            RuntimeError: This sealer has sealed before: under the same masks the two vectors'
+                difference would be open.
+            ValueError: Not a one-dimensional, non-empty vector of int32 or int64.
+        """
+        self._packing.require_packable(values)
+        if self._used:
+            raise RuntimeError("a sealer seals one vector: masks that are used twice hide nothing")
+        self._used = True
+        return self._sealed(values)
+
+    def _sealed(self, values: NDArray[np.int32] | NDArray[np.int64]) -> Iterator[bytes]:
+        frame = _frame(self._fingerprint, self._packing.values_per_slot, values.size)
+        yield frame.header()
+        step = self._packing.values_per_block
+        for block in range(frame.parts):
+            slots = self._packing.pack(values[block * step : (block + 1) * step])
+            yield encrypted_slots(self._context, self._masks.mask(slots, block))
+
+
+class SealedSummer:
+    """The aggregator under `sealed`, and the key holder when it adds again: needs no TenSEAL and no key.
+
+    Args:
+        public_context: The key holder's public key; one that holds the secret key is refused.
+        values_per_slot: One or two, as the sealers' packing.
+
+    Raises:
+        UsageError: The context holds a secret key or is none of `sealed`.
+    """
+
+    def __init__(self, public_context: bytes, values_per_slot: int) -> None:
+        require_public(public_context)
+        self._fingerprint = context_fingerprint(public_context)
+        self._values_per_slot = values_per_slot
+
+    def check(self, source: BinaryIO, length: int) -> None:
+        """Read a sealed vector to its end: whole ciphertexts for this context and length, and nothing more.
+
+        Raises:
+            CiphertextError: It is anything else; no parser of a library has touched it.
+        """
+        frame = _frame(self._fingerprint, self._values_per_slot, length)
+        frame.read_header(source)
+        for _ in range(frame.parts):
+            _read_words(source)
+        _require_end(source)
+
+    def add(self, sources: Sequence[BinaryIO], length: int) -> Iterator[bytes]:
+        """Add word by word modulo the prime: exact, so the order does not matter.
+
+        Every word of every source is checked on its way. The sum may be used only once the iterator is
+        exhausted: what is wrong with the end of a source shows at the end.
+
+        Returns:
+            The header, then one ciphertext after the other, itself a sealed vector.
+
+        Raises:
+            CiphertextError: A source does not pass `check`; if its header does not, at once.
+            UsageError: More sources than can be added without wrapping.
+            ValueError: No sources.
+        """
+        if not sources:
+            raise ValueError("a sum needs at least one sealed update")
+        if len(sources) > MAX_SITES:
+            raise UsageError(
+                f"sealed adds at most {MAX_SITES} sites without wrapping, got {len(sources)}: "
+                "split the federation"
+            )
+        frame = _frame(self._fingerprint, self._values_per_slot, length)
+        for source in sources:
+            frame.read_header(source)
+        return _added(sources, frame)
+
+
+class SealedOpener:
+    """The key holder under `sealed`.
+
+    Args:
+        secret_context: The key pair; a context without its secret key is refused.
+        packing: How the sites packed their values.
+        masks: What remains of all sites' masks in the sum: it is taken off.
+
+    Raises:
+        UsageError: The context holds no secret key or is none of `sealed`.
+    """
+
+    def __init__(self, secret_context: bytes, packing: Packing, masks: Masks) -> None:
+        self._context = load_secret_context(secret_context)
+        self._fingerprint = context_fingerprint(public_part(self._context))
+        self._packing = packing
+        self._masks = masks
+
+    def open(self, source: BinaryIO, length: int) -> NDArray[np.int64]:
+        """Open a sum, added here from ciphertexts whose signatures were verified, into shape (length,).
+
+        Raises:
+            CiphertextError: It fails `SealedSummer.check`, or opens to what no sum of updates is.
+        """
+        frame = _frame(self._fingerprint, self._packing.values_per_slot, length)
+        frame.read_header(source)
+        opened = np.empty(length, np.int64)
+        step = self._packing.values_per_block
+        for block in range(frame.parts):
+            slots = decrypted_slots(self._context, _read_words(source))
+            values = self._packing.unpack(self._masks.unmask(slots, block))
+            part = opened[block * step : (block + 1) * step]
+            part[:] = values[: part.size]
+            # The refusal names no value: a key holder that explains its refusals can be asked for the key.
+            if values[part.size :].any():
+                raise CiphertextError("this sum does not open to a sum of updates: refused")
+        _require_end(source)
+        return opened
+
+
+def _frame(fingerprint: str, values_per_slot: int, length: int) -> Frame:
+    return Frame(
+        protection=f"sealed/{values_per_slot}",
+        fingerprint=fingerprint,
+        length=length,
+        parts=-(-length // (VALUE_SLOTS * values_per_slot)),
+        part_bytes=CIPHERTEXT_BYTES,
+    )
+
+
+def _added(sources: Sequence[BinaryIO], frame: Frame) -> Iterator[bytes]:
+    yield frame.header()
+    for _ in range(frame.parts):
+        total = np.zeros(WORDS, np.uint64)
+        for source in sources:
+            add_residues(total, _read_words(source))
+        yield total.astype("<u8", copy=False).tobytes()
+    for source in sources:
+        _require_end(source)
+
+
+def _read_words(source: BinaryIO) -> NDArray[np.uint64]:
+    """Read one ciphertext's words, checked."""
+    content = read_exactly(source, CIPHERTEXT_BYTES)
+    if len(content) != CIPHERTEXT_BYTES:
+        raise CiphertextError("a sealed update ends within its ciphertexts: truncated, seal it again")
+    words = np.frombuffer(content, "<u8")
+    require_residues(words)
+    return words
+
+
+def _require_end(source: BinaryIO) -> None:
+    if source.read(1):
+        raise CiphertextError("a sealed update goes on after its ciphertexts: padded, seal it again")

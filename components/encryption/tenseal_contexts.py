@@ -1,0 +1,176 @@
+"""TenSEAL contexts, public and secret, told apart before TenSEAL loads them.
+
+A context is a protocol buffer with the fields encryption_parameters = 1, public_context = 2,
+private_context = 3 and encryption_type = 4, which public-key encryption leaves out (it is zero).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from components.errors import CiphertextError, UsageError
+
+_PUBLIC_FIELDS = [1, 2]
+_SECRET_FIELDS = [1, 2, 3]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextKind:
+    """The contexts of one protection.
+
+    Attributes:
+        protection: Its name, for messages.
+        try_out: Encrypts once with a loaded context and returns the encrypted vector; raises if it is not of
+            the protection's parameters, which shows them as nothing else in TenSEAL does.
+    """
+
+    protection: str
+    try_out: Callable[[Any], Any]
+
+    def load_tenseal(self) -> ModuleType:
+        """Import TenSEAL, which takes a moment and is not in every image.
+
+        Raises:
+            UsageError: It is not installed.
+        """
+        try:
+            import tenseal
+        except ImportError as error:
+            raise UsageError(
+                f"protection {self.protection} needs TenSEAL: pip install 'crosscloud[encryption]'"
+            ) from error
+        return tenseal  # type: ignore[no-any-return]
+
+    def both_parts(self, context: Any) -> tuple[bytes, bytes]:
+        """Serialise a new context without and with its secret key.
+
+        Raises:
+            UsageError: What TenSEAL wrote is not told apart by its outermost fields.
+        """
+        # Encrypting BFV switches settings of a context off that are serialised with it: first of all, then,
+        # so that a context and the same one loaded again have one serialisation.
+        self.try_out(context)
+        public, secret = public_part(context), _serialised(context, with_secret_key=True)
+        self.require_public(public)
+        self._require_secret(secret)
+        return public, secret
+
+    def load_public(self, public_context: bytes) -> Any:
+        """Load a context that can encrypt and cannot decrypt, not even what it has encrypted itself.
+
+        Raises:
+            UsageError: It holds a secret key, or is no context of the protection.
+        """
+        self.require_public(public_context)
+        context, vector = self._loaded(public_context)
+        if (
+            _readable(vector)
+            or context.is_private()
+            or context.has_secret_key()
+            or not context.has_public_key()
+        ):
+            raise UsageError(
+                "this context is not a public one: give a site and the aggregator keys made by `keys init`"
+            )
+        return context
+
+    def load_secret(self, secret_context: bytes) -> Any:
+        """Load a context that can decrypt.
+
+        Raises:
+            UsageError: It holds no secret key, or is no context of the protection.
+        """
+        self._require_secret(secret_context)
+        context, _ = self._loaded(secret_context)
+        if not context.is_private() or not context.has_secret_key():
+            raise UsageError("this context holds no secret key: only the key holder's own can open")
+        return context
+
+    def require_public(self, public_context: bytes) -> None:
+        """Pass the serialisation of a public context, by its outermost fields alone.
+
+        Raises:
+            UsageError: It holds a secret key, or is no context at all.
+        """
+        fields = _fields(public_context)
+        if fields == _SECRET_FIELDS:
+            raise UsageError(
+                "this context holds a secret key: a site and the aggregator may be given the public one only"
+            )
+        if fields != _PUBLIC_FIELDS:
+            raise UsageError(
+                f"{len(public_context)} bytes are no public context of {self.protection}: "
+                "make one with `crosscloud keys init`"
+            )
+
+    def _require_secret(self, secret_context: bytes) -> None:
+        fields = _fields(secret_context)
+        if fields == _PUBLIC_FIELDS:
+            raise UsageError("this context holds no secret key: only the key holder's own can open")
+        if fields != _SECRET_FIELDS:
+            raise UsageError(
+                f"{len(secret_context)} bytes are no secret context of {self.protection}: "
+                "make one with `crosscloud keys init`"
+            )
+
+    def _loaded(self, content: bytes) -> tuple[Any, Any]:
+        """Load a context; return it and a vector that it has encrypted."""
+        tenseal = self.load_tenseal()
+        try:
+            context = tenseal.context_from(content, n_threads=1)
+            vector = self.try_out(context)
+        except (CiphertextError, ValueError, RuntimeError) as error:
+            raise UsageError(
+                f"this context cannot encrypt as {self.protection} does ({error}): "
+                "make one with `crosscloud keys init`"
+            ) from error
+        return context, vector
+
+
+def public_part(context: Any) -> bytes:
+    """Serialise a loaded context without its secret key; the same bytes from either half of a key pair."""
+    return _serialised(context, with_secret_key=False)
+
+
+def _readable(vector: Any) -> bool:
+    """Tell whether the context that an encrypted vector was made with can decrypt it."""
+    try:
+        vector.decrypt()
+    except ValueError:
+        return False
+    return True
+
+
+def _serialised(context: Any, *, with_secret_key: bool) -> bytes:
+    content: bytes = context.serialize(
+        save_public_key=True, save_secret_key=with_secret_key, save_galois_keys=False, save_relin_keys=False
+    )
+    return content
+
+
+def _fields(message: bytes) -> list[int]:
+    """Numbers of a protocol buffer's outermost fields; empty if one is cut short or not length-delimited."""
+    numbers: list[int] = []
+    position = 0
+    while position < len(message):
+        if message[position] & 7 != 2:
+            return []
+        numbers.append(message[position] >> 3)
+        size, position = _varint(message, position + 1)
+        position += size
+        if size == 0 or position > len(message):
+            return []
+    return numbers
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    """Read a base-128 number of at most five bytes and the position after it; zero if there is none."""
+    value = 0
+    for shift, byte in enumerate(message[position : position + 5]):
+        value |= (byte & 127) << (7 * shift)
+        if byte < 128:
+            return value, position + shift + 1
+    return 0, position

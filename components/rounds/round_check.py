@@ -1,0 +1,262 @@
+"""Checks one committed round against its proof, as each of its parties would have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from components.agreement.charter import Charter
+from components.agreement.commitment import Commitment, commitment_key, read_commitment
+from components.agreement.cutoff import Cutoff, read_cutoff
+from components.agreement.key_certificate import key_of_round
+from components.agreement.receipt import (
+    MAX_RECEIPT_BYTES,
+    Receipt,
+    read_aggregate,
+    read_receipt,
+    receipt_key,
+)
+from components.agreement.released import read_release
+from components.agreement.roster import Roster, read_roster, roster_key
+from components.agreement.sealed_manifest import read_manifest
+from components.agreement.server_optimizer import next_model
+from components.agreement.ticket import Ticket, check_terms, read_ticket
+from components.agreement.void import check_attempt
+from components.artifacts import tensors
+from components.artifacts.documents import digest
+from components.artifacts.stores import Store
+from components.encryption.attempt_masks import public_halves
+from components.encryption.update_vector import SEALED, vector_length
+from components.errors import DigestMismatchError, IntegrityError, SignatureError
+from components.rounds.findings import Findings
+from components.rounds.proof import ProofStore, proof_key
+from components.rounds.state import RoundRecord
+
+MAX_TICKET_BYTES = 1 << 16
+MAX_ROSTER_BYTES = 1 << 20
+T = TypeVar("T")
+_KINDS: Mapping[str, Callable[[Any], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "int": lambda value: type(value) is int,
+    "tuple[str, ...]": lambda value: all(isinstance(each, str) for each in value),
+    "Mapping[str, str]": lambda value: isinstance(value, dict) and all(isinstance(v, str) for v in value.values()),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What a round must follow from: the last one committed; all empty before the first."""
+
+    receipt: str = ""
+    folder: str = ""
+    model: str = ""
+    snapshot: str = ""
+    edition: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundCheck:
+    """One committed round under examination.
+
+    Attributes:
+        state: store of the committed rounds.
+        keys_uri: folder of charters and certificates.
+        charter: the edition that the record names.
+        record: verified.
+        ticket: verified.
+        findings: about this round.
+    """
+
+    state: Store
+    keys_uri: str
+    charter: Charter
+    record: RoundRecord
+    ticket: Ticket
+    findings: Findings
+
+    @property
+    def proof(self) -> ProofStore:
+        """The documents of the attempt."""
+        return ProofStore(self.state, self.ticket)
+
+    def check(self, before: Standing | None, parent: tensors.Tensors | None) -> tensors.Tensors | None:
+        """Checks everything the round rests on.
+
+        Args:
+            before: where the chain stood; None if that could not be found out.
+            parent: the model it starts from; None if that is not to be had.
+
+        Returns:
+            The next model as the opened sum and the charter give it, or None if they give none.
+        """
+        self._check_ticket()
+        if before:
+            self._check_links(before)
+        roster = self.findings.checked("roster", self._roster)
+        cutoff = self.findings.checked("cut-off", partial(self._cutoff, roster)) if roster else None
+        receipt = self.findings.checked("receipt", self._receipt)
+        if roster:
+            self._check_commitments(roster)
+        if roster and cutoff:
+            self._check_members(roster, cutoff, receipt, parent)
+        if roster and cutoff and receipt:
+            self._check_receipt(roster, cutoff, receipt)
+        if receipt is None:
+            return None
+        if parent is None:
+            model = self.ticket.model[:12]
+            self.findings.add(f"model: cannot be recomputed, the one it starts from, {model}, is not there")
+            return None
+        return self.findings.checked("model", partial(self._next_model, receipt, parent))
+
+    def _check_ticket(self) -> None:
+        ticket, record = self.ticket, self.record
+        self.findings.checked("ticket", partial(check_terms, ticket, self.charter))
+        self.findings.checked("ticket", partial(check_attempt, self.proof, ticket, self.charter))
+        same = (ticket.digest, ticket.round_number, ticket.attempt, ticket.folder, ticket.model)
+        named = (record.ticket, record.round_number, record.attempt, record.folder, record.parent)
+        self.findings.require("ticket", "is not the one that the record names", kept=same == named)
+
+    def _check_links(self, before: Standing) -> None:
+        ticket, require = self.ticket, self.findings.require
+        follows = (ticket.previous, ticket.previous_folder) == (before.receipt, before.folder)
+        require("ticket", "does not follow from the receipt of the last committed round", kept=follows)
+        starts = ticket.model == (before.model or self.charter.genesis)
+        source = "the last committed round made" if before.model else "the charter starts from"
+        require("ticket", f"its model is not the one that {source}", kept=starts)
+        goes_back = before.edition > self.charter.edition
+        require("record", "was committed under an edition before the last round's", kept=not goes_back)
+        time, earlier = _time(ticket.snapshot), _time(before.snapshot)
+        require("ticket", f"its snapshot, {ticket.snapshot}, is not a time with its zone", kept=time is not None)
+        if time and earlier:
+            require("ticket", f"its snapshot goes back to {ticket.snapshot}", kept=time >= earlier)
+
+    def _roster(self) -> Roster:
+        document = self.proof.read(roster_key(self.ticket), limit=MAX_ROSTER_BYTES)
+        return well_formed(read_roster(document, self.ticket, self.charter))
+
+    def _cutoff(self, roster: Roster) -> Cutoff:
+        return read_cutoff(self.proof, self.ticket, roster)
+
+    def _receipt(self) -> Receipt:
+        document = self.proof.read(receipt_key(self.ticket.folder), limit=MAX_RECEIPT_BYTES)
+        if digest(document) != self.record.receipt:
+            raise DigestMismatchError("is not the one that the record names")
+        return well_formed(read_receipt(document, self.ticket, self.charter))
+
+    def _check_commitments(self, roster: Roster) -> None:
+        least = self.charter.min_sites
+        few = f"has {len(roster.sites)} sites, the charter asks for {least}"
+        self.findings.require("roster", few, kept=len(roster.sites) >= least)
+        found: dict[str, Commitment] = {}
+        for site in roster.sites:
+            commitment = self.findings.checked(f"commitment of {site}", partial(self._commitment, roster, site))
+            if commitment:
+                found[site] = commitment
+        if self.charter.protection == SEALED:
+            self.findings.checked("roster", partial(public_halves, self.charter, found))
+
+    def _commitment(self, roster: Roster, site: str) -> Commitment:
+        document = self.proof.read(commitment_key(self.ticket, site), limit=MAX_TICKET_BYTES)
+        if digest(document) != roster.commitments[site]:
+            raise DigestMismatchError("is not the one on the roster")
+        return well_formed(read_commitment(document, self.ticket, site, self.charter))
+
+    def _check_members(
+        self, roster: Roster, cutoff: Cutoff, receipt: Receipt | None, parent: tensors.Tensors | None
+    ) -> None:
+        least = self.charter.min_sum_sites
+        few = f"has {len(cutoff.members)} sites, the charter asks for {least}"
+        self.findings.require("cut-off", few, kept=len(cutoff.members) >= least)
+        certificate = self.findings.checked("key", self._certificate)
+        if receipt and certificate is not None:
+            kept = receipt.certificate == certificate
+            self.findings.require("receipt", "was given for another key than the round's", kept=kept)
+        length = None if parent is None else self.findings.checked("charter", partial(self._length, parent))
+        for site in cutoff.members:
+            if certificate is not None:
+                check = partial(self._check_manifest, roster, site, certificate, receipt, length)
+                self.findings.checked(f"manifest of {site}", check)
+            if self.charter.protection == SEALED:
+                self.findings.checked(f"release of {site}", partial(self._check_release, cutoff, site))
+
+    def _certificate(self) -> str:
+        certified = key_of_round(self.keys_uri, self.charter, self.ticket.round_number)
+        return certified.digest if certified else ""
+
+    def _length(self, parent: tensors.Tensors) -> int:
+        return vector_length(self.charter, sum(values.size for values in parent.values()))
+
+    def _check_manifest(
+        self, roster: Roster, site: str, certificate: str, receipt: Receipt | None, length: int | None
+    ) -> None:
+        manifest = well_formed(
+            read_manifest(
+                self.proof, self.ticket, roster, site, charter=self.charter, certificate=certificate
+            )
+        )
+        if receipt and receipt.ciphertexts.get(site) != manifest.blob:
+            raise DigestMismatchError("signs other bytes than those the receipt says were opened")
+        if length not in {None, manifest.length}:
+            raise IntegrityError(f"states {manifest.length} values, the round's updates have {length}")
+
+    def _check_release(self, cutoff: Cutoff, site: str) -> None:
+        well_formed(read_release(self.proof, self.ticket, cutoff, site, self.charter))
+
+    def _check_receipt(self, roster: Roster, cutoff: Cutoff, receipt: Receipt) -> None:
+        require, record = self.findings.require, self.record
+        require("receipt", "was given for another roster", kept=receipt.roster == roster.digest)
+        require("receipt", "was given for another set of sites", kept=receipt.cutoff == cutoff.digest)
+        kept = receipt.members == cutoff.members
+        require("receipt", "its ciphertexts are not those of the cut-off's members", kept=kept)
+        kept = record.members == cutoff.members
+        require("record", "its members are not those of the cut-off", kept=kept)
+        kept = dict(record.left_out) == {**roster.left_out, **cutoff.left_out}
+        require("record", "leaves out other sites than roster and cut-off", kept=kept)
+
+    def _next_model(self, receipt: Receipt, parent: tensors.Tensors) -> tensors.Tensors:
+        content = read_aggregate(self.proof, self.ticket.folder, receipt)
+        aggregate = tensors.decode_any(content).get("aggregate")
+        if aggregate is None or aggregate.ndim != 1 or aggregate.size < 1 or aggregate.dtype.kind != "f":
+            raise IntegrityError("the aggregate is not one vector of floating-point numbers")
+        model = next_model(self.charter, parent, aggregate.astype(np.float64))
+        if digest(tensors.encode(model)) != self.record.model:
+            raise DigestMismatchError("is not the one that the opened sum and the charter's optimiser give")
+        return model
+
+
+def read_round_ticket(state: Store, round_number: int, charter: Charter) -> Ticket:
+    """The ticket in the proof of a round.
+
+    Raises:
+        IntegrityError: it is not one of the charter's coordinator.
+        ObjectMissingError: it is not there.
+    """
+    document = state.read(proof_key(round_number, "ticket.json"), limit=MAX_TICKET_BYTES)
+    return read_ticket(document, charter)
+
+
+def well_formed(document: T) -> T:
+    """A document whose fields have the types that its class says: who signed it may not be trusted.
+
+    Raises:
+        SignatureError: one has not.
+    """
+    for field in fields(document):  # type: ignore[arg-type]
+        if not _KINDS[str(field.type)](getattr(document, field.name)):
+            raise SignatureError(f"is not in the form this version knows: {field.name} is of another type")
+    return document
+
+
+def _time(text: str) -> datetime | None:
+    """A time with its zone; None if the text is none."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return time if time.tzinfo else None
