@@ -20,12 +20,14 @@ from pydantic import (
     model_validator,
 )
 
+from components.agreement.charter import least_sum_sites
 from components.errors import FederationFileError, UnknownSiteError, UsageError
 
-METHODS = {"fedavg": ("none", "fedavg"), "he-fl": ("he", "fedavg")}
+METHODS = {"fedavg": ("none", "fedavg"), "he-fl": ("he", "fedavg"), "sealed": ("sealed", "fedavg")}
 MAX_HE_SITES = 64
 SCHEMES = ("file", "s3", "gs", "abfs")
-RESERVED = {"coordinator", "key-holder", "aggregator", "contexts"}
+RESERVED = {"coordinator", "key-holder", "aggregator", "contexts", "certificates", "charters", "cards"}
+SEALED = "sealed"
 
 
 def _store_uri(uri: str) -> str:
@@ -146,7 +148,32 @@ class Quorum(Section):
     """How many sites a round needs."""
 
     min_sites: int = Field(ge=2)
-    """A round with fewer is refused. The sum of one site would be its update."""
+    """A round with fewer on its roster is refused; `sealed` asks for 3 at least."""
+    colluding_sites: int = Field(default=1, ge=0)
+    """Sites that may work against the others, together with everybody else, without breaking the seal."""
+    min_sum_sites: int | None = Field(default=None, ge=2)
+    """Fewest sites in a sum that is opened; by default the fewest that the release rule allows under
+    `sealed`, max(t + 2, (K + t) / 2 + 1), and `min_sites` otherwise."""
+
+
+class Limits(Section):
+    """What the charter lets a round ask of the sites, and what bounds an update."""
+
+    clipping_norm: float = Field(default=100.0, gt=0, allow_inf_nan=False)
+    """Largest L2 norm of a site's update; a longer one is scaled down."""
+    largest_value: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Largest magnitude of one number of an update; an update beyond it is scaled down as a whole."""
+    max_examples: int = Field(default=100_000, ge=1)
+    """Most training rows of a site. The seal is the more exact the closer this is to the truth."""
+    values_per_slot: Literal[1, 2] = 2
+    """Under `sealed`: 2 sends half the bytes, 1 has 23 bits more for each number."""
+    local_epochs: int = Field(default=100, ge=1)
+    learning_rate: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    batch_size: int = Field(default=1_000_000, ge=1)
+    rounds: int = Field(default=10_000, ge=1)
+    """Number of the last round."""
+    key_rotation_rounds: int = Field(default=1_000, ge=1)
+    """Rounds that one encryption key may serve."""
 
 
 class Accelerator(Section):
@@ -211,9 +238,11 @@ class Federation(Section):
     encoder: EncoderSection
     head: Head = Head()
     training: Training
-    protection: Literal["none", "he"] = "he"
-    """How updates are sealed: `he` is CKKS; `none` sends them in clear."""
+    protection: Literal["none", "he", "sealed"] = "sealed"
+    """How updates are sealed: `sealed` opens one agreed sum and nothing else, `he` is CKKS under one
+    key, `none` sends them in clear."""
     quorum: Quorum
+    limits: Limits = Limits()
     state_uri: StoreUri
     """Store of the committed rounds."""
     exchange_uri: StoreUri
@@ -242,6 +271,21 @@ class Federation(Section):
         """Folder of the public keys, beside the state."""
         parent, separator, _ = self.state_uri.rpartition("/")
         return f"{parent}{separator}keys"
+
+    @property
+    def key_holder_uri(self) -> str:
+        """The key holder's own store, where it remembers what it has opened."""
+        parent, separator, _ = self.state_uri.rpartition("/")
+        return f"{parent}{separator}key-holder"
+
+    @property
+    def min_sum_sites(self) -> int:
+        """u_min, fewest sites in a sum that is opened."""
+        if self.quorum.min_sum_sites is not None:
+            return self.quorum.min_sum_sites
+        if self.protection != SEALED:
+            return self.quorum.min_sites
+        return least_sum_sites(len(self.sites), self.quorum.colluding_sites)
 
     @property
     def method(self) -> str:
@@ -347,11 +391,51 @@ def _disagreements(document: dict[str, Any]) -> list[str]:
     stores = {key: document.get(key) for key in ("state_uri", "exchange_uri")}
     stores |= {f"sites[{number}].store_uri": site.get("store_uri") for number, site in enumerate(sites)}
     problems += _store_problems({key: uri.rstrip("/") for key, uri in stores.items() if isinstance(uri, str)})
-    if document.get("protection", "he") == "he" and len(sites) > MAX_HE_SITES:
+    if document.get("protection") == "he" and len(sites) > MAX_HE_SITES:
         problems.append(f"sites: he takes at most {MAX_HE_SITES}, got {len(sites)}")
-    if isinstance(least, int) and sites and least > len(sites):
-        problems.append(f"quorum.min_sites: must be at most the number of sites, {len(sites)}, got {least}")
+    if isinstance(quorum, dict) and isinstance(least, int) and sites:
+        sealed = document.get("protection", SEALED) == SEALED
+        problems += _quorum_problems(quorum, least, len(sites), sealed=sealed)
+    problems += _limit_problems(document)
     return problems
+
+
+def _quorum_problems(quorum: dict[str, Any], least: int, sites: int, *, sealed: bool) -> list[str]:
+    colluding, smallest = quorum.get("colluding_sites", 1), quorum.get("min_sum_sites")
+    if least > sites:
+        return [f"quorum.min_sites: must be at most the number of sites, {sites}, got {least}"]
+    if not isinstance(colluding, int) or not isinstance(smallest, int | None):
+        return []
+    problems: list[str] = []
+    needed = least_sum_sites(sites, colluding)
+    if sealed and least < max(3, needed):
+        problems.append(
+            f"quorum.min_sites: sealed needs at least {max(3, needed)} of {sites} sites on a roster when "
+            f"{colluding} may collude, got {least}"
+        )
+    if sealed and smallest is not None and smallest < needed:
+        problems.append(
+            f"quorum.min_sum_sites: must be at least {needed} for {sites} sites of which {colluding} may "
+            f"collude, got {smallest}"
+        )
+    if smallest is not None and smallest > least:
+        problems.append(f"quorum.min_sum_sites: must be at most min_sites, {least}, got {smallest}")
+    return problems
+
+
+def _limit_problems(document: dict[str, Any]) -> list[str]:
+    """What a run asks for by default must lie within the limits."""
+    training, given = document.get("training"), document.get("limits")
+    if not isinstance(training, dict):
+        return []
+    limits = {name: field.default for name, field in Limits.model_fields.items()}
+    limits |= given if isinstance(given, dict) else {}
+    return [
+        f"training.{name}: must be at most limits.{name}, {limits[name]:g}, got {training[name]:g}"
+        for name in ("local_epochs", "learning_rate", "batch_size")
+        if isinstance(training.get(name), int | float) and isinstance(limits[name], int | float)
+        if training[name] > limits[name]
+    ]
 
 
 def _name_problems(names: list[str]) -> list[str]:

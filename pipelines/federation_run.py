@@ -14,12 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from components import errors
-from components.agreement.parties import PUBLIC_KEYS, load_parties
 from components.artifacts.stores import Store, crosscloud_home, local_path, open_store
-from components.encryption.keys import initialise_keys
-from components.encryption.protection import PROTECTIONS
 from components.errors import CrosscloudError, UsageError
 from components.rounds.state import committed_rounds, round_key
+from pipelines.chartering import ensure_charter
 from pipelines.compile import compile_round
 from pipelines.console import (
     RoundFigures,
@@ -59,7 +57,7 @@ def run_federation(
         CrosscloudError: something is not in order, or a round failed.
     """
     check_ready(federation)
-    ensure_keys(federation)
+    ensure_charter(federation)
     make_sample_data(federation, console)
     folder = _run_folder(federation)
     spec = compile_round(federation, folder / "round.yaml")
@@ -94,33 +92,6 @@ def run_federation(
     console.print(closing_table(done))
     print_left_out(console, done)
     return done
-
-
-def ensure_keys(federation: Federation) -> None:
-    """Makes the keys of a federation that has none yet.
-
-    Raises:
-        UsageError: the keys that are there lack a site.
-    """
-    if not open_store(federation.keys_uri).exists(PUBLIC_KEYS):
-        initialise_keys(
-            federation.federation,
-            federation.site_names,
-            keys_uri=federation.keys_uri,
-            protections=PROTECTIONS,
-        )
-    parties = load_parties(federation.keys_uri)
-    if parties.federation != federation.federation:
-        raise UsageError(
-            f"{federation.keys_uri} holds the keys of {parties.federation}, not of {federation.federation}: "
-            "give each federation a state_uri in a folder of its own"
-        )
-    missing = [name for name in federation.site_names if name not in parties.keys]
-    if missing:
-        raise UsageError(
-            f"{', '.join(missing)} has no keys in {federation.keys_uri}: a new site starts a new federation, "
-            "with a state_uri of its own"
-        )
 
 
 def make_sample_data(federation: Federation, console: Console) -> None:

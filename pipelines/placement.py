@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kfp import dsl, kubernetes
 
-from components.agreement.parties import MOUNTED_KEYS
+from components.agreement.private_keys import MOUNTED_KEYS
 from pipelines.federation import Placement
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.agreement.parties import load_parties
+from components.agreement.charter_book import charter_in_force
 from components.artifacts import tensors
 from components.artifacts.stores import open_store
 from components.data_processing.feature_augmentation.encoder import Encoder
@@ -67,7 +67,9 @@ def newest_labeller(federation: Federation, site: str, *, use_global: bool) -> L
     """
     place = federation.site(site)
     state = open_store(federation.state_uri)
-    record = newest_record(state, load_parties(federation.keys_uri)) if committed_rounds(state) else None
+    record = None
+    if committed_rounds(state):
+        record = newest_record(state, federation.keys_uri, charter_in_force(federation.keys_uri))
     if record is None:
         raise UsageError(f"{federation.federation} has no committed round yet: run one with 'crosscloud run'")
     head = tensors.decode(read_checkpoint(state, record))

@@ -1,17 +1,18 @@
 """One round, from its ticket to its report.
 
-Open → every site ingests, augments, trains → roster → every site seals → aggregate → open → commit →
-every site adapts and evaluates → report.
+Open → every site ingests, augments, trains → roster → every site seals → aggregate → every site in
+the sum releases its masks (under `sealed`) → open → commit → every site adapts and evaluates → report.
 """
 
 from kfp import dsl
 from kfp.dsl import base_component
 
 from components.aggregation.secure_aggregation.component import aggregate
-from components.agreement.parties import COORDINATOR, KEY_HOLDER
+from components.agreement.charter import COORDINATOR, KEY_HOLDER
 from components.data_processing.feature_augmentation.component import augment
 from components.data_processing.record_ingestion.component import ingest
 from components.encryption.aggregate_opening.component import open_sum
+from components.encryption.mask_release.component import release
 from components.encryption.update_sealing.component import seal
 from components.evaluation.model_evaluation.component import evaluate
 from components.evaluation.round_report.component import report
@@ -21,7 +22,7 @@ from components.rounds.round_opening.component import open_round
 from components.training.adaptation.component import adapt
 from components.training.local_training.component import train
 from pipelines.federated_round.site_tasks import SiteTasks
-from pipelines.federation import Federation
+from pipelines.federation import SEALED, Federation
 from pipelines.placement import place
 
 
@@ -30,7 +31,6 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
     training, task = federation.training, federation.task
     exchange = {"exchange_uri": federation.exchange_uri, "keys_uri": federation.keys_uri}
     state = {"state_uri": federation.state_uri, **exchange}
-    quorum = {"min_sites": federation.quorum.min_sites, **exchange}
 
     @dsl.pipeline(
         name=f"{federation.federation}-round",
@@ -66,7 +66,7 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
             commitments={site.name: site.commitment for site in sites},
             reasons={site.name: site.reason for site in sites},
             ticket=ticket,
-            **quorum,
+            **exchange,
         )
         place(called, federation.coordinator, title="roster", owner=COORDINATOR)
 
@@ -76,10 +76,20 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
             sealed={site.name: site.sealed for site in sites},
             reasons={site.name: site.reason for site in sites},
             ticket=ticket,
-            **quorum,
+            **exchange,
         )
         place(summed, federation.aggregator, title="aggregate")
-        sum_opened = open_sum(sealed_sum=summed.outputs["sealed_sum"], ticket=ticket, **quorum)
+
+        if federation.protection == SEALED:
+            for site in sites:
+                site.release(release, sealed_sum=summed.outputs["sealed_sum"])
+        sum_opened = open_sum(
+            sealed_sum=summed.outputs["sealed_sum"],
+            releases={site.name: site.released for site in sites},
+            ticket=ticket,
+            store_uri=federation.key_holder_uri,
+            **exchange,
+        )
         place(sum_opened, federation.key_holder, title="open", owner=KEY_HOLDER)
         committed = commit_round(
             receipt=sum_opened.outputs["receipt"], ticket=ticket, stage=opened.outputs["stage"], **state

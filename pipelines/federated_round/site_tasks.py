@@ -31,6 +31,7 @@ class SiteTasks:
         self.commitment: Any = ""
         self.reason: Any = ""
         self.sealed: Any = ""
+        self.released: Any = ""
         self.figures: Any = ""
         self.measure_reason: Any = ""
 
@@ -78,6 +79,11 @@ class SiteTasks:
             "seal", seal(roster=roster, commitment=self.commitment, reason=self.reason, **self._common)
         )
         self.sealed, self.reason = sealed.outputs["sealed"], sealed.outputs["reason"]
+
+    def release(self, release: Component, *, sealed_sum: Any) -> None:
+        """What lifts the site's masks from the agreed sum, to the exchange."""
+        released = self._placed("release", release(sealed_sum=sealed_sum, reason=self.reason, **self._common))
+        self.released = released.outputs["released"]
 
     def measure(self, adapt: Component, evaluate: Component, *, model: Any) -> None:
         """The committed model, adapted to this site and evaluated at it."""

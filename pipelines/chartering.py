@@ -1,0 +1,242 @@
+"""Charters of a federation file: drafted from it, signed by its parties, compared with it.
+
+Where all parties are on one machine, `ensure_charter` does what they would do one by one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+from components.agreement.charter import COORDINATOR, KEY_HOLDER, Charter
+from components.agreement.charter_book import (
+    charter_in_force,
+    editions,
+    missing_signatures,
+    propose,
+    read_edition,
+    sign_edition,
+)
+from components.agreement.key_certificate import certified_keys
+from components.agreement.private_keys import load_signing_key, private_folder, write_private
+from components.agreement.server_optimizer import AVERAGE
+from components.agreement.site_policy import POLICY, SitePolicy, load_policy, query_digest
+from components.artifacts.documents import digest
+from components.artifacts.stores import open_store
+from components.encryption.keys import certify_key, initialise_keys, offered_keys
+from components.encryption.update_vector import fixed_point
+from components.errors import RefusedError, UsageError
+from components.rounds.round_opening.opening import ModelShape, genesis
+from components.rounds.state import next_round_number
+from pipelines.federation import Federation
+
+NOT_TERMS = ("edition", "previous", "sites", "coordinator", "key_holder", "genesis", "format")
+
+
+def ensure_charter(federation: Federation) -> Charter:
+    """The charter in force, made and signed by all parties on this machine where there is none.
+
+    Raises:
+        UsageError: the federation file differs from the charter or from a site's policy, or the
+            charter waits for a signature.
+    """
+    if not editions(open_store(federation.keys_uri)):
+        owners = (*federation.site_names, COORDINATOR, KEY_HOLDER)
+        initialise_keys(federation.federation, owners, keys_uri=federation.keys_uri)
+        charter = propose_charter(federation)
+        for signer in charter.signers:
+            sign_charter(federation, charter, signer)
+    charter = charter_in_force(federation.keys_uri)
+    problems = [*differences(federation, charter), *policy_problems(federation, charter)]
+    if problems:
+        raise UsageError("\n".join(problems))
+    if not certified_keys(federation.keys_uri, charter, charter.protection):
+        first_round = next_round_number(open_store(federation.state_uri))
+        certify_key(charter, keys_uri=federation.keys_uri, first_round=first_round)
+    return charter
+
+
+def propose_charter(federation: Federation) -> Charter:
+    """Drafts the next edition from the federation file and the parties' cards, and publishes it.
+
+    Raises:
+        UsageError: a party has offered no keys, or the terms break a rule.
+    """
+    keys_uri = federation.keys_uri
+    newest = newest_edition(federation)
+    sites, coordinator, key_holder = offered_keys(
+        federation.federation, sorted(federation.site_names), keys_uri=keys_uri
+    )
+    charter = Charter(
+        **terms(federation),
+        edition=newest.edition + 1 if newest else 1,
+        previous=newest.digest if newest else "",
+        sites=sites,
+        coordinator=coordinator,
+        key_holder=key_holder,
+        genesis=newest.genesis if newest else digest(genesis(shape(federation))),
+    )
+    if newest and replace(charter, edition=newest.edition, previous=newest.previous) == newest:
+        raise UsageError(
+            f"edition {newest.edition} of the charter has these terms already: nothing was written"
+        )
+    if not charter.problems():
+        fixed_point(charter)
+    propose(keys_uri, charter)
+    return charter
+
+
+def newest_edition(federation: Federation) -> Charter | None:
+    """The edition proposed last, signed or not; None before the first."""
+    store = open_store(federation.keys_uri)
+    proposed = editions(store)
+    return read_edition(store, proposed[-1]) if proposed else None
+
+
+def sign_charter(
+    federation: Federation, charter: Charter, signer: str, *, renew_policy: bool = False
+) -> SitePolicy:
+    """Signs an edition as one party and pins it in that party's policy.
+
+    Args:
+        federation: whose file the first policy is written from.
+        charter: to be signed.
+        signer: a site or `key-holder`; its private keys are on this machine.
+        renew_policy: writes the policy anew from the federation file instead of pinning only.
+
+    Raises:
+        UsageError: the party does not sign, the charter names other keys for it, or its policy
+            does not accept the charter's protection.
+    """
+    keys_uri = federation.keys_uri
+    key = load_signing_key(keys_uri, signer)
+    path = private_folder(keys_uri, signer) / POLICY
+    policy = first_policy(federation, charter, signer)
+    if path.is_file() and not renew_policy:
+        policy = load_policy(keys_uri, signer).model_copy(update={"charter": charter.digest})
+        if signer != KEY_HOLDER:
+            try:
+                policy.require_protection(charter.protection)
+            except RefusedError as error:
+                raise UsageError(
+                    f"{signer} does not sign: {error}. Change {path} first, or do not sign"
+                ) from None
+        text = re.sub(rb"(?m)^charter:.*$", f"charter: {charter.digest}".encode(), path.read_bytes())
+    else:
+        text = policy.to_yaml()
+    sign_edition(keys_uri, charter, signer, key)
+    draft = path.with_name(f".{path.name}-{charter.digest[:16]}")
+    draft.unlink(missing_ok=True)
+    write_private(draft, text)
+    draft.replace(path)
+    return policy
+
+
+def first_policy(federation: Federation, charter: Charter, signer: str) -> SitePolicy:
+    """The policy a party starts with: exactly what its section of the federation file needs."""
+    if signer == KEY_HOLDER:
+        return SitePolicy(charter=charter.digest)
+    site = federation.site(signer)
+    return SitePolicy(
+        charter=charter.digest,
+        protections=(charter.protection,),
+        queries=(query_digest(site.data.sql),),
+        stores=(site.store_uri, federation.exchange_uri),
+        encoder=federation.encoder.digest,
+        evaluation=site.evaluation.release,
+    )
+
+
+def terms(federation: Federation) -> dict[str, Any]:
+    """What the federation file says of a charter: everything but keys, genesis and history."""
+    limits = federation.limits
+    return {
+        "federation": federation.federation,
+        "protection": federation.protection,
+        "values_per_slot": limits.values_per_slot,
+        "algorithm": federation.training.algorithm,
+        "server_optimizer": AVERAGE,
+        "encoder": federation.encoder.digest,
+        "rotation_rounds": limits.key_rotation_rounds,
+        "colluding_sites": federation.quorum.colluding_sites,
+        "min_sum_sites": federation.min_sum_sites,
+        "min_sites": federation.quorum.min_sites,
+        "clipping_norm": limits.clipping_norm,
+        "largest_value": limits.largest_value,
+        "max_examples": limits.max_examples,
+        "local_epochs": limits.local_epochs,
+        "learning_rate": limits.learning_rate,
+        "batch_size": limits.batch_size,
+        "max_rounds": limits.rounds,
+    }
+
+
+def shape(federation: Federation) -> ModelShape:
+    """The head that the federation file asks for."""
+    return ModelShape(
+        features=federation.encoder.dimensions,
+        hidden_units=federation.head.hidden_units,
+        classes=len(federation.task.classes),
+        seed=federation.training.seed,
+    )
+
+
+def differences(federation: Federation, charter: Charter) -> list[str]:
+    """Where the federation file and a charter disagree, one a line."""
+    asked = terms(federation) | {"sites": sorted(federation.site_names)}
+    agreed = asdict(charter) | {"sites": sorted(charter.sites)}
+    return [
+        f"{name}: the federation file has {_shown(asked[name])}, the charter in force has "
+        f"{_shown(agreed[name])}: change the file back, or have a new charter signed "
+        "('crosscloud charter new', then 'charter sign')"
+        for name in asked
+        if asked[name] != agreed[name]
+    ]
+
+
+def changes(older: Charter, newer: Charter) -> list[str]:
+    """What a new edition changes, one a line."""
+    before, after = asdict(older), asdict(newer)
+    return [
+        f"{name}: {_shown(before[name])} → {_shown(after[name])}"
+        for name in before
+        if name not in {"edition", "previous"} and before[name] != after[name]
+    ]
+
+
+def policy_problems(federation: Federation, charter: Charter) -> list[str]:
+    """What the policies that lie on this machine would refuse of the federation file, one a line."""
+    problems: list[str] = []
+    for site in federation.sites:
+        path = private_folder(federation.keys_uri, site.name) / POLICY
+        if not path.is_file():
+            continue
+        policy = load_policy(federation.keys_uri, site.name)
+        if policy.charter != charter.digest:
+            problems.append(
+                f"{site.name}: {path} pins another charter than the one in force: "
+                f"'crosscloud charter sign --as {site.name}'"
+            )
+        checks = (
+            partial(policy.require_protection, charter.protection),
+            partial(policy.require_query, site.data.sql),
+            partial(policy.require_stores, [site.store_uri, federation.exchange_uri]),
+            partial(policy.require_release, site.evaluation.release),
+        )
+        for check in checks:
+            try:
+                check()
+            except RefusedError as error:
+                problems.append(f"{site.name}: {error} ({path})")
+    return problems
+
+
+def unsigned(federation: Federation, charter: Charter) -> tuple[str, ...]:
+    """Who has not signed an edition."""
+    return missing_signatures(open_store(federation.keys_uri), charter)
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
