@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +14,7 @@ from components.encryption.tenseal_contexts import ContextKind, public_part
 
 __all__ = [
     "decrypted_slots",
-    "encrypted_slots",
+    "encrypted_blocks",
     "generate_contexts",
     "load_public_context",
     "load_secret_context",
@@ -69,23 +70,25 @@ def require_public(public_context: bytes) -> None:
     _KIND.require_public(public_context)
 
 
-def encrypted_slots(context: Any, slots: NDArray[np.uint64]) -> bytes:
-    """Encrypt one block under a context's public key, with fresh randomness.
+def encrypted_blocks(context: Any, blocks: Sequence[NDArray[np.uint64]]) -> Iterator[bytes]:
+    """Encrypt blocks under a context's public key, each with fresh randomness.
 
     SEAL seeds its generator from the operating system for every ciphertext.
 
     Args:
         context: A context from `load_public_context`, which has shown that it cannot decrypt.
-        slots: Shape (8192,), modulo the plaintext prime.
+        blocks: Slots of shape (8192,) each, modulo the plaintext prime.
 
     Returns:
-        The words of the ciphertext, 131,072 bytes.
+        The words of each ciphertext, 131,072 bytes.
 
     Raises:
         CiphertextError: TenSEAL wrote anything but a ciphertext of these parameters, or one that
             anybody can read.
     """
-    return ciphertext_content(_vector(context, slots).serialize())
+    vectors = [_vector(context, slots) for slots in blocks]
+    for vector in vectors:
+        yield ciphertext_content(vector.serialize())
 
 
 def decrypted_slots(context: Any, words: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from components.encryption.packing import Packing
 from components.errors import BadDataError, CiphertextError, UsageError
 
-BLOCK_VALUES: Final = 2**14
+BLOCK_VALUES: Final = 2**15
 """Values handled at once: they stay in the processor's cache."""
 SMALLEST_BOUND: Final = 2**10
 """Below it the largest coordinate of an update would keep less than ten bits."""

@@ -18,23 +18,26 @@ from numpy.typing import NDArray
 
 from components.encryption.bfv_context import (
     decrypted_slots,
-    encrypted_slots,
+    encrypted_blocks,
     generate_contexts,
     load_public_context,
     load_secret_context,
     public_part,
     require_public,
 )
-from components.encryption.bfv_words import CIPHERTEXT_BYTES, WORDS, add_residues, require_residues
-from components.encryption.framing import Frame, context_fingerprint, read_exactly
+from components.encryption.bfv_words import CIPHERTEXT_BYTES
+from components.encryption.framing import Frame, context_fingerprint
 from components.encryption.masks import Masks
 from components.encryption.packing import VALUE_SLOTS, Packing
+from components.encryption.sources import added_ciphertexts, check_ciphertexts, read_words, require_end
 from components.errors import CiphertextError, UsageError
 
 __all__ = ["MAX_SITES", "SealedOpener", "SealedSealer", "SealedSummer", "generate_contexts"]
 
 MAX_SITES: Final = 1024
-"""The noise of so many ciphertexts has deviation 21.3 * 32 = 683, a twelfth of the 8192 that decrypt exactly."""
+"""The noise of so many ciphertexts has deviation 21.3 * 32 = 683; up to 8192, twelve times that, is exact."""
+_BLOCKS_AT_ONCE = 4
+"""Each stage of sealing runs for so many blocks in a row: a tenth faster than one block after the other."""
 
 
 class SealedSealer:
@@ -82,10 +85,13 @@ class SealedSealer:
     def _sealed(self, values: NDArray[np.int32] | NDArray[np.int64]) -> Iterator[bytes]:
         frame = _frame(self._fingerprint, self._packing.values_per_slot, values.size)
         yield frame.header()
+        for first in range(0, frame.parts, _BLOCKS_AT_ONCE):
+            blocks = range(first, min(first + _BLOCKS_AT_ONCE, frame.parts))
+            yield from encrypted_blocks(self._context, [self._masked(values, block) for block in blocks])
+
+    def _masked(self, values: NDArray[np.int32] | NDArray[np.int64], block: int) -> NDArray[np.uint64]:
         step = self._packing.values_per_block
-        for block in range(frame.parts):
-            slots = self._packing.pack(values[block * step : (block + 1) * step])
-            yield encrypted_slots(self._context, self._masks.mask(slots, block))
+        return self._masks.mask(self._packing.pack(values[block * step : (block + 1) * step]), block)
 
 
 class SealedSummer:
@@ -110,11 +116,7 @@ class SealedSummer:
         Raises:
             CiphertextError: It is anything else; no parser of a library has touched it.
         """
-        frame = _frame(self._fingerprint, self._values_per_slot, length)
-        frame.read_header(source)
-        for _ in range(frame.parts):
-            _read_words(source)
-        _require_end(source)
+        check_ciphertexts(source, _frame(self._fingerprint, self._values_per_slot, length))
 
     def add(self, sources: Sequence[BinaryIO], length: int) -> Iterator[bytes]:
         """Add word by word modulo the prime: exact, so the order does not matter.
@@ -130,17 +132,12 @@ class SealedSummer:
             UsageError: More sources than can be added without wrapping.
             ValueError: No sources.
         """
-        if not sources:
-            raise ValueError("a sum needs at least one sealed update")
         if len(sources) > MAX_SITES:
             raise UsageError(
                 f"sealed adds at most {MAX_SITES} sites without wrapping, got {len(sources)}: "
                 "split the federation"
             )
-        frame = _frame(self._fingerprint, self._values_per_slot, length)
-        for source in sources:
-            frame.read_header(source)
-        return _added(sources, frame)
+        return added_ciphertexts(sources, _frame(self._fingerprint, self._values_per_slot, length))
 
 
 class SealedOpener:
@@ -172,14 +169,14 @@ class SealedOpener:
         opened = np.empty(length, np.int64)
         step = self._packing.values_per_block
         for block in range(frame.parts):
-            slots = decrypted_slots(self._context, _read_words(source))
+            slots = decrypted_slots(self._context, read_words(source))
             values = self._packing.unpack(self._masks.unmask(slots, block))
             part = opened[block * step : (block + 1) * step]
             part[:] = values[: part.size]
             # The refusal names no value: a key holder that explains its refusals can be asked for the key.
             if values[part.size :].any():
                 raise CiphertextError("this sum does not open to a sum of updates: refused")
-        _require_end(source)
+        require_end(source)
         return opened
 
 
@@ -191,29 +188,3 @@ def _frame(fingerprint: str, values_per_slot: int, length: int) -> Frame:
         parts=-(-length // (VALUE_SLOTS * values_per_slot)),
         part_bytes=CIPHERTEXT_BYTES,
     )
-
-
-def _added(sources: Sequence[BinaryIO], frame: Frame) -> Iterator[bytes]:
-    yield frame.header()
-    for _ in range(frame.parts):
-        total = np.zeros(WORDS, np.uint64)
-        for source in sources:
-            add_residues(total, _read_words(source))
-        yield total.astype("<u8", copy=False).tobytes()
-    for source in sources:
-        _require_end(source)
-
-
-def _read_words(source: BinaryIO) -> NDArray[np.uint64]:
-    """Read one ciphertext's words, checked."""
-    content = read_exactly(source, CIPHERTEXT_BYTES)
-    if len(content) != CIPHERTEXT_BYTES:
-        raise CiphertextError("a sealed update ends within its ciphertexts: truncated, seal it again")
-    words = np.frombuffer(content, "<u8")
-    require_residues(words)
-    return words
-
-
-def _require_end(source: BinaryIO) -> None:
-    if source.read(1):
-        raise CiphertextError("a sealed update goes on after its ciphertexts: padded, seal it again")

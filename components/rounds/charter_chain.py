@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from components.agreement.charter import Charter
-from components.agreement.charter_book import DOMAIN, charter_key, editions, read_edition, signature_key
+from components.agreement.charter_book import DOMAIN, editions, read_edition, signature_key
 from components.artifacts.documents import verify
 from components.artifacts.stores import Store
 from components.errors import ObjectMissingError, SignatureError
@@ -49,9 +50,11 @@ def read_chain(keys: Store, findings: Findings) -> CharterChain:
     unsigned: dict[str, tuple[str, ...]] = {}
     before: Charter | None = None
     numbers = editions(keys)
-    findings.require("editions", f"there is none at {keys.uri}: name the folder of the keys", kept=bool(numbers))
+    findings.require(
+        "editions", f"there is none at {keys.uri}: name the folder of the keys", kept=bool(numbers)
+    )
     for number in range(1, max(numbers, default=0) + 1):
-        charter = findings.checked(f"edition {number}", lambda number=number: read_edition(keys, number))
+        charter = findings.checked(f"edition {number}", partial(read_edition, keys, number))
         if charter is None:
             before = None
             continue
@@ -77,7 +80,7 @@ def _unsigned(keys: Store, charter: Charter, findings: Findings) -> tuple[str, .
             lacking.append(signer)
             continue
         rule = f"edition {charter.edition}"
-        if not findings.checked(rule, lambda s=signer, d=document: _require_signature(d, charter, s)):
+        if not findings.checked(rule, partial(_require_signature, document, charter, signer)):
             lacking.append(signer)
     return tuple(lacking)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
 
 import numpy as np
 
@@ -32,20 +30,14 @@ from components.artifacts.documents import digest
 from components.artifacts.stores import Store
 from components.encryption.attempt_masks import public_halves
 from components.encryption.update_vector import SEALED, vector_length
-from components.errors import DigestMismatchError, IntegrityError, SignatureError
+from components.errors import DigestMismatchError, IntegrityError
+from components.rounds.document_form import well_formed
 from components.rounds.findings import Findings
 from components.rounds.proof import ProofStore, proof_key
 from components.rounds.state import RoundRecord
 
 MAX_TICKET_BYTES = 1 << 16
 MAX_ROSTER_BYTES = 1 << 20
-T = TypeVar("T")
-_KINDS: Mapping[str, Callable[[Any], bool]] = {
-    "str": lambda value: isinstance(value, str),
-    "int": lambda value: type(value) is int,
-    "tuple[str, ...]": lambda value: all(isinstance(each, str) for each in value),
-    "Mapping[str, str]": lambda value: isinstance(value, dict) and all(isinstance(v, str) for v in value.values()),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +124,9 @@ class RoundCheck:
         goes_back = before.edition > self.charter.edition
         require("record", "was committed under an edition before the last round's", kept=not goes_back)
         time, earlier = _time(ticket.snapshot), _time(before.snapshot)
-        require("ticket", f"its snapshot, {ticket.snapshot}, is not a time with its zone", kept=time is not None)
+        require(
+            "ticket", f"its snapshot, {ticket.snapshot}, is not a time with its zone", kept=time is not None
+        )
         if time and earlier:
             require("ticket", f"its snapshot goes back to {ticket.snapshot}", kept=time >= earlier)
 
@@ -155,7 +149,9 @@ class RoundCheck:
         self.findings.require("roster", few, kept=len(roster.sites) >= least)
         found: dict[str, Commitment] = {}
         for site in roster.sites:
-            commitment = self.findings.checked(f"commitment of {site}", partial(self._commitment, roster, site))
+            commitment = self.findings.checked(
+                f"commitment of {site}", partial(self._commitment, roster, site)
+            )
             if commitment:
                 found[site] = commitment
         if self.charter.protection == SEALED:
@@ -206,7 +202,9 @@ class RoundCheck:
             raise IntegrityError(f"states {manifest.length} values, the round's updates have {length}")
 
     def _check_release(self, cutoff: Cutoff, site: str) -> None:
-        well_formed(read_release(self.proof, self.ticket, cutoff, site, self.charter))
+        released = well_formed(read_release(self.proof, self.ticket, cutoff, site, self.charter))
+        if {site, *released.shares} != set(cutoff.members) or site in released.shares:
+            raise IntegrityError("its shares are not those of the other members' locks")
 
     def _check_receipt(self, roster: Roster, cutoff: Cutoff, receipt: Receipt) -> None:
         require, record = self.findings.require, self.record
@@ -239,18 +237,6 @@ def read_round_ticket(state: Store, round_number: int, charter: Charter) -> Tick
     """
     document = state.read(proof_key(round_number, "ticket.json"), limit=MAX_TICKET_BYTES)
     return read_ticket(document, charter)
-
-
-def well_formed(document: T) -> T:
-    """A document whose fields have the types that its class says: who signed it may not be trusted.
-
-    Raises:
-        SignatureError: one has not.
-    """
-    for field in fields(document):  # type: ignore[arg-type]
-        if not _KINDS[str(field.type)](getattr(document, field.name)):
-            raise SignatureError(f"is not in the form this version knows: {field.name} is of another type")
-    return document
 
 
 def _time(text: str) -> datetime | None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from components.agreement.charter import Charter
@@ -22,14 +22,16 @@ from components.artifacts.documents import digest
 from components.artifacts.stores import Store, open_store
 from components.errors import DigestMismatchError, SignatureError, UsageError
 from components.rounds.charter_chain import CharterChain, read_chain
+from components.rounds.document_form import well_formed
 from components.rounds.findings import Findings
-from components.rounds.proof import GENESIS
-from components.rounds.round_check import RoundCheck, Standing, read_round_ticket, well_formed
+from components.rounds.proof import GENESIS, proof_key
+from components.rounds.round_check import RoundCheck, Standing, read_round_ticket
 from components.rounds.state import RoundRecord, checkpoint_key, read_record, round_key
 
 COMMIT, VOID = "round.json", "void.json"
-_END = re.compile(r"rounds/([^/]+)/(?:round|void)\.json")
-_MODEL = re.compile(r"rounds/[0-9]{5,9}/(?:checkpoint-[0-9a-f]{16}|proof/genesis)\.safetensors")
+MAX_VOID_BYTES = 1 << 16
+MAX_RECORD_BYTES = 1 << 20
+_END = re.compile(r"rounds/([0-9]{5,9})/(round|void)\.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,39 +73,162 @@ def verify_state(state_uri: str, *, keys_uri: str, charter: str = "") -> Verific
         )
     findings = Findings("charter")
     chain = read_chain(open_store(keys_uri), findings)
-    check = _StateCheck(
-        state=open_store(state_uri), keys_uri=keys_uri, chain=chain, pinned=charter, findings=findings
+    state = open_store(state_uri)
+    keys = state.keys("rounds")
+    walk = _Walk(
+        state=state,
+        keys_uri=keys_uri,
+        chain=chain,
+        pinned=charter,
+        models={key.rpartition("/")[2]: key for key in keys if key.endswith(".safetensors")},
+        findings=findings,
     )
-    return check.verify()
+    walk.check_pinned()
+    ended = _ended(keys, findings.about("state"))
+    for number in range(1, max(ended, default=0) + 1):
+        about = findings.about(f"round {number}")
+        names = ended.get(number, set())
+        if not names:
+            about.add("is missing: every round up to the last is committed or void")
+            walk.standing = None
+        if len(names) == 2:
+            about.add("is both committed and void")
+        if VOID in names:
+            about.checked("void", partial(walk.check_void, number))
+        if COMMIT in names:
+            walk.check_round(number, about)
+    return Verification(
+        rounds=sum(COMMIT in names for names in ended.values()),
+        voided=sum(names == {VOID} for names in ended.values()),
+        newest_model=walk.newest_model,
+        charter=chain.in_force.digest if chain.in_force else "",
+        problems=tuple(findings.problems),
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _StateCheck:
+@dataclass(kw_only=True)
+class _Walk:
+    """Goes through the rounds in their order: what one leaves behind is what the next must follow from."""
+
     state: Store
     keys_uri: str
     chain: CharterChain
     pinned: str
+    models: Mapping[str, str]
     findings: Findings
+    standing: Standing | None = field(default_factory=Standing)
+    made: tensors.Tensors | None = None
+    newest_model: str = ""
+    used: set[str] = field(default_factory=set)
 
-    def verify(self) -> Verification:
-        keys = self.state.keys("rounds")
-        ended = self._ended(keys)
-        models = [key for key in keys if _MODEL.fullmatch(key)]
-        standing: Standing | None = Standing()
-        newest, under, made = "", set[str](), dict[str, tensors.Tensors]()
-        for number in range(1, max(ended, default=0) + 1):
-            about = self.findings.about(f"round {number}")
-            names = ended.get(number, set())
-            if not names:
-                about.add("is missing: every round up to the last is committed or void")
-            if VOID in names:
-                about.checked("void", partial(self._check_void, number))
-            if COMMIT not in names:
-                standing = standing if names else None
-                continue
-            record = about.checked("record", partial(self._record, number))
-            if record is None:
-                standing = None
-                continue
-            ...
-        raise NotImplementedError
+    def check_pinned(self) -> None:
+        """Notes where the pinned edition, or where there is none the newest, is not in force."""
+        if not self.pinned:
+            newest = max(self.chain.editions.values(), key=lambda each: each.edition, default=None)
+            if newest and self.chain.in_force is None:
+                self._use(newest)
+        elif self.pinned in self.chain.editions:
+            self._use(self.chain.editions[self.pinned])
+        else:
+            self.findings.add(f"none of its editions is the pinned one, {self.pinned[:12]}")
+
+    def check_void(self, number: int) -> None:
+        """`SignatureError` unless a coordinator of the federation has ended this round."""
+        document = self.state.read(round_key(number, VOID), limit=MAX_VOID_BYTES)
+        refused: SignatureError | None = None
+        for charter in self.chain.editions.values():
+            try:
+                _, named, _ = read_void(document, charter)
+            except SignatureError as error:
+                refused = error
+            else:
+                if named != number:
+                    raise SignatureError(f"ends round {named}")
+                return
+        raise refused or SignatureError("there is no charter whose coordinator could have signed it")
+
+    def check_round(self, number: int, findings: Findings) -> None:
+        """Notes what is wrong with a committed round, and where the chain stands after it."""
+        before, made = self.standing, self.made
+        self.standing, self.made = None, None
+        charter = findings.checked("record", partial(self._charter, number, findings))
+        record = findings.checked("record", partial(self._record, number, charter)) if charter else None
+        if charter is None or record is None:
+            return
+        findings.checked("checkpoint", partial(self._require_checkpoint, record))
+        ticket = findings.checked("ticket", partial(read_round_ticket, self.state, number, charter))
+        self.newest_model = record.model
+        self.standing = Standing(
+            receipt=record.receipt,
+            folder=record.folder,
+            model=record.model,
+            snapshot=ticket.snapshot if ticket else "",
+            edition=charter.edition,
+        )
+        if ticket is None:
+            return
+        same = made if before and before.model == ticket.model else None
+        parent = same or findings.checked("model", partial(self._model, ticket.model, number))
+        check = RoundCheck(
+            state=self.state,
+            keys_uri=self.keys_uri,
+            charter=charter,
+            record=record,
+            ticket=ticket,
+            findings=findings,
+        )
+        self.made = check.check(before, parent)
+
+    def _charter(self, number: int, findings: Findings) -> Charter:
+        """The edition that a record names, which everybody must have signed."""
+        document = self.state.read(round_key(number, COMMIT), limit=MAX_RECORD_BYTES)
+        try:
+            named = json.loads(document)["body"]["charter"]
+            charter = self.chain.editions.get(named)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise SignatureError("is not in the form this version knows") from None
+        if charter is None:
+            raise SignatureError(f"was committed under a foreign charter, {str(named)[:12]}")
+        self._use(charter)
+        pinned = self.chain.editions.get(self.pinned)
+        if pinned and charter.edition > pinned.edition:
+            findings.add(f"record: was committed under edition {charter.edition}, later than the pinned one")
+        return charter
+
+    def _use(self, charter: Charter) -> None:
+        if charter.digest not in self.used:
+            self.used.add(charter.digest)
+            self.chain.require_signed(charter.digest, self.findings)
+
+    def _record(self, number: int, charter: Charter) -> RoundRecord:
+        document = self.state.read(round_key(number, COMMIT), limit=MAX_RECORD_BYTES)
+        record = well_formed(read_record(document, charter))
+        if record.round_number != number:
+            raise SignatureError(f"is the one of round {record.round_number}")
+        return record
+
+    def _require_checkpoint(self, record: RoundRecord) -> None:
+        content = self.state.read(checkpoint_key(record), limit=MAX_MODEL_BYTES)
+        if digest(content) != record.model:
+            raise DigestMismatchError("is not the model that the record names")
+
+    def _model(self, model: str, number: int) -> tensors.Tensors | None:
+        """The model with this digest, wherever it lies in the state; None if nowhere."""
+        for key in (self.models.get(f"checkpoint-{model[:16]}.safetensors"), proof_key(number, GENESIS)):
+            if key and self.state.exists(key):
+                content = self.state.read(key, limit=MAX_MODEL_BYTES)
+                if digest(content) == model:
+                    return tensors.decode(content)
+        return None
+
+
+def _ended(keys: Sequence[str], findings: Findings) -> dict[int, set[str]]:
+    """Which of `round.json` and `void.json` there are, by round."""
+    ended: dict[int, set[str]] = {}
+    for key in keys:
+        found = _END.fullmatch(key)
+        if found and key == round_key(int(found[1]), f"{found[2]}.json"):
+            ended.setdefault(int(found[1]), set()).add(f"{found[2]}.json")
+        elif key.endswith((f"/{COMMIT}", f"/{VOID}")) and "/proof/" not in key:
+            findings.add(f"{key} is not where a round lies")
+    return ended

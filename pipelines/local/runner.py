@@ -46,6 +46,7 @@ WARM_MODULES = (
     "components.rounds.roster_call.calling",
     "components.rounds.round_commit.committing",
     "components.encryption.update_sealing.sealing",
+    "components.encryption.mask_release.releasing",
     "components.encryption.aggregate_opening.opening",
     "components.aggregation.secure_aggregation.summing",
     "components.training.adaptation.adaptation",

@@ -1,0 +1,46 @@
+"""Whether a document has the form that its class says: who signed it need not be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from components.errors import SignatureError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+
+
+def _is_listing(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+
+
+_KINDS: Mapping[str, Callable[[Any], bool]] = {
+    "str": _is_text,
+    "int": lambda value: type(value) is int,
+    "tuple[str, ...]": _is_listing,
+    "Mapping[str, str]": _is_mapping,
+}
+
+
+def well_formed(document: T) -> T:
+    """A document all of whose fields have the types that its class annotates.
+
+    Raises:
+        SignatureError: one has not.
+    """
+    for field in fields(document):
+        if not _KINDS[str(field.type)](getattr(document, field.name)):
+            raise SignatureError(f"is not in the form this version knows: {field.name} is of another type")
+    return document
