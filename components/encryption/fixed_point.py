@@ -123,6 +123,19 @@ class FixedPoint:
         """
         return values * self._factor(values)
 
+    def require_count(self, num_examples: int) -> None:
+        """Pass a number of examples that the charter admits.
+
+        Raises:
+            BadDataError: It is not from 1 to `max_examples`.
+        """
+        if not 1 <= num_examples <= self.max_examples:
+            raise BadDataError(
+                f"the update has {num_examples} examples, allowed are 1 to {self.max_examples}: train on "
+                "fewer rows, or agree on a charter with more max_examples",
+                disclosed=f"the number of examples is not from 1 to {self.max_examples}, the charter's limit",
+            )
+
     def encode(self, values: NDArray[np.float64], num_examples: int) -> NDArray[np.int32] | NDArray[np.int64]:
         """Return ``rint(n * clip(values) * scale)`` and n behind it: two digits in base bound + 1, low first.
 
@@ -138,12 +151,7 @@ class FixedPoint:
         Raises:
             BadDataError: n is out of its range, or a value is not finite.
         """
-        if not 1 <= num_examples <= self.max_examples:
-            raise BadDataError(
-                f"the update has {num_examples} examples, allowed are 1 to {self.max_examples}: train on "
-                "fewer rows, or agree on a charter with more max_examples",
-                disclosed=f"the number of examples is not from 1 to {self.max_examples}, the charter's limit",
-            )
+        self.require_count(num_examples)
         factor, weight = self._factor(values), num_examples * self.scale
         length = self.length(values.size)
         encoded = np.empty(length, np.int32) if self.values_per_slot == 2 else np.empty(length, np.int64)

@@ -46,9 +46,9 @@ def to_vector(charter: Charter, values: NDArray[np.float64], num_examples: int) 
         BadDataError: more examples than the charter admits, or a value is not finite.
     """
     points = fixed_point(charter)
-    encoded = points.encode(values, num_examples)
     if charter.protection == SEALED:
-        return encoded
+        return points.encode(values, num_examples)
+    points.require_count(num_examples)
     return np.append(num_examples * points.clip(values), float(num_examples))
 
 
