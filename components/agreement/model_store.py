@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import BinaryIO, cast
+
 from components.artifacts.documents import digest
+from components.artifacts.hashed_reader import HashedReader
 from components.artifacts.stores import Store
-from components.artifacts.tensors import Tensors, decode
+from components.artifacts.tensors import Tensors, count_values, decode
 from components.errors import DigestMismatchError
 
 MAX_MODEL_BYTES = 8 * 2**30
@@ -23,5 +26,25 @@ def read_model(exchange: Store, model: str) -> Tensors:
     """
     content = exchange.read(model_key(model), limit=MAX_MODEL_BYTES)
     if digest(content) != model:
-        raise DigestMismatchError(f"the model in the exchange is not the one with digest {model[:12]}")
+        raise _another(model)
     return decode(content)
+
+
+def model_length(exchange: Store, model: str) -> int:
+    """Number of values of the model with this SHA-256, which is streamed and not kept.
+
+    Raises:
+        DigestMismatchError: what lies there is another.
+    """
+    with exchange.open(model_key(model)) as source:
+        reader = HashedReader(source)
+        values = count_values(cast(BinaryIO, reader))
+        while reader.read(1 << 20):
+            pass
+    if reader.digest != model:
+        raise _another(model)
+    return values
+
+
+def _another(model: str) -> DigestMismatchError:
+    return DigestMismatchError(f"the model in the exchange is not the one with digest {model[:12]}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,6 +13,7 @@ from components.agreement.charter import Charter
 from components.agreement.roster import Roster
 from components.agreement.ticket import Ticket
 from components.artifacts.documents import sign, verify
+from components.artifacts.hashed_reader import HashedReader
 from components.artifacts.stores import Store
 from components.errors import DigestMismatchError, ObjectTooLargeError, SignatureError
 
@@ -107,35 +106,6 @@ def read_manifest(
     if type(manifest.size) is not int or not 0 < manifest.size <= MAX_SEALED_BYTES:
         raise SignatureError(f"the manifest of {site} states a size that no sealed update has")
     return manifest
-
-
-class HashedReader(io.RawIOBase):
-    """Bytes on their way through a reader, counted and hashed as they pass.
-
-    Attributes:
-        count: bytes that have passed.
-    """
-
-    def __init__(self, source: BinaryIO) -> None:
-        """`source` must outlive it."""
-        super().__init__()
-        self._source, self._hash, self.count = source, hashlib.sha256(), 0
-
-    def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes."""
-        content = self._source.read(size)
-        self.count += len(content)
-        self._hash.update(content)
-        return content
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of what has passed."""
-        return self._hash.hexdigest()
 
 
 class VouchedReader(HashedReader):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
+from typing import BinaryIO
 
 import numpy as np
 import safetensors
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 
 from components.errors import IntegrityError
 
+MAX_HEADER_BYTES = 1 << 20
 Tensors = dict[str, NDArray[np.float32]]
 
 
@@ -50,6 +54,29 @@ def decode(content: bytes) -> Tensors:
 def flatten(tensors: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
     """All values as one float64 vector of shape (d,), tensors in the order of their names."""
     return np.concatenate([tensors[name].astype(np.float64).ravel() for name in sorted(tensors)])
+
+
+def count_values(source: BinaryIO) -> int:
+    """Number of values in a safetensors file, from the header it begins with; reads no further.
+
+    Raises:
+        IntegrityError: it does not begin with such a header.
+    """
+    size = int.from_bytes(_exactly(source, 8), "little")
+    if size > MAX_HEADER_BYTES:
+        raise IntegrityError("a tensor file is not in safetensors format")
+    try:
+        entries = json.loads(_exactly(source, size))
+        return sum(math.prod(entry["shape"]) for name, entry in entries.items() if name != "__metadata__")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise IntegrityError("a tensor file is not in safetensors format") from error
+
+
+def _exactly(source: BinaryIO, size: int) -> bytes:
+    content = b""
+    while len(content) < size and (part := source.read(size - len(content))):
+        content += part
+    return content
 
 
 def unflatten(

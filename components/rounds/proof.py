@@ -115,7 +115,9 @@ class ProofStore:
 
     def exists(self, key: str) -> bool:
         """Whether there is a copy."""
-        return self._state.exists(self.state_key(key))
+        with contextlib.suppress(ObjectMissingError):
+            return self._state.exists(self.state_key(key))
+        return False
 
     def size(self, key: str) -> int:
         """Bytes of the copy."""

@@ -14,7 +14,6 @@ from components.agreement.key_certificate import key_of_round
 from components.agreement.roster import Roster, read_commitments, read_roster
 from components.agreement.round_secrets import RoundSecrets, read_secrets
 from components.agreement.sealed_manifest import (
-    HashedReader,
     SealedManifest,
     VouchedReader,
     blob_key,
@@ -24,6 +23,7 @@ from components.agreement.sealed_manifest import (
 from components.agreement.site_records import accept_roster
 from components.agreement.site_update import read_update
 from components.agreement.workplace import Workplace
+from components.artifacts.hashed_reader import HashedReader
 from components.artifacts.stores import Store, create_or_read, key_of, reference
 from components.encryption.attempt_masks import attempt_names, private_half, public_halves
 from components.encryption.contexts import public_context

@@ -4,42 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.aggregation.secure_aggregation.summing import aggregate_updates
 from components.agreement.attempt import Attempt
-from components.agreement.parties import (
-    COORDINATOR,
-    KEY_HOLDER,
-    PUBLIC_KEYS,
+from components.agreement.charter import COORDINATOR, KEY_HOLDER, Charter, least_sum_sites
+from components.agreement.charter_book import charter_in_force, propose, sign_edition
+from components.agreement.model_store import read_model
+from components.agreement.private_keys import (
+    AGREEMENT_KEY,
     SIGNING_KEY,
     load_signing_key,
+    private_folder,
+    write_private,
 )
 from components.agreement.roster import Roster
+from components.agreement.site_policy import POLICY, SitePolicy
 from components.agreement.site_update import read_update
-from components.agreement.workplace import Workplace, read_model
+from components.agreement.workplace import Workplace
 from components.artifacts import tensors
+from components.artifacts.documents import digest
 from components.artifacts.stores import Store, create_or_read, local_path, open_store, reference
 from components.encryption.aggregate_opening.opening import open_aggregate
-from components.encryption.keys import initialise_keys
-from components.encryption.protection import PROTECTIONS
+from components.encryption.keys import certify_key, initialise_keys, offered_keys
+from components.encryption.mask_release.releasing import release_masks
 from components.encryption.update_sealing.sealing import seal_update
+from components.encryption.update_vector import from_sum
 from components.execution.outcome import Outcome
 from components.rounds.roster_call.calling import call_roster
 from components.rounds.round_commit.committing import commit_round
-from components.rounds.round_opening.opening import ModelShape, OpenedRound, RoundRequest, open_round
+from components.rounds.round_opening.opening import ModelShape, OpenedRound, RoundRequest, genesis, open_round
 from components.rounds.state import round_key
 from components.training.local_training.training import train
 
 SITES = ("alpha", "beta", "gamma")
-ROWS = {"alpha": 40, "beta": 25, "gamma": 61}
+ROWS = {"alpha": 40, "beta": 25, "gamma": 61, "delta": 33, "epsilon": 52}
 FEATURES, CLASSES = 6, 4
 LEARNING_RATE = 0.1
 OWNERS = (*SITES, COORDINATOR, KEY_HOLDER)
-__all__ = ["CLASSES", "FEATURES", "OWNERS", "PUBLIC_KEYS", "ROWS", "SIGNING_KEY", "SITES", "ThreeSites"]
+__all__ = ["AGREEMENT_KEY", "CLASSES", "FEATURES", "OWNERS", "ROWS", "SIGNING_KEY", "SITES", "ThreeSites"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +68,9 @@ class ThreeSites:
         hidden_units: int = 0,
         learning_rate: float = LEARNING_RATE,
         sites: Sequence[str] = SITES,
+        **terms: Any,
     ) -> ThreeSites:
-        """Makes the keys and opens the first round."""
-        initialise_keys("small", sites, keys_uri=f"{name}/keys", protections=PROTECTIONS)
+        """Makes keys, charter and policies, and opens the first round; `terms` change the charter's."""
         request = RoundRequest(
             federation="small",
             sites=tuple(sites),
@@ -73,7 +81,21 @@ class ThreeSites:
             seed=3,
         )
         shape = ModelShape(features=FEATURES, hidden_units=hidden_units, classes=CLASSES, seed=3)
+        initialise_keys("small", (*sites, COORDINATOR, KEY_HOLDER), keys_uri=f"{name}/keys")
+        charter = draft_charter(f"{name}/keys", protection, sites, shape, **terms)
+        put_in_force(name, charter)
+        certify_key(charter, keys_uri=f"{name}/keys", first_round=1)
         return cls(name=name, request=request, shape=shape, opened=_open(name, request, shape))
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of all sites, sorted."""
+        return tuple(sorted(self.request.sites))
+
+    @property
+    def charter(self) -> Charter:
+        """The charter in force."""
+        return charter_in_force(self.keys_uri)
 
     def next_round(self) -> ThreeSites:
         """The next round of the same federation; this one is marked as finished."""
@@ -122,6 +144,12 @@ class ThreeSites:
             ticket=self.opened.reference,
         )
 
+    def accepted(self, site: str) -> Workplace:
+        """The site at work under a ticket it has accepted, as `ingest` leaves it."""
+        place = self.place(site)
+        place.accept(datetime.now(UTC))
+        return place
+
     def attempt(self) -> Attempt:
         return Attempt.open(self.opened.reference, exchange_uri=self.exchange_uri, keys_uri=self.keys_uri)
 
@@ -131,20 +159,19 @@ class ThreeSites:
         create_or_read(store, "features/synthetic.safetensors", tensors.encode(_examples(site)))
         return reference(store, "features/synthetic.safetensors")
 
-    def train(self, sites: Sequence[str] = SITES) -> dict[str, str]:
+    def train(self, sites: Sequence[str] | None = None) -> dict[str, str]:
         """Commitment by site."""
         return {
-            site: train(self.place(site), features=self.features(site), device="cpu").reference
-            for site in sites
+            site: train(self.accepted(site), features=self.features(site), device="cpu").reference
+            for site in (self.sites if sites is None else sites)
         }
 
     def roster(self, commitments: Mapping[str, str], reasons: Mapping[str, str] | None = None) -> str:
-        """Calls the roster with a quorum of one, so that a test may leave sites out."""
+        """Calls the roster."""
         called = call_roster(
             commitments,
             reasons or {},
             ticket=self.opened.reference,
-            min_sites=1,
             exchange_uri=self.exchange_uri,
             keys_uri=self.keys_uri,
         )
@@ -156,34 +183,44 @@ class ThreeSites:
         self.exchange.create(key, document)
         return reference(self.exchange, key)
 
-    def seal(self, roster: str, sites: Sequence[str] = SITES) -> dict[str, str]:
+    def seal(self, roster: str, sites: Sequence[str] | None = None) -> dict[str, str]:
         """Reference of the manifest by site."""
         return {
-            site: seal_update(self.place(site), roster=roster, keys_uri=self.keys_uri).reference
-            for site in sites
+            site: seal_update(self.place(site), roster=roster).reference
+            for site in (self.sites if sites is None else sites)
         }
 
     def sealed(self) -> dict[str, str]:
         """Everything up to the sealed updates of all sites."""
         return self.seal(self.roster(self.train()))
 
-    def aggregate(
-        self, sealed: Mapping[str, str], reasons: Mapping[str, str] | None = None, *, min_sites: int = 2
-    ) -> Outcome:
+    def aggregate(self, sealed: Mapping[str, str], reasons: Mapping[str, str] | None = None) -> Outcome:
         return aggregate_updates(
             sealed,
             reasons or {},
             ticket=self.opened.reference,
-            min_sites=min_sites,
             exchange_uri=self.exchange_uri,
             keys_uri=self.keys_uri,
         )
 
-    def open_sum(self, sealed_sum: str, *, min_sites: int = 2) -> Outcome:
+    def release(self, sites: Sequence[str] | None = None) -> dict[str, str]:
+        """Reference of the release by site; of all members unless they are named."""
+        attempt = self.attempt()
+        members = attempt.cutoff(attempt.roster()).members if sites is None else sites
+        return {site: release_masks(self.place(site)).reference for site in members}
+
+    def summed(self, sealed: Mapping[str, str]) -> str:
+        """The aggregator's sum; under `sealed` everybody in it has released."""
+        summed = self.aggregate(sealed).reference
+        if self.request.protection == "sealed":
+            self.release()
+        return summed
+
+    def open_sum(self, sealed_sum: str) -> Outcome:
         return open_aggregate(
             sealed_sum,
             ticket=self.opened.reference,
-            min_sites=min_sites,
+            store_uri=f"{self.name}/key-holder",
             exchange_uri=self.exchange_uri,
             keys_uri=self.keys_uri,
         )
@@ -200,7 +237,7 @@ class ThreeSites:
 
     def committed(self) -> Outcome:
         """The whole round up to the commit."""
-        return self.commit(self.open_sum(self.aggregate(self.sealed()).reference).reference)
+        return self.commit(self.open_sum(self.summed(self.sealed())).reference)
 
     def model(self, digest: str) -> tensors.Tensors:
         return read_model(self.exchange, digest)
@@ -208,8 +245,60 @@ class ThreeSites:
     def weighted(self, site: str) -> NDArray[np.float64]:
         """[n·Δw, n] of a site, from what it stored."""
         place = self.place(site)
-        update = read_update(place.store, place.ticket)
-        return np.concatenate([update.values * update.num_examples, [float(update.num_examples)]])
+        return from_sum(place.charter, read_update(place.store, place.ticket))
+
+
+def draft_charter(
+    keys_uri: str, protection: str, sites: Sequence[str], shape: ModelShape, **terms: Any
+) -> Charter:
+    """The first edition for parties whose cards lie at `keys_uri`."""
+    keys, coordinator, key_holder = offered_keys("small", sites, keys_uri=keys_uri)
+    few = 2 if protection != "sealed" else least_sum_sites(len(sites), terms.get("colluding_sites", 1))
+    return Charter(
+        **{
+            "federation": "small",
+            "edition": 1,
+            "previous": "",
+            "sites": keys,
+            "coordinator": coordinator,
+            "key_holder": key_holder,
+            "rotation_rounds": 100,
+            "protection": protection,
+            "values_per_slot": 2,
+            "algorithm": "fedavg",
+            "server_optimizer": "average",
+            "genesis": digest(genesis(shape)),
+            "encoder": "",
+            "colluding_sites": 1,
+            "min_sum_sites": few,
+            "min_sites": max(few, 3) if protection == "sealed" else 2,
+            "clipping_norm": 100.0,
+            "largest_value": 10.0,
+            "max_examples": 1000,
+            "local_epochs": 10,
+            "learning_rate": 1000.0,
+            "batch_size": 1000,
+            "max_rounds": 100,
+            **terms,
+        }
+    )
+
+
+def put_in_force(name: str, charter: Charter) -> None:
+    """Proposes a charter, signs it as everybody and pins it in everybody's policy."""
+    keys_uri = f"{name}/keys"
+    propose(keys_uri, charter)
+    for signer in charter.signers:
+        sign_edition(keys_uri, charter, signer, load_signing_key(keys_uri, signer))
+        set_policy(name, signer, charter=charter.digest, protections=(charter.protection,))
+
+
+def set_policy(name: str, owner: str, **rules: Any) -> None:
+    """Replaces a party's policy; stores are those of `ThreeSites` unless they are given."""
+    path = private_folder(f"{name}/keys", owner) / POLICY
+    path.unlink(missing_ok=True)
+    stores = (f"{name}/sites/{owner}", f"{name}/exchange")
+    write_private(path, SitePolicy(**{"stores": stores, **rules}).to_yaml())
 
 
 def _open(name: str, request: RoundRequest, shape: ModelShape) -> OpenedRound:
@@ -220,7 +309,7 @@ def _open(name: str, request: RoundRequest, shape: ModelShape) -> OpenedRound:
 def _examples(site: str) -> dict[str, NDArray[np.generic]]:
     """Rows around one centre a class, more of some classes at some sites; every third is a test row."""
     centres = np.random.default_rng(99).normal(size=(CLASSES, FEATURES))
-    generator = np.random.default_rng(SITES.index(site))
+    generator = np.random.default_rng(list(ROWS).index(site))
     shares = generator.dirichlet(np.ones(CLASSES))
     labels = generator.choice(CLASSES, size=ROWS[site], p=shares).astype(np.int64)
     features = centres[labels] + generator.normal(size=(ROWS[site], FEATURES))
