@@ -6,8 +6,11 @@ opens the same place anew at each call, as another process would. The place is e
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -37,7 +40,35 @@ NOT_KEYS = (
 )
 
 
-def create_at_once(stores: list[Store], key: str, contents: list[bytes]) -> list[int]:
+STREAMER = """
+import sys, tracemalloc
+from components.artifacts.stores import open_store
+size, block = int(sys.argv[2]), bytes(range(256)) * 4096
+store = open_store(sys.argv[1])
+store.create_from("small", [block])
+with store.open("small") as file:
+    file.read()
+tracemalloc.start()
+store.create_from("large", (block for _ in range(size // len(block))))
+with store.open("large") as file:
+    for _ in range(size // len(block)):
+        assert file.read(len(block)) == block
+    assert file.read(1) == b""
+print(tracemalloc.get_traced_memory()[1])
+"""
+
+
+def peak_of_streaming(uri: str, size: int) -> int:
+    """Most bytes that a process has allocated while it writes `size` bytes to a store and reads them back."""
+    ran = subprocess.run(
+        [sys.executable, "-c", STREAMER, uri, str(size)], capture_output=True, text=True, check=True
+    )
+    return int(ran.stdout)
+
+
+def create_at_once(
+    stores: list[Store], key: str, contents: list[bytes], *, in_chunks: bool = False
+) -> list[int]:
     """Let each of `contents` be created as `key` by a thread of its own, all at once.
 
     The creators take turns in using the `stores`, so that some share one and some do not.
@@ -50,9 +81,19 @@ def create_at_once(stores: list[Store], key: str, contents: list[bytes]) -> list
     losers: list[int] = []
 
     def create(index: int) -> None:
-        start.wait()
+        store, content = stores[index % len(stores)], contents[index]
+
+        def chunks() -> Iterator[bytes]:
+            # Every creator has seen that the key is free before one of them has it.
+            start.wait()
+            yield from (content[:1000], content[1000:])
+
         try:
-            stores[index % len(stores)].create(key, contents[index])
+            if in_chunks:
+                store.create_from(key, chunks())
+            else:
+                start.wait()
+                store.create(key, content)
         except ObjectExistsError:
             losers.append(index)
         else:
@@ -92,10 +133,68 @@ class ConditionalCreateContract:
             # Whatever a store does once (connect, try its server) is over when the race begins.
             store.create(f"ready/{index}", b"")
         contents = [bytes([index]) * 50_000 for index in range(CREATORS)]
-        for race in ("race-1", "race-2", "race-3"):
-            winners = create_at_once(stores, race, contents)
+        for race, in_chunks in (("race-1", False), ("race-2", True), ("race-3", False)):
+            winners = create_at_once(stores, race, contents, in_chunks=in_chunks)
             assert len(winners) == 1
             assert stores[0].read(race) == contents[winners[0]]
+
+    def test_what_was_created_in_chunks_is_read_in_pieces(self, open_again: OpenAgain) -> None:
+        creator, reader = open_again(), open_again()
+        longer = [bytes(range(256)) * 4096, b"!"] * 9
+        for number, chunks in enumerate(([], [b""], [b"x"], [b"a", b"", b"bc"], longer)):
+            key, content = f"rounds/{number}/sealed", b"".join(chunks)
+            creator.create_from(key, iter(chunks))
+            assert reader.read(key) == content
+            assert reader.size(key) == len(content)
+            for piece in (700_001, 5_000_000, -1):
+                with reader.open(key) as file:
+                    pieces = list(iter(partial(file.read, piece), b""))
+                assert b"".join(pieces) == content
+                assert all(len(whole) == piece for whole in pieces[:-1])
+
+    def test_what_was_created_whole_is_read_in_pieces(self, open_again: OpenAgain) -> None:
+        store = open_again()
+        store.create("a", b"12345")
+        with store.open("a") as file:
+            assert [file.read(2) for _ in range(4)] == [b"12", b"34", b"5", b""]
+        assert store.size("a") == 5
+
+    def test_chunks_of_an_object_that_is_there_change_nothing(self, open_again: OpenAgain) -> None:
+        store = open_again()
+        store.create("a", b"first")
+        with pytest.raises(ObjectExistsError, match="a is already there"):
+            open_again().create_from("a", [b"second"])
+        assert store.read("a") == b"first"
+
+    def test_chunks_that_end_in_an_error_leave_nothing(self, open_again: OpenAgain) -> None:
+        def chunks(fault: BaseException) -> Iterator[bytes]:
+            yield b"header"
+            raise fault
+
+        store = open_again()
+        for fault in (OSError(5, "a disk of theirs"), ValueError("v"), KeyboardInterrupt()):
+            with pytest.raises(type(fault)) as raised:
+                store.create_from("rounds/1/sealed", chunks(fault))
+            assert raised.value is fault
+            assert not store.exists("rounds/1/sealed")
+        assert store.keys() == []
+        store.create_from("rounds/1/sealed", [b"whole"])
+        assert store.read("rounds/1/sealed") == b"whole"
+
+    def test_what_was_removed_is_gone(self, open_again: OpenAgain) -> None:
+        store = open_again()
+        for key in ("secrets/1", "secrets/1.5", "secrets/2/a"):
+            store.create(key, b"x")
+        for remover in (store, store):
+            remover.remove("secrets/1")
+            assert not store.exists("secrets/1")
+        # A folder of objects is not one of them.
+        store.remove("secrets")
+        store.remove("secrets/2")
+        store.remove("secrets/2/a/b")
+        assert store.keys() == ["secrets/1.5", "secrets/2/a"]
+        store.create("secrets/1", b"again")
+        assert store.read("secrets/1") == b"again"
 
     def test_create_or_read_gives_everybody_the_same(self, open_again: OpenAgain) -> None:
         assert create_or_read(open_again(), "ticket", b"first") == b"first"
@@ -110,6 +209,10 @@ class ConditionalCreateContract:
                 store.read(key)
             with pytest.raises(ObjectMissingError, match=key):
                 store.read(key, limit=10)
+            with pytest.raises(ObjectMissingError, match=key):
+                store.open(key)
+            with pytest.raises(ObjectMissingError, match=key):
+                store.size(key)
         assert store.exists("rounds/1/round.json")
 
     def test_an_empty_place(self, open_again: OpenAgain) -> None:
@@ -156,7 +259,15 @@ class ConditionalCreateContract:
     def test_what_is_not_a_key_is_refused(self, open_again: OpenAgain) -> None:
         store = open_again()
         for key in NOT_KEYS:
-            for use in (store.read, store.exists, lambda bad: store.create(bad, b"")):
+            for use in (
+                store.read,
+                store.exists,
+                store.open,
+                store.remove,
+                store.size,
+                lambda bad: store.create(bad, b""),
+                lambda bad: store.create_from(bad, [b""]),
+            ):
                 with pytest.raises(UsageError, match="is not an object key"):
                     use(key)
         # Everything, and a folder's name as people write it.

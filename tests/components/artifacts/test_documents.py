@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.artifacts.documents import MAX_DOCUMENT_BYTES, canonical_json, digest, sign, verify
+from components.artifacts.documents import MAX_DOCUMENT_BYTES, canonical_json, digest, framed, sign, verify
 from components.errors import SignatureError
 
 # RFC 8785, appendix B: the bits of a double and its one text.
@@ -165,6 +165,27 @@ def test_one_value_has_one_form_that_json_reads(value: Any) -> None:
 def test_digest_is_sha_256() -> None:
     # The one-block example of FIPS 180-4.
     assert digest(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_parts_are_framed_with_their_lengths() -> None:
+    assert framed([]) == b""
+    assert framed([b""]) == bytes(8)
+    assert framed([b"ab", b"", b"c" * 300]) == (
+        struct.pack(">Q", 2) + b"ab" + struct.pack(">Q", 0) + struct.pack(">Q", 300) + b"c" * 300
+    )
+    assert framed(iter([b"a"])) == framed([b"a"]) == bytes(7) + b"\x01a"
+
+
+parts = st.lists(st.binary(max_size=12), max_size=5)
+
+
+@given(left=parts, right=parts)
+def test_no_two_sequences_of_parts_look_alike(left: list[bytes], right: list[bytes]) -> None:
+    assert (framed(left) == framed(right)) == (left == right)
+    joined = b"".join(left)
+    for cut in range(len(joined) + 1):
+        recut = [joined[:cut], joined[cut:]]
+        assert (framed(recut) == framed(left)) == (recut == left)
 
 
 def test_the_signature_is_the_one_the_module_describes() -> None:

@@ -27,7 +27,7 @@ from components.errors import (
     ObjectMissingError,
     StoreError,
 )
-from tests.contracts.conditional_create import CREATORS, ConditionalCreateContract
+from tests.contracts.conditional_create import CREATORS, ConditionalCreateContract, peak_of_streaming
 
 # Each creator says that it is ready, waits for the start, and answers with its exit status who won.
 CREATOR = """
@@ -137,6 +137,29 @@ def test_a_reader_sees_nothing_or_everything(store: FileStore) -> None:
     assert partial == []
 
 
+def test_memory_does_not_grow_with_the_content(tmp_path: Path) -> None:
+    # One chunk of 1 MiB, read back in as many, and what a file's buffer takes.
+    assert peak_of_streaming(str(tmp_path), 64 * 2**20) < 4 * 2**20
+
+
+def test_a_removed_name_is_gone_after_a_crash(
+    store: FileStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create("seeds/1", b"secret")
+    (root / "seeds/bystander").write_bytes(b"")
+    synced: list[tuple[Path, list[str]]] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        folder = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((folder, [path.name for path in folder.iterdir()]))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store.remove("seeds/1")
+    assert synced == [(root / "seeds", ["bystander"])]
+
+
 def test_only_the_owner_can_read(store: FileStore, root: Path) -> None:
     store.create("rounds/1/model", b"x")
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (root.parent, *root.parent.rglob("*"))}
@@ -170,8 +193,9 @@ def test_a_disk_that_is_full_leaves_nothing(store: FileStore, root: Path) -> Non
     # The kernel refuses to let a file grow past this, as it does on a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        with pytest.raises(StoreError, match=r"cannot write .*/b: File too large"):
-            store.create("b", b"x" * 1_000_000)
+        for create in (store.create, lambda key, content: store.create_from(key, [content[:9000]] * 2)):
+            with pytest.raises(StoreError, match=r"cannot write .*/b: File too large"):
+                create("b", b"x" * 1_000_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in root.iterdir()] == ["a"]
@@ -199,7 +223,15 @@ def test_no_key_leaves_the_root_through_a_symbolic_link(store: FileStore, root: 
     (root / "secret").symlink_to(outside / "secret")
     (root / "loop").symlink_to(root / "loop")
     for key in ("linked/secret", "linked/new", "secret", "loop", "loop/a"):
-        for use in (store.read, store.exists, lambda key: store.create(key, b"x"), store.keys):
+        for use in (
+            store.read,
+            store.open,
+            store.exists,
+            store.size,
+            store.remove,
+            lambda key: store.create(key, b"x"),
+            store.keys,
+        ):
             with pytest.raises(StoreError, match="is a symbolic link"):
                 use(key)
     assert store.keys() == ["a"]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import resource
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -14,7 +19,9 @@ import pytest
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
+from components.artifacts import object_store
 from components.artifacts.object_services import answer_of
+from components.artifacts.object_transfers import BLOCK_BYTES
 from components.artifacts.stores import Store, open_store
 from components.errors import (
     ConditionalCreateUnsupportedError,
@@ -22,7 +29,7 @@ from components.errors import (
     ObjectMissingError,
     StoreError,
 )
-from tests.contracts.conditional_create import ConditionalCreateContract, create_at_once
+from tests.contracts.conditional_create import ConditionalCreateContract, create_at_once, peak_of_streaming
 
 CONDITION = "HTTP_IF_NONE_MATCH"
 
@@ -33,6 +40,8 @@ class S3Server:
     def __init__(self) -> None:
         self.ignores_condition = False
         self.answers_to_writes: list[tuple[str, str]] = []
+        self.breaks_writes = 0
+        self.environment = pytest.MonkeyPatch()
         self.writes: list[tuple[str, str | None]] = []
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._one_at_a_time = threading.Lock()
@@ -45,6 +54,11 @@ class S3Server:
         with self._one_at_a_time:
             if environ["REQUEST_METHOD"] == "PUT" and environ["PATH_INFO"].count("/") > 1:
                 self.writes.append((environ["PATH_INFO"], environ.get(CONDITION)))
+                if self.breaks_writes:
+                    self.breaks_writes -= 1
+                    environ["wsgi.input"].read(100_000)
+                    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+                    return []
                 if self.answers_to_writes:
                     status, code = self.answers_to_writes.pop(0)
                     environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
@@ -76,6 +90,8 @@ def running_server() -> Iterator[S3Server]:
 def server(running_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     running_server.ignores_condition = False
     running_server.answers_to_writes.clear()
+    running_server.breaks_writes = 0
+    running_server.environment = monkeypatch
     running_server.writes.clear()
     for variable, value in {
         "AWS_ENDPOINT_URL": running_server.url,
@@ -122,7 +138,7 @@ def test_every_create_carries_the_condition(server: S3Server, uri: str) -> None:
     assert server.writes == [probe, probe, (f"{path}/a", "*")]
     server.writes.clear()
     later = open_store(uri)
-    later.create("b", b"")
+    later.create_from("b", [])
     later.create("c", b"")
     assert server.writes == [probe, (f"{path}/b", "*"), (f"{path}/c", "*")]
     assert later.keys() == ["a", "b", "c"]
@@ -138,6 +154,96 @@ def test_a_server_that_ignores_the_condition_is_refused(server: S3Server, uri: s
             assert "use one that honours conditional writes" in str(refusal.value)
             assert not store.exists("rounds/1/round.json")
     assert store.keys() == []
+
+
+def test_chunks_are_not_asked_for_where_the_condition_is_ignored(server: S3Server, uri: str) -> None:
+    chunks = iter([b"expensive"])
+    server.ignores_condition = True
+    with pytest.raises(ConditionalCreateUnsupportedError):
+        open_store(uri).create_from("a", chunks)
+    assert list(chunks) == [b"expensive"]
+
+
+def test_a_repeated_write_sends_everything_again(server: S3Server, uri: str) -> None:
+    server.environment.setenv("AWS_MAX_ATTEMPTS", "3")
+    store = open_store(uri)
+    store.create("before", b"")
+    server.answers_to_writes = [("503 Slow Down", "SlowDown"), ("500 Oops", "InternalError")]
+    store.create_from("a", [b"12345" * 100_000, b"67890" * 100_000])
+    assert store.read("a") == b"12345" * 100_000 + b"67890" * 100_000
+
+
+def test_a_write_whose_connections_break_stores_all_or_nothing(server: S3Server, uri: str) -> None:
+    store, content = open_store(uri), bytes(range(256)) * 4096
+    store.create("before", b"")
+    # Closed without an answer after a part of the body; aiohttp tries a kept connection once more by itself.
+    server.breaks_writes = 2
+    with pytest.raises(StoreError, match=r"cannot write .*/a: "):
+        store.create_from("a", [content])
+    assert server.breaks_writes == 0
+    assert not store.exists("a")
+    server.environment.setenv("AWS_MAX_ATTEMPTS", "3")
+    store = open_store(uri)
+    store.create("later", b"")
+    server.breaks_writes = 2
+    store.create_from("a", [content])
+    assert server.breaks_writes == 0
+    assert store.read("a") == content
+
+
+def test_memory_does_not_grow_with_the_content(server: S3Server, uri: str) -> None:
+    # Two blocks of a reader, or what is on its way.
+    assert peak_of_streaming(uri, 64 * 2**20) < 16 * 2**20
+    assert [path.rpartition("/")[2] for path, _ in server.writes[-2:]] == ["small", "large"]
+
+
+def test_a_temporary_folder_that_is_full_leaves_nothing(
+    server: S3Server, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    store = open_store(uri)
+    store.create("before", b"")
+    server.writes.clear()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(StoreError, match=r"cannot gather .*/a in a temporary file: File too large"):
+            store.create_from("a", [b"x" * 9_000] * 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert server.writes == []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(StoreError, match="in a temporary file: No such file or directory; make room"):
+        store.create_from("a", [b""])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_more_than_one_request_carries(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store, "LARGEST_OBJECT", 10)
+    store = open_store(uri)
+    store.create_from("a", [b"12345"] * 2)
+    with pytest.raises(StoreError, match="b would have 11 bytes or more: at most 10 fit"):
+        store.create("b", b"x" * 11)
+    with pytest.raises(StoreError, match="b would have 15 bytes or more: at most 10 fit"):
+        store.create_from("b", itertools.repeat(b"12345"))
+    assert store.keys() == ["a"]
+
+
+def test_an_object_that_vanishes_or_shrinks_while_it_is_read(uri: str) -> None:
+    store = open_store(uri)
+    for key in ("gone", "short"):
+        store.create(key, b"x" * (BLOCK_BYTES + 10))
+    with store.open("gone") as file:
+        file.read(BLOCK_BYTES)
+        store.remove("gone")
+        with pytest.raises(ObjectMissingError, match="gone is not there"):
+            file.read(10)
+    with store.open("short") as file:
+        file.read(BLOCK_BYTES)
+        store.remove("short")
+        store.create("short", b"x" * (BLOCK_BYTES + 3))
+        with pytest.raises(StoreError, match="3 bytes came back where 10 were asked for"):
+            file.read(10)
 
 
 def test_the_race_is_lost_where_the_condition_is_ignored(server: S3Server, uri: str) -> None:
@@ -184,6 +290,10 @@ def test_a_bucket_that_is_not_there(server: S3Server) -> None:
         lambda key: store.read(key, limit=1),
         store.exists,
         lambda key: store.create(key, b""),
+        lambda key: store.create_from(key, [b""]),
+        store.open,
+        store.remove,
+        store.size,
     ):
         with pytest.raises(StoreError, match="NoSuchBucket; the bucket is not there") as refusal:
             use("a")

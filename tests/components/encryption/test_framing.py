@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import struct
+from typing import BinaryIO, cast
 
 import pytest
 
-from components.encryption.framing import HEADER_BYTES, Frame, context_fingerprint
+from components.encryption.framing import HEADER_BYTES, Frame, context_fingerprint, read_exactly
 from components.errors import CiphertextError
 
 FRAME = Frame(protection="he", fingerprint=context_fingerprint(b"key"), length=7, parts=2, part_bytes=3)
@@ -61,3 +63,42 @@ def test_wraps_no_body_of_another_size() -> None:
 def test_has_a_length() -> None:
     with pytest.raises(ValueError, match="at least one value, got length 0"):
         dataclasses.replace(FRAME, length=0)
+
+
+class _Dripping(io.RawIOBase):
+    """A source that returns at most three bytes at a time, as a remote file may."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = io.BytesIO(content)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._content.read(min(size, 3))
+
+
+def test_reads_all_of_it_from_a_source_that_returns_less() -> None:
+    source = cast(BinaryIO, _Dripping(bytes(range(100))))
+    assert read_exactly(source, 0) == b""
+    assert read_exactly(source, 91) == bytes(range(91))
+    assert read_exactly(source, 91) == bytes(range(91, 100))
+    assert read_exactly(source, 91) == b""
+
+
+def test_reads_the_header_and_leaves_the_source_at_the_body() -> None:
+    source = cast(BinaryIO, _Dripping(FRAME.wrap(b"abcdef")))
+    FRAME.read_header(source)
+    assert source.read(2) == b"ab"
+
+
+def test_a_header_that_is_read_is_judged_as_one_that_is_unwrapped() -> None:
+    blob = FRAME.wrap(b"abcdef")
+    refused = [blob[:cut] for cut in range(HEADER_BYTES)]
+    for bit in range(8 * HEADER_BYTES):
+        flipped = bytearray(blob)
+        flipped[bit // 8] ^= 1 << bit % 8
+        refused.append(bytes(flipped))
+    for content in refused:
+        with pytest.raises(CiphertextError) as read:
+            FRAME.read_header(io.BytesIO(content))
+        with pytest.raises(CiphertextError) as unwrapped:
+            FRAME.unwrap(content)
+        assert str(read.value) == str(unwrapped.value)
