@@ -2,6 +2,7 @@
 # make test         everything the project promises, by test
 # make lint         ruff, mypy, import-linter
 # make bench-quickstart   15 rounds against the same head trained centrally; writes build/bench/quickstart.json
+# make bench-seal   the seal against NVFlare's CKKS and plain averaging; writes build/bench/seal.json (SCALE=1: 10^8 values too)
 #
 # pip's own settings (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, pip.conf …) decide where packages come from.
 
@@ -12,7 +13,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FEDERATION := manifests/federations/quickstart.yaml
 
-.PHONY: quickstart test lint format bench-quickstart schema clean
+.PHONY: quickstart test lint format bench-quickstart bench-seal schema clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/crosscloud run $(FEDERATION) --rounds 3
@@ -32,6 +33,9 @@ format: $(VENV)/.dev
 
 bench-quickstart: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.quickstart
+
+bench-seal: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.seal
 
 schema: $(VENV)/.quickstart
 	$(BIN)/crosscloud schema > manifests/federations/federation.schema.json

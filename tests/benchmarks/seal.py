@@ -1,0 +1,238 @@
+"""The seal against what the field ships, side by side: five interleaved rounds, medians, one thread.
+
+Writes build/bench/seal.json and prints a table. The baseline is NVFlare's shipped CKKS setting
+(N = 8192, [60, 40, 40], scale 2^40, symmetric: one key for all clients, and the server divides).
+Everything of ours is timed: fixed point, commitment, masks, encryption, digests, signatures,
+releases, verification, the key holder's own addition, opening. Stores are memory on both sides.
+
+A client is one site; its sealing is timed once a round. The aggregator and the key holder work on
+the sealed updates of all sites, made before the rounds. SCALE=1 adds 10^8 values, once.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks.sealing_methods import METHODS, Method
+
+OUTPUT = Path("build/bench/seal.json")
+BASELINE = "nvflare_ckks"
+ROUNDS = 5
+SIZES = (10_000, 1_000_000)
+SITES = (3, 20)
+SCALE = 100_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """Seconds of one round: one client, the aggregator, whoever opens."""
+
+    client: float
+    aggregator: float
+    opening: float
+
+    @property
+    def total(self) -> float:
+        """The whole path: one client after the others, then aggregator, then opening."""
+        return self.client + self.aggregator + self.opening
+
+
+def main() -> None:
+    """Runs all cases, writes the document, prints the table."""
+    console = Console()
+    results: list[dict[str, Any]] = []
+    for values in SIZES:
+        for sites in SITES:
+            with console.status(f"{values:,} values, {sites} sites"):
+                results += _case(values, sites)
+    document: dict[str, Any] = {
+        "machine": {"processor": platform.processor() or platform.machine(), "threads": 1},
+        "rounds": ROUNDS,
+        "memcpy_bytes_per_second": _memcpy(),
+        "results": results,
+    }
+    if os.environ.get("SCALE"):
+        document["scale"] = _scale(results, console)
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps(document, indent=1))
+    console.print(_table(results))
+    if "scale" in document:
+        console.print(json.dumps(document["scale"], indent=1))
+    console.print(f"written to {OUTPUT}")
+
+
+def _case(values: int, sites: int) -> list[dict[str, Any]]:
+    """All methods on the same updates, round by round in turn."""
+    weights, updates = _updates(values, sites)
+    exact = np.average(np.stack(updates), axis=0, weights=weights)
+    methods = {name: make(weights, values) for name, make in METHODS.items()}
+    blobs = {
+        name: [_sealed(method, site, update) for site, update in enumerate(updates)]
+        for name, method in methods.items()
+    }
+    times: dict[str, list[Times]] = {name: [] for name in methods}
+    errors: dict[str, float] = {}
+    for _ in range(ROUNDS):
+        for name, method in methods.items():
+            timed, opened = _round(method, updates[0], blobs[name])
+            times[name].append(timed)
+            errors[name] = float(np.abs(opened - exact).max() / np.abs(exact).max())
+    return [
+        {
+            "method": name,
+            "n": values,
+            "sites": sites,
+            **_ratios(times[BASELINE], times[name]),
+            "bytes_per_value": len(blobs[name][0].getvalue()) / values,
+            "relative_error": errors[name],
+            "seconds": _medians(times[name]),
+        }
+        for name in methods
+    ]
+
+
+def _updates(values: int, sites: int) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
+    generator = np.random.default_rng(values + sites)
+    return generator.integers(200, 501, sites), [generator.normal(0, 0.02, values) for _ in range(sites)]
+
+
+def _sealed(method: Method, site: int, update: NDArray[np.float64]) -> io.BytesIO:
+    sink = io.BytesIO()
+    method.client(site, update, sink)
+    return sink
+
+
+def _round(
+    method: Method, update: NDArray[np.float64], blobs: list[io.BytesIO]
+) -> tuple[Times, NDArray[np.float64]]:
+    gc.collect()
+    client, _ = _timed(lambda: method.client(0, update, io.BytesIO(), again=True))
+    for blob in blobs:
+        blob.seek(0)
+    total = io.BytesIO()
+    aggregator, _ = _timed(lambda: method.aggregator(blobs, total))
+    for blob in blobs:
+        blob.seek(0)
+    total.seek(0)
+    opening, opened = _timed(lambda: method.opening(blobs, total))
+    return Times(client=client, aggregator=aggregator, opening=opening), opened
+
+
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def _ratios(baseline: list[Times], ours: list[Times]) -> dict[str, float]:
+    """How many times faster than the baseline in the same round, median over the rounds."""
+    return {
+        f"{part}_ratio": statistics.median(
+            getattr(before, part) / max(getattr(after, part), 1e-9)
+            for before, after in zip(baseline, ours, strict=True)
+        )
+        for part in ("client", "aggregator", "total")
+    }
+
+
+def _medians(times: list[Times]) -> dict[str, float]:
+    parts = ("client", "aggregator", "opening", "total")
+    return {part: statistics.median(getattr(each, part) for each in times) for part in parts}
+
+
+def _memcpy() -> float:
+    source = np.ones(1 << 25, np.uint8)
+    target = np.empty_like(source)
+    seconds = [_timed(lambda: np.copyto(target, source))[0] for _ in range(9)]
+    return source.nbytes / statistics.median(seconds)
+
+
+def _scale(results: list[dict[str, Any]], console: Console) -> dict[str, Any]:
+    """10^8 values, three sites, one round; ratios are per value, against 10^6 values of the baseline."""
+    baseline = next(
+        row for row in results if (row["method"], row["n"], row["sites"]) == (BASELINE, 1_000_000, 3)
+    )
+    rows = [_scaled(name, baseline, console) for name in ("plain", "sealed")]
+    from tests.benchmarks.seal_memory import measure
+
+    with tempfile.TemporaryDirectory(dir=OUTPUT.parent) as home, console.status("memory, from and to stores"):
+        os.environ["CROSSCLOUD_HOME"] = home
+        memory = measure(SCALE)
+    return {
+        "note": f"one round of {SCALE:,} values; ratios are per value against {BASELINE} at 1,000,000",
+        "results": rows,
+        "peak_memory_mb_beyond_the_update": memory,
+    }
+
+
+def _scaled(name: str, baseline: Mapping[str, Any], console: Console) -> dict[str, Any]:
+    weights = np.array([500, 300, 200])
+    method = METHODS[name](weights, SCALE)
+    exact, clients, blobs = np.zeros(SCALE), [], []
+    for site, weight in enumerate(weights):
+        update = np.random.default_rng(site).normal(0, 0.02, SCALE)
+        exact += update * (weight / weights.sum())
+        blob = cast(BinaryIO, tempfile.TemporaryFile(dir=OUTPUT.parent))  # noqa: SIM115
+        work = partial(method.client, site, update, blob)
+        with console.status(f"{name}: site {site + 1} of 3"):
+            clients.append(_timed(work)[0])
+        blobs.append(blob)
+    total = cast(BinaryIO, tempfile.TemporaryFile(dir=OUTPUT.parent))  # noqa: SIM115
+    for blob in blobs:
+        blob.seek(0)
+    aggregator, _ = _timed(lambda: method.aggregator(blobs, total))
+    size = blobs[0].tell()
+    for each in (*blobs, total):
+        each.seek(0)
+    opening, opened = _timed(lambda: method.opening(blobs, total))
+    times = Times(client=statistics.median(clients), aggregator=aggregator, opening=opening)
+    per_value = baseline["n"] / SCALE
+    return {
+        "method": name,
+        "n": SCALE,
+        "sites": 3,
+        **{
+            f"{part}_ratio": baseline["seconds"][part] / (getattr(times, part) * per_value)
+            for part in ("client", "aggregator", "total")
+        },
+        "bytes_per_value": size / SCALE,
+        "relative_error": float(np.abs(opened - exact).max() / np.abs(exact).max()),
+        "seconds": _medians([times]),
+    }
+
+
+def _table(results: list[dict[str, Any]]) -> Table:
+    table = Table(title=f"times faster than {BASELINE}, medians of {ROUNDS} interleaved rounds, one thread")
+    for column in ("method", "values", "sites", "client", "aggregator", "whole path", "bytes", "error"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for row in results:
+        table.add_row(
+            row["method"],
+            f"{row['n']:,}",
+            str(row["sites"]),
+            *(f"{row[f'{part}_ratio']:.2f}" for part in ("client", "aggregator", "total")),
+            f"{row['bytes_per_value']:.2f}",
+            f"{row['relative_error']:.1e}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()
