@@ -183,16 +183,21 @@ def shape(federation: Federation) -> ModelShape:
     )
 
 
-def differences(federation: Federation, charter: Charter) -> list[str]:
-    """Where the federation file and a charter disagree, one a line."""
+def disagreements(federation: Federation, charter: Charter) -> list[tuple[str, str, str]]:
+    """Terms in which the federation file and a charter differ: name, the file's value, the charter's."""
     asked = terms(federation) | {"sites": sorted(federation.site_names)}
     agreed = asdict(charter) | {"sites": sorted(charter.sites)}
     return [
-        f"{name}: the federation file has {_shown(asked[name])}, the charter in force has "
-        f"{_shown(agreed[name])}: change the file back, or have a new charter signed "
-        "('crosscloud charter new', then 'charter sign')"
-        for name in asked
-        if asked[name] != agreed[name]
+        (name, _shown(asked[name]), _shown(agreed[name])) for name in asked if asked[name] != agreed[name]
+    ]
+
+
+def differences(federation: Federation, charter: Charter) -> list[str]:
+    """Where the federation file and a charter disagree, one a line."""
+    return [
+        f"{name}: the federation file has {asked}, the charter in force has {agreed}: change the file back, "
+        "or have a new charter signed ('crosscloud charter new', then 'charter sign')"
+        for name, asked, agreed in disagreements(federation, charter)
     ]
 
 
@@ -202,8 +207,17 @@ def changes(older: Charter, newer: Charter) -> list[str]:
     return [
         f"{name}: {_shown(before[name])} → {_shown(after[name])}"
         for name in before
-        if name not in {"edition", "previous"} and before[name] != after[name]
-    ]
+        if name not in {"edition", "previous", "sites"} and before[name] != after[name]
+    ] + _site_changes(older, newer)
+
+
+def _site_changes(older: Charter, newer: Charter) -> list[str]:
+    lines = [f"sites: {site} leaves" for site in older.site_names if site not in newer.sites]
+    lines += [f"sites: {site} joins" for site in newer.site_names if site not in older.sites]
+    for site in newer.site_names:
+        if site in older.sites and older.sites[site] != newer.sites[site]:
+            lines.append(f"sites: {site} has other keys")
+    return lines
 
 
 def policy_problems(federation: Federation, charter: Charter) -> list[str]:

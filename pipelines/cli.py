@@ -11,8 +11,10 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from components.errors import CrosscloudError, UsageError
+from components.errors import CrosscloudError, IntegrityError, UsageError
 from components.images import VERSION
+from pipelines.commands import charter, keys
+from pipelines.commands.arguments import FederationFile, Method, load, relative
 
 app = typer.Typer(
     name="crosscloud",
@@ -21,11 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-keys_app = typer.Typer(no_args_is_help=True, help="The parties' keys.")
-app.add_typer(keys_app, name="keys")
-
-FederationFile = Annotated[Path, typer.Argument(metavar="FEDERATION.yaml", help="The federation file.")]
-Method = Annotated[str | None, typer.Option(help="fedavg or he-fl, instead of the file's protection.")]
+app.add_typer(keys.app, name="keys")
+app.add_typer(charter.app, name="charter")
 
 
 def _version(wanted: bool) -> None:
@@ -62,7 +61,7 @@ def run(
     """Compile the round and run it on this machine, resuming after the last committed round."""
     from pipelines.federation_run import newest_report, run_federation
 
-    chosen = _load(federation, method)
+    chosen = load(federation, method)
     arguments = {
         "local_epochs": local_epochs,
         "learning_rate": learning_rate,
@@ -77,7 +76,7 @@ def run(
         warm=warm,
         console=console,
     )
-    console.print(f"report  {_relative(newest_report(chosen))}", highlight=False, soft_wrap=True)
+    console.print(f"report  {relative(newest_report(chosen))}", highlight=False, soft_wrap=True)
 
 
 @app.command("compile")
@@ -89,8 +88,8 @@ def compile_(
     """Compile the federation to a Kubeflow pipeline spec."""
     from pipelines.compile import compile_round
 
-    chosen = _load(federation, method)
-    typer.echo(_relative(compile_round(chosen, output / f"{chosen.federation}-round.yaml")))
+    chosen = load(federation, method)
+    typer.echo(relative(compile_round(chosen, output / f"{chosen.federation}-round.yaml")))
 
 
 @app.command()
@@ -105,8 +104,8 @@ def report(
 
     from pipelines.federation_run import newest_report
 
-    path = newest_report(_load(federation, None))
-    typer.echo(_relative(path))
+    path = newest_report(load(federation))
+    typer.echo(relative(path))
     if browser and sys.stdout.isatty():
         webbrowser.open(path.as_uri())
 
@@ -124,7 +123,7 @@ def predict(
     """Label texts with what was trained: label, probability and text, separated by tabs."""
     from pipelines.prediction import newest_labeller
 
-    labeller = newest_labeller(_load(federation, None), site, use_global=use_global)
+    labeller = newest_labeller(load(federation), site, use_global=use_global)
     if not labeller.is_adapted and not use_global:
         typer.echo(
             f"{site} has not adapted the model of round {labeller.round_number}: the global one is used",
@@ -146,30 +145,52 @@ def schema() -> None:
     typer.echo(json.dumps(json_schema(), indent=2))
 
 
-@keys_app.command("init")
-def keys_init(federation: FederationFile) -> None:
-    """Make the keys of a federation whose parties are all on this machine."""
-    from components.encryption.keys import initialise_keys
-    from components.encryption.protection import PROTECTIONS
+@app.command()
+def verify(
+    state: Annotated[str, typer.Argument(metavar="STATE_URI", help="Store of the committed rounds.")],
+    keys_uri: Annotated[
+        str, typer.Option("--keys", metavar="KEYS_URI", help="By default the folder 'keys' beside the state.")
+    ] = "",
+    pinned: Annotated[
+        str, typer.Option("--charter", metavar="CD", help="Digest of the charter you have signed.")
+    ] = "",
+) -> None:
+    """Check the whole chain of rounds offline: charter, tickets, rosters, receipts, models."""
+    from components.rounds.verification import verify_state
 
-    chosen = _load(federation, None)
-    initialise_keys(chosen.federation, chosen.site_names, keys_uri=chosen.keys_uri, protections=PROTECTIONS)
-    keys_show(federation)
+    place = _place(state)
+    parent, separator, _ = place.rpartition("/")
+    found = verify_state(place, keys_uri=_place(keys_uri or f"{parent}{separator}keys"), charter=pinned)
+    if found.problems:
+        raise IntegrityError("\n".join(found.problems))
+    if not found.rounds + found.voided:
+        raise UsageError(f"no round has ended in {state}: name the state_uri of a federation that has run")
+    compared = "" if pinned else ", which was compared with none that is pinned (--charter)"
+    rounds = f"{found.rounds} round{'s' if found.rounds != 1 else ''} committed, {found.voided} void"
+    model = found.newest_model or "(none)"
+    typer.echo(f"in order: {rounds}, newest model {model}, under charter {found.charter}{compared}")
 
 
-@keys_app.command("show")
-def keys_show(federation: FederationFile) -> None:
-    """Print the public keys."""
-    from components.agreement.parties import load_parties
+def _place(uri: str) -> str:
+    """A store's address; one without a scheme is looked for below CROSSCLOUD_HOME, then from here.
 
-    typer.echo(load_parties(_load(federation, None).keys_uri).to_yaml().decode(), nl=False)
+    Raises:
+        UsageError: there is no such folder.
+    """
+    from components.artifacts.stores import crosscloud_home, local_path
 
-
-def _load(path: Path, method: str | None):  # type: ignore[no-untyped-def]
-    from pipelines.federation import load_federation
-
-    federation = load_federation(path)
-    return federation.with_method(method) if method else federation
+    bare = uri.rstrip("/")
+    if "://" in bare:
+        return bare
+    here = Path(bare)
+    if ".." not in here.parts and local_path(bare).is_dir():
+        return bare
+    if here.is_dir():
+        return str(here.resolve())
+    home = relative(crosscloud_home())
+    raise UsageError(
+        f"there is no folder {uri}, neither below {home} nor here: name a federation's state_uri"
+    )
 
 
 def _read(path: Path | None) -> str:
@@ -179,13 +200,6 @@ def _read(path: Path | None) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as UTF-8 text: {type(error).__name__}") from None
-
-
-def _relative(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def main() -> NoReturn:

@@ -25,6 +25,7 @@ COORDINATOR = "coordinator"
 KEY_HOLDER = "key-holder"
 FORMAT = 1
 _SITE_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _RESERVED = {COORDINATOR, KEY_HOLDER, "aggregator"}
 
 
@@ -132,7 +133,12 @@ class Charter:
 
     def problems(self) -> list[str]:
         """Every rule it breaks, one a line; empty for a charter that can be signed."""
-        return [*_key_problems(self), *_number_problems(self), *_quorum_problems(self)]
+        return [
+            *_text_problems(self),
+            *_key_problems(self),
+            *_number_problems(self),
+            *_quorum_problems(self),
+        ]
 
 
 def least_sum_sites(sites: int, colluding: int) -> int:
@@ -153,7 +159,7 @@ def read_charter(content: bytes) -> Charter:
         same = charter.to_json() == content
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SignatureError("a charter is not in the form this version knows") from error
-    if not same or charter.format != FORMAT:
+    if not same or type(charter.format) is not int or charter.format != FORMAT:
         raise SignatureError("a charter is not in the form this version knows")
     problems = charter.problems()
     if problems:
@@ -174,6 +180,26 @@ def raw_key(text: str) -> bytes:
     if len(key) != 32:
         raise SignatureError("a public key must be 32 bytes in base64")
     return key
+
+
+def _text_problems(charter: Charter) -> list[str]:
+    problems = [
+        f"{name} must be text, got {value!r}"
+        for name in ("federation", "protection", "algorithm", "server_optimizer")
+        if not isinstance(value := getattr(charter, name), str) or not value
+    ]
+    for name in ("genesis", "encoder", "previous"):
+        value = getattr(charter, name)
+        if value != "" and not (isinstance(value, str) and _DIGEST.fullmatch(value)):
+            problems.append(f"{name} must be a SHA-256 in 64 hexadecimal digits, got {value!r}")
+    if charter.genesis == "":
+        problems.append("genesis must name the model that the first round starts from")
+    if (charter.previous == "") != (charter.edition == 1):
+        problems.append(
+            "previous must be the digest of the edition before, and empty in the first, "
+            f"got {charter.previous!r} in edition {charter.edition!r}"
+        )
+    return problems
 
 
 def _key_problems(charter: Charter) -> list[str]:
@@ -224,7 +250,8 @@ def _number_problems(charter: Charter) -> list[str]:
             f"largest_value must be at most clipping_norm, {charter.clipping_norm:g}, "
             f"got {charter.largest_value:g}"
         )
-    if charter.values_per_slot not in (1, 2):
+    packed: object = charter.values_per_slot
+    if type(packed) is not int or packed not in (1, 2):
         problems.append(f"values_per_slot must be 1 or 2, got {charter.values_per_slot!r}")
     return problems
 

@@ -72,6 +72,7 @@ def sign_edition(keys_uri: str, charter: Charter, signer: str, key: Ed25519Priva
 
     Raises:
         UsageError: the charter asks for no signature of this party, or names another key for it.
+        SignatureError: something else lies where the signature belongs.
     """
     if signer not in charter.signers:
         raise UsageError(f"{signer} does not sign charters: {', '.join(charter.signers)} do")
@@ -81,7 +82,11 @@ def sign_edition(keys_uri: str, charter: Charter, signer: str, key: Ed25519Priva
             "do not sign it"
         )
     document = sign(key, domain=DOMAIN, signer=signer, body={"charter": charter.digest})
-    create_or_read(open_store(keys_uri), signature_key(charter.edition, signer), document)
+    if create_or_read(open_store(keys_uri), signature_key(charter.edition, signer), document) != document:
+        raise SignatureError(
+            f"{keys_uri}/{signature_key(charter.edition, signer)} is not the signature of {signer} for these "
+            "terms: somebody else wrote it, or other terms were signed under this number"
+        )
 
 
 def missing_signatures(store: Store, charter: Charter) -> tuple[str, ...]:
@@ -135,7 +140,10 @@ def charter_of(keys_uri: str, digest: str) -> Charter:
     """
     store = open_store(keys_uri)
     for edition in reversed(editions(store)):
-        charter = read_edition(store, edition)
+        try:
+            charter = read_edition(store, edition)
+        except SignatureError:  # a broken proposal of somebody's must not stop those who work under another
+            continue
         if charter.digest == digest:
             missing = missing_signatures(store, charter)
             if missing:

@@ -1,6 +1,6 @@
 """Which encryption key serves from which round on: certificates of the key holder, chained.
 
-`certificates/sealed/00001.json` below the keys is signed with the key that the charter names. A
+`certificates/sealed/<key holder>/00001.json` below the keys is signed with the key that the charter names. A
 rotation is the next certificate; the receipt of every round names the one it was opened under.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from components.agreement.charter import KEY_HOLDER, Charter
+from components.agreement.charter import KEY_HOLDER, Charter, raw_key
 from components.artifacts.documents import digest, sign, verify
 from components.artifacts.stores import Store, open_store
 from components.errors import SignatureError, UsageError
@@ -51,9 +51,13 @@ class CertifiedKey:
     digest: str
 
 
-def certificate_key(protection: str, number: int) -> str:
-    """Where a certificate lies, below the keys."""
-    return f"certificates/{protection}/{number:05d}.json"
+def certificate_key(charter: Charter, protection: str, number: int) -> str:
+    """Where a certificate lies, below the keys; another key holder starts a chain of its own."""
+    return f"{_folder(charter, protection)}/{number:05d}.json"
+
+
+def _folder(charter: Charter, protection: str) -> str:
+    return f"certificates/{protection}/{digest(raw_key(charter.key_holder))[:16]}"
 
 
 def context_key(protection: str, context: str) -> str:
@@ -74,7 +78,8 @@ def certified_keys(keys_uri: str, charter: Charter, protection: str) -> list[Cer
     """
     store = open_store(keys_uri)
     found: list[CertifiedKey] = []
-    for number in range(1, len(store.keys(f"certificates/{protection}")) + 1):
+    number = 0
+    while store.exists(certificate_key(charter, protection, number := number + 1)):
         before = found[-1] if found else None
         found.append(_read(store, charter, protection, number, before))
     return found
@@ -107,7 +112,7 @@ def key_of_round(keys_uri: str, charter: Charter, round_number: int) -> Certifie
 def _read(
     store: Store, charter: Charter, protection: str, number: int, before: CertifiedKey | None
 ) -> CertifiedKey:
-    document = store.read(certificate_key(protection, number), limit=1 << 16)
+    document = store.read(certificate_key(charter, protection, number), limit=1 << 16)
     body = verify(document, domain=DOMAIN, signer=KEY_HOLDER, key=charter.key(KEY_HOLDER))
     try:
         found = KeyCertificate(**body)

@@ -61,11 +61,15 @@ def expected_model(exchange: Store, keys_uri: str, ticket: Ticket, charter: Char
         raise IntegrityError(f"the receipt in {folder} was given under a foreign charter")
     then = charter_of(keys_uri, named)
     parent = read_ticket(earlier, then)
+    if parent.folder != folder:
+        raise IntegrityError(f"the ticket in {folder} is that of {parent.folder}")
     if parent.round_number >= ticket.round_number:
         raise IntegrityError(
             f"the receipt in {folder} is of round {parent.round_number}, not of an earlier one"
         )
     receipt = read_receipt(document, parent, then)
-    values = tensors.decode_any(read_aggregate(exchange, folder, receipt))["aggregate"]
+    values = tensors.decode_any(read_aggregate(exchange, folder, receipt)).get("aggregate")
+    if values is None:
+        raise IntegrityError(f"the aggregate in {folder} holds no sum")
     model = next_model(then, read_model(exchange, parent.model), values.astype(np.float64))
     return digest(tensors.encode(model))

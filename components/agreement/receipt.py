@@ -74,9 +74,11 @@ def read_receipt(document: bytes, ticket: Ticket, charter: Charter) -> Receipt:
     body = verify(document, domain=DOMAIN, signer=KEY_HOLDER, key=charter.key(KEY_HOLDER))
     try:
         receipt = Receipt(**body)
-        strangers = set(receipt.ciphertexts) - set(charter.sites)
-    except (TypeError, AttributeError):
+    except TypeError:
         raise SignatureError("a receipt is not in the form this version knows") from None
+    if not isinstance(receipt.ciphertexts, dict):
+        raise SignatureError("a receipt is not in the form this version knows")
+    strangers = set(receipt.ciphertexts) - set(charter.sites)
     if strangers or (receipt.charter, receipt.ticket, receipt.purpose, receipt.previous) != (
         ticket.charter,
         ticket.digest,

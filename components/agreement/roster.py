@@ -71,9 +71,11 @@ def read_roster(document: bytes, ticket: Ticket, charter: Charter) -> Roster:
     body: dict[str, Any] = verify(document, domain=DOMAIN, signer=COORDINATOR, key=charter.key(COORDINATOR))
     try:
         roster = Roster(**body)
-        strangers = sorted(set(roster.commitments) - set(charter.sites))
-    except (TypeError, AttributeError):
+    except TypeError:
         raise SignatureError("a roster is not in the form this version knows") from None
+    if not isinstance(roster.commitments, dict) or not isinstance(roster.left_out, dict):
+        raise SignatureError("a roster is not in the form this version knows")
+    strangers = sorted(set(roster.commitments) - set(charter.sites))
     if (roster.charter, roster.ticket) != (ticket.charter, ticket.digest):
         raise SignatureError(f"the roster in {ticket.folder} was made for another ticket")
     if strangers:

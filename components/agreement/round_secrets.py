@@ -8,7 +8,7 @@ there, so that whoever obtains the site's keys later cannot open what was sealed
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -34,9 +34,9 @@ class RoundSecrets:
         ephemeral: X25519 key of this attempt alone.
     """
 
-    salt: bytes
-    seed: bytes
-    ephemeral: X25519PrivateKey
+    salt: bytes = field(repr=False)
+    seed: bytes = field(repr=False)
+    ephemeral: X25519PrivateKey = field(repr=False)
 
 
 def draw_once(store: Store, key: Ed25519PrivateKey, ticket: str) -> RoundSecrets:

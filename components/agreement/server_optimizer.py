@@ -28,6 +28,8 @@ def next_model(charter: Charter, parent: tensors.Tensors, aggregate: NDArray[np.
     """
     if charter.server_optimizer != AVERAGE:
         raise IntegrityError(f"server optimiser {charter.server_optimizer!r} is not known to this version")
+    if aggregate.ndim != 1 or not aggregate.size:
+        raise IntegrityError(f"an opened sum is one vector, got shape {aggregate.shape}")
     if not np.all(np.isfinite(aggregate)):
         raise IntegrityError("the opened sum is not finite: nothing was committed")
     num_examples = float(np.rint(aggregate[-1]))

@@ -7,8 +7,11 @@ the rest. `crosscloud charter sign` writes a first one; its owner edits it.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import unquote
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -32,7 +35,7 @@ class SitePolicy(BaseModel):
     """Protections under which its update may leave it."""
     queries: tuple[Digest, ...] = ()
     """SHA-256 of each SQL text that may be run on its warehouse."""
-    stores: tuple[str, ...] = ()
+    stores: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Prefixes of the addresses it reads and writes."""
     encoder: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     """SHA-256 of the language model; empty for any."""
@@ -59,9 +62,11 @@ class SitePolicy(BaseModel):
 
     def require_stores(self, uris: Iterable[str]) -> None:
         """`RefusedError` unless every address lies below an admitted prefix and is not chained."""
+        prefixes = [prefix.rstrip("/") for prefix in self.stores]
         for uri in uris:
-            below = any(uri == prefix or uri.startswith(prefix.rstrip("/") + "/") for prefix in self.stores)
-            if not below or "::" in uri or ".." in uri.split("/"):
+            below = any(uri == prefix or uri.startswith(f"{prefix}/") for prefix in prefixes)
+            # A file:// URI is unquoted before it is followed: %2e%2e leads up as well.
+            if not below or "::" in uri or ".." in unquote(uri).split("/"):
                 _refuse(f"the address {uri} is not below one that the site's policy admits")
 
     def require_encoder(self, named: str) -> None:
@@ -109,13 +114,28 @@ def load_policy(keys_uri: str, owner: str) -> SitePolicy:
     if not path.is_file():
         text = f"{owner} has no {POLICY}: it signs the charter first, with 'crosscloud charter sign'"
         raise RefusedError(text, disclosed=text)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o022:
+        raise UsageError(f"{path} has mode {mode:04o} and may be written by others: 'chmod 600' it")
     try:
-        return SitePolicy.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        content = path.read_text(encoding="utf-8")
+        _require_unique(path, yaml.compose(content, yaml.SafeLoader))
+        return SitePolicy.model_validate(yaml.safe_load(content))
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
         raise UsageError("\n".join(f"{path}: {problem}" for problem in problems)) from None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise UsageError(f"{path} is not YAML") from None
+
+
+def _require_unique(path: Path, node: yaml.Node | None) -> None:
+    """YAML keeps the last of two equal keys without a word; a rule must not vanish that way."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    names = [key.value for key, _ in node.value]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{path}: {twice[0]} stands there twice: keep one")
 
 
 def _refuse(text: str) -> None:

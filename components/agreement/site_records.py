@@ -29,6 +29,7 @@ class SeenTicket:
     attempt: int
     ticket: str
     snapshot: str
+    previous_folder: str
     seen_at: str
 
 
@@ -42,8 +43,8 @@ def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: 
         rounds_a_day: most tickets in 24 hours, None for any number.
 
     Raises:
-        RefusedError: an old round, a second ticket for one attempt, data older than before, a
-            new attempt of a round the site has released in, or too many rounds.
+        RefusedError: an old round, a second ticket for one attempt, data older than before, a model
+            older than before, a new attempt of a round the site has released in, or too many rounds.
     """
     place = (ticket.round_number, ticket.attempt)
     seen = [each for each in _seen(store) if each.ticket != ticket.digest]
@@ -55,6 +56,8 @@ def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: 
     snapshot = _time(ticket.snapshot)
     if any(_time(each.snapshot) > snapshot for each in seen):
         _refuse(f"the snapshot {ticket.snapshot} lies before that of an earlier round: data never go back")
+    if any(_origin(each.previous_folder) > _origin(ticket.previous_folder) for each in seen):
+        _refuse(f"round {ticket.round_number} starts from an older receipt than an earlier round did")
     _require_not_released(store, ticket)
     recent = [each for each in seen if now - _time(each.seen_at) < _DAY]
     if rounds_a_day is not None and len(recent) >= rounds_a_day:
@@ -64,6 +67,7 @@ def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: 
         "attempt": ticket.attempt,
         "ticket": ticket.digest,
         "snapshot": ticket.snapshot,
+        "previous_folder": ticket.previous_folder,
         "seen_at": now.isoformat(),
     }
     key = _ticket_key(ticket)
@@ -139,6 +143,11 @@ def _seen(store: Store) -> Iterator[SeenTicket]:
             yield SeenTicket(**json.loads(store.read(key, limit=1 << 16)))
         except (ValueError, TypeError):
             raise IntegrityError(f"the site's record {key} was altered") from None
+
+
+def _origin(folder: str) -> int:
+    """Round of the receipt in a folder of the exchange; 0 where a round starts from the genesis."""
+    return int(folder.removeprefix("rounds/").partition("-")[0]) if folder else 0
 
 
 def _time(text: str) -> datetime:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from components.agreement.ticket import Ticket
 from components.artifacts.stores import Store
-from components.errors import ObjectExistsError
+from components.errors import IntegrityError, ObjectExistsError
 
 _BLOCK = 1 << 18
 
@@ -32,9 +32,15 @@ def read_update(store: Store, ticket: Ticket) -> NDArray[np.generic]:
 
     Raises:
         ObjectMissingError: the site has trained nothing under it.
+        IntegrityError: what lies there is no vector.
     """
-    with store.open(update_key(ticket)) as source:
-        vector: NDArray[np.generic] = np.lib.format.read_array(source, allow_pickle=False)
+    try:
+        with store.open(update_key(ticket)) as source:
+            vector: NDArray[np.generic] = np.lib.format.read_array(source, allow_pickle=False)
+    except ValueError as error:
+        raise IntegrityError(
+            f"the update of round {ticket.round_number} in the site's store was altered"
+        ) from error
     return vector
 
 

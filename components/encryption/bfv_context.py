@@ -104,9 +104,9 @@ def decrypted_slots(context: Any, words: NDArray[np.uint64]) -> NDArray[np.uint6
     Raises:
         CiphertextError: They are not the words of a ciphertext; SEAL has not seen them.
     """
-    serialised = serialised_ciphertext(words)
+    vector = _KIND.load_tenseal()._ts_cpp.BFVVector(context.data, serialised_ciphertext(words))
     # TenSEAL reads slots as centred integers.
-    centred = np.array(_KIND.load_tenseal().bfv_vector_from(context, serialised).decrypt(), np.int64)
+    centred = np.fromiter(vector.decrypt(), np.int64, BLOCK_SLOTS)
     centred += (centred >> 63) & PLAIN_MODULUS
     return centred.view(np.uint64)
 

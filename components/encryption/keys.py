@@ -184,7 +184,10 @@ def certify_key(charter: Charter, *, keys_uri: str, first_round: int) -> KeyCert
     write_private(kept, secret)
     store.create(context_key(charter.protection, certificate.context), public)
     document = certificate.signed(signing_key)
-    if create_or_read(store, certificate_key(charter.protection, certificate.number), document) != document:
+    if (
+        create_or_read(store, certificate_key(charter, charter.protection, certificate.number), document)
+        != document
+    ):
         # Another start was faster: its key is the certified one, and serves as well.
         kept.unlink()
     return certified_keys(keys_uri, charter, charter.protection)[-1].certificate

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +12,14 @@ import duckdb
 import pytest
 
 from components.images import VERSION
-from pipelines.cli import main
 from tests.conftest import SmallFederation
+from tests.pipelines.command_line import Say, say_here
 from tests.pipelines.conftest import typed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """Exit code and output of a command."""
-
-    code: int | str | None
-    out: str
-    err: str
-
-    @property
-    def complaints(self) -> list[str]:
-        """Its lines on standard error, each ours."""
-        lines = self.err.splitlines()
-        assert all(line.startswith("crosscloud: ") for line in lines), self.err
-        return [line.removeprefix("crosscloud: ") for line in lines]
-
-
-Say = Callable[..., Said]
 
 
 @pytest.fixture
 def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
-    """Calls the command's entry point in this process."""
-
-    def call(*words: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["crosscloud", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return Said(code=ended.value.code, out=out, err=err)
-
-    return call
+    return say_here(monkeypatch, capsys)
 
 
 def everything_below(home: Path) -> dict[str, str]:
@@ -100,7 +69,7 @@ MISTAKES: dict[str, tuple[Spoil, str]] = {
     "no mapping": (no_mapping, "small.yaml: must be a mapping of keys to values"),
     "no file": (lambda federation: federation.path.unlink(), "small.yaml: there is no such file"),
     "key twice": (
-        rewrite("protection: he", "protection: he\nprotection: none"),
+        rewrite("protection: sealed", "protection: sealed\nprotection: none"),
         "is not YAML: the key 'protection' stands twice",
     ),
     "unknown key": (
@@ -109,7 +78,7 @@ MISTAKES: dict[str, tuple[Spoil, str]] = {
     ),
     "unknown value": (
         put("protection", value="rot13"),
-        "protection: Input should be 'none' or 'he', got 'rot13'",
+        "protection: Input should be 'none', 'he' or 'sealed', got 'rot13'",
     ),
     "quorum of all and more": (
         put("quorum", "min_sites", value=4),
@@ -206,23 +175,26 @@ def test_an_unknown_method_is_named(small_federation: Callable[..., SmallFederat
     before = everything_below(federation.home)
     for command in ("run", "compile"):
         said = say(command, federation.path, "--method", "magic")
-        assert (said.code, said.complaints) == (2, ["unknown method 'magic': known are fedavg, he-fl"])
+        assert (said.code, said.complaints) == (
+            2,
+            ["unknown method 'magic': known are fedavg, he-fl, sealed"],
+        )
     assert everything_below(federation.home) == before
 
 
-def test_keys_of_another_federation_are_not_used(after_one_round: SmallFederation, say: Say) -> None:
+def test_the_charter_of_another_federation_is_not_used(after_one_round: SmallFederation, say: Say) -> None:
     put("federation", value="other")(after_one_round)
     before = everything_below(after_one_round.home)
     said = say("run", after_one_round.path)
     assert said.code == 2
     (line,) = said.complaints
     assert line.startswith(
-        "small/keys holds the keys of small, not of other: give each federation a state_uri"
+        "federation: the federation file has other, the charter in force has small: change"
     )
     assert everything_below(after_one_round.home) == before
 
 
-def test_a_new_site_has_no_keys(after_one_round: SmallFederation, say: Say) -> None:
+def test_a_new_site_needs_a_new_charter(after_one_round: SmallFederation, say: Say) -> None:
     section = json.loads(json.dumps(after_one_round.site("gamma")))
     section |= {"name": "delta", "store_uri": "small/sites/delta/store"}
     after_one_round.document["sites"].append(section)
@@ -231,7 +203,9 @@ def test_a_new_site_has_no_keys(after_one_round: SmallFederation, say: Say) -> N
     said = say("run", after_one_round.path)
     assert said.code == 2
     (line,) = said.complaints
-    assert line.startswith("delta has no keys in small/keys: a new site starts a new federation")
+    assert line.startswith(
+        "sites: the federation file has alpha, beta, delta, gamma, the charter in force has alpha, beta"
+    )
     assert everything_below(after_one_round.home) == before
 
 
@@ -245,7 +219,7 @@ def test_a_class_that_the_file_does_not_list_is_named(
     command = typed("run", str(federation.path), home=federation.home)
     assert command.returncode == 2
     (line,) = command.stderr.splitlines()
-    assert line.startswith("crosscloud: round 1: 0 of 3 sites can take part, the quorum is 2. ")
+    assert line.startswith("crosscloud: round 1: 0 of 3 sites can take part, the quorum is 3. ")
     assert line.count("bad_data: a label is not in task.classes") == 3
     named = (
         "label 'spleen' in column 'organ' (1 rows) is not in task.classes, which has 3: map it to one of them"
@@ -273,34 +247,28 @@ def test_a_report_of_nothing_is_refused(small_federation: Callable[..., SmallFed
     assert said.complaints == ["small has no finished round yet: run one with 'crosscloud run'"]
 
 
-def test_keys_are_made_once(small_federation: Callable[..., SmallFederation], say: Say) -> None:
-    federation = small_federation(rows=2)
-    made = say("keys", "init", federation.path)
-    assert made.code == 0
-    assert "PRIVATE" not in made.out
-    private = [
-        path for path in (federation.home / "small/keys").rglob("*") if path.suffix in {".key", ".secret"}
-    ]
-    assert len(private) == 6
-    assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
-    before = everything_below(federation.home)
-    again = say("keys", "init", federation.path)
-    assert again.code == 2
-    (line,) = again.complaints
-    assert "holds keys already" in line
-    assert everything_below(federation.home) == before
-    shown = say("keys", "show", federation.path)
-    assert (shown.code, shown.out) == (0, (federation.home / "small/keys/public.yaml").read_text())
-    shutil.rmtree(federation.home / "small/keys")
-    missing = say("keys", "show", federation.path)
-    assert missing.code == 2
-    assert missing.complaints == [
-        "no public keys at small/keys/public.yaml: make them with 'crosscloud keys init'"
-    ]
+def test_a_run_leaves_keys_charter_and_chain_in_order(after_one_round: SmallFederation, say: Say) -> None:
+    cd = say("charter", "show", after_one_round.path).lines[1].removeprefix("cd  ")
+    for words in (
+        ("keys", "check", after_one_round.path),
+        ("charter", "check", after_one_round.path),
+        ("verify", "small/state", "--charter", cd),
+    ):
+        assert len(say(*words).lines) == 1
+    (checkpoint,) = (after_one_round.home / "small/state/rounds/00001").glob("checkpoint-*")
+    checkpoint.write_bytes(b"")
+    said = say("verify", "small/state")
+    assert (said.code, said.complaints) == (
+        1,
+        ["round 1: checkpoint: is not the model that the record names"],
+    )
 
 
 def test_version_and_help(say: Say) -> None:
     assert say("--version").out == f"crosscloud {VERSION}\n"
     said = say("--help")
     assert said.code == 0
-    assert all(name in said.out for name in ("run", "compile", "report", "predict", "schema", "keys"))
+    assert all(
+        name in said.out
+        for name in ("run", "compile", "report", "predict", "schema", "keys", "charter", "verify")
+    )

@@ -2,43 +2,107 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.agreement.parties import Parties
+from components.agreement.charter import Charter, SitePublicKeys
+from components.agreement.charter_book import propose, sign_edition
+from components.agreement.private_keys import AGREEMENT_KEY, SIGNING_KEY, pem, private_folder, write_private
 from components.agreement.roster import Roster
+from components.agreement.site_policy import POLICY, SitePolicy
 from components.agreement.ticket import Ticket
 from components.artifacts.documents import sign, verify
-from components.errors import SignatureError
+from components.errors import ObjectMissingError, ObjectTooLargeError, SignatureError
 
 FEDERATION = "paper"
 SITES = ("alpha", "beta", "gamma")
-DOMAINS = ("ticket", "commitment", "roster", "sealed update", "receipt", "round", "void")
+DOMAINS = (
+    "charter",
+    "commitment",
+    "key card",
+    "key certificate",
+    "receipt",
+    "release",
+    "roster",
+    "round",
+    "sealed update",
+    "ticket",
+    "void",
+)
+
+
+def secret_of(text: str) -> bytes:
+    """32 bytes that are always the same."""
+    return hashlib.sha256(text.encode()).digest()
+
+
 KEYS = {
-    owner: Ed25519PrivateKey.from_private_bytes(hashlib.sha256(owner.encode()).digest())
-    for owner in (*SITES, "coordinator", "key-holder")
+    owner: Ed25519PrivateKey.from_private_bytes(secret_of(owner))
+    for owner in (*SITES, "delta", "coordinator", "key-holder")
 }
-PARTIES = Parties(
+AGREEMENT_KEYS = {
+    site: X25519PrivateKey.from_private_bytes(secret_of(f"{site} agrees")) for site in (*SITES, "delta")
+}
+
+
+def signing_text(owner: str) -> str:
+    """An owner's public signing key as a charter names it."""
+    return base64.b64encode(KEYS[owner].public_key().public_bytes_raw()).decode()
+
+
+def public_keys(site: str) -> SitePublicKeys:
+    """A site's public keys as a charter names them."""
+    agreement = AGREEMENT_KEYS[site].public_key().public_bytes_raw()
+    return SitePublicKeys(signing=signing_text(site), agreement=base64.b64encode(agreement).decode())
+
+
+CHARTER = Charter(
     federation=FEDERATION,
-    keys={owner: key.public_key() for owner, key in KEYS.items()},
-    contexts={"he": "c0" * 32},
+    edition=1,
+    previous="",
+    sites={site: public_keys(site) for site in SITES},
+    coordinator=signing_text("coordinator"),
+    key_holder=signing_text("key-holder"),
+    rotation_rounds=4,
+    protection="sealed",
+    values_per_slot=2,
+    algorithm="fedavg",
+    server_optimizer="average",
+    genesis="9e" * 32,
+    encoder="",
+    colluding_sites=1,
+    min_sum_sites=3,
+    min_sites=3,
+    clipping_norm=2.5,
+    largest_value=0.5,
+    max_examples=1000,
+    local_epochs=5,
+    learning_rate=0.25,
+    batch_size=64,
+    max_rounds=12,
 )
 TICKET = Ticket(
+    charter=CHARTER.digest,
     federation=FEDERATION,
     round_number=7,
     attempt=2,
+    void="0d" * 32,
     purpose="update",
-    protection="he",
-    sites=SITES,
     model="ab" * 32,
     previous="cd" * 32,
+    previous_folder="rounds/00006-1",
     snapshot="2026-11-22T10:00:00+00:00",
     local_epochs=2,
     learning_rate=1e-07,
@@ -48,16 +112,75 @@ TICKET = Ticket(
 # What an attacker has signed documents of: the next round, the attempt before, another purpose.
 OTHER_TICKETS = (
     replace(TICKET, round_number=8),
-    replace(TICKET, attempt=1),
+    replace(TICKET, attempt=1, void=""),
     replace(TICKET, purpose="metrics"),
-    replace(TICKET, previous=""),
+    replace(TICKET, previous="", previous_folder=""),
     replace(TICKET, learning_rate=2e-07),
+    replace(TICKET, charter="00" * 32),
 )
 ROSTER = Roster(
+    charter=CHARTER.digest,
     ticket=TICKET.digest,
     commitments={"alpha": "a1" * 32, "gamma": "a3" * 32},
     left_out={"beta": "timeout: train did not end within 60 s"},
 )
+
+
+def put_in_force(charter: Charter = CHARTER, keys_uri: str = "keys") -> None:
+    """Proposes an edition and signs it as everybody."""
+    propose(keys_uri, charter)
+    for signer in charter.signers:
+        sign_edition(keys_uri, charter, signer, KEYS[signer])
+
+
+def furnish(owner: str, *, charter: Charter = CHARTER, key: str = "", **rules: Any) -> None:
+    """Gives a party its private keys and a policy that pins the charter; replaces what is there."""
+    folder = private_folder("keys", owner)
+    content = {SIGNING_KEY: pem(KEYS[key or owner])}
+    if owner in AGREEMENT_KEYS:
+        content[AGREEMENT_KEY] = pem(AGREEMENT_KEYS[owner])
+    free = {"charter": charter.digest, "protections": ("sealed",), "stores": ("store", "exchange")}
+    content[POLICY] = SitePolicy(**(free | rules)).to_yaml()
+    for name, each in content.items():
+        (folder / name).unlink(missing_ok=True)
+        write_private(folder / name, each)
+
+
+class Held:
+    """A store of what the test holds in its hands, so that a law can be tried thousands of times."""
+
+    uri = "held"
+
+    def __init__(self, objects: Mapping[str, bytes]) -> None:
+        self.objects = dict(objects)
+
+    def read(self, key: str, *, limit: int | None = None) -> bytes:
+        if key not in self.objects:
+            raise ObjectMissingError(key)
+        if limit is not None and len(self.objects[key]) > limit:
+            raise ObjectTooLargeError(key)
+        return self.objects[key]
+
+    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
+        return cast(BinaryIO, io.BytesIO(self.read(key)))
+
+    def create(self, key: str, content: bytes) -> None:
+        raise AssertionError(key)
+
+    def create_from(self, key: str, chunks: Iterable[bytes]) -> None:
+        raise AssertionError(key)
+
+    def remove(self, key: str) -> None:
+        raise AssertionError(key)
+
+    def exists(self, key: str) -> bool:
+        return key in self.objects
+
+    def size(self, key: str) -> int:
+        return len(self.read(key))
+
+    def keys(self, prefix: str = "") -> list[str]:
+        return sorted(key for key in self.objects if key.startswith(f"{prefix}/"))
 
 
 class Signable(Protocol):

@@ -1,18 +1,40 @@
 from __future__ import annotations
 
+import base64
 import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from components.agreement.commitment import SALT_BYTES, Commitment, commit, commitment_key, read_commitment
+from components.agreement.commitment import Commitment, commitment_key, committed_digest, read_commitment
 from components.errors import SignatureError
-from tests.components.agreement.signed_form import KEYS, OTHER_TICKETS, PARTIES, TICKET, SignedForm
+from tests.components.agreement.signed_form import (
+    AGREEMENT_KEYS,
+    CHARTER,
+    KEYS,
+    OTHER_TICKETS,
+    SITES,
+    TICKET,
+    SignedForm,
+)
 
-SALT = bytes(range(SALT_BYTES))
-UPDATE = b"update"
-COMMITMENT = commit(TICKET, "alpha", SALT, UPDATE)
+SALT = bytes(range(32))
+VECTOR = np.array([3, -1, 2**40], np.int64)
+EPHEMERAL = base64.b64encode(AGREEMENT_KEYS["delta"].public_key().public_bytes_raw()).decode()
+COMMITMENT = Commitment(
+    charter=TICKET.charter,
+    ticket=TICKET.digest,
+    site="alpha",
+    ephemeral=EPHEMERAL,
+    commitment=committed_digest(TICKET, "alpha", SALT, VECTOR),
+)
 
 
 class TestCommitment(SignedForm):
@@ -21,49 +43,129 @@ class TestCommitment(SignedForm):
     form = COMMITMENT
 
     def read(self, document: bytes) -> Commitment:
-        return read_commitment(document, TICKET, "alpha", PARTIES)
+        return read_commitment(document, TICKET, "alpha", CHARTER)
 
     def test_a_replay_from_another_ticket_is_refused(self) -> None:
         for ticket in OTHER_TICKETS:
-            replayed = commit(ticket, "alpha", SALT, UPDATE).signed(KEYS["alpha"])
+            replayed = replace(COMMITMENT, charter=ticket.charter, ticket=ticket.digest)
             with pytest.raises(SignatureError, match="of alpha was made for another ticket"):
-                self.read(replayed)
+                self.read(replayed.signed(KEYS["alpha"]))
 
-    def test_the_name_of_another_site_is_refused(self) -> None:
+    @pytest.mark.parametrize(
+        "change", [{"charter": "00" * 32}, {"ticket": "00" * 32}, {"site": "beta"}, {"site": ""}]
+    )
+    def test_another_charter_ticket_or_site_is_refused(self, change: dict[str, str]) -> None:
         with pytest.raises(SignatureError, match="of alpha was made for another ticket"):
-            self.read(self.signed(self.body() | {"site": "beta"}))
+            self.read(self.signed(self.body() | change))
 
     def test_another_sites_commitment_is_refused(self) -> None:
         with pytest.raises(SignatureError):
-            self.read(commit(TICKET, "beta", SALT, UPDATE).signed(KEYS["beta"]))
+            self.read(replace(COMMITMENT, site="beta").signed(KEYS["beta"]))
 
-    def test_a_site_without_a_key_is_refused(self) -> None:
-        with pytest.raises(SignatureError, match=r"delta has no public key in public\.yaml of paper"):
-            read_commitment(self.document(), TICKET, "delta", PARTIES)
+    @pytest.mark.parametrize("stranger", ["delta", "aggregator", ""])
+    def test_a_site_without_a_key_is_refused(self, stranger: str) -> None:
+        document = replace(COMMITMENT, site=stranger).signed(KEYS["delta"])
+        with pytest.raises(SignatureError, match=f"{stranger} has no public key in the charter of paper"):
+            read_commitment(document, TICKET, stranger, CHARTER)
+
+    @pytest.mark.parametrize(
+        "ephemeral", ["x", EPHEMERAL[:-4], EPHEMERAL + "AAAA", "no base64!", 7, ["AA=="], {"a": 1}], ids=repr
+    )
+    def test_an_ephemeral_key_is_32_bytes(self, ephemeral: object) -> None:
+        with pytest.raises(SignatureError, match="must be 32 bytes in base64"):
+            self.read(self.signed(self.body() | {"ephemeral": ephemeral}))
+
+    def test_none_is_needed_where_nothing_is_masked(self) -> None:
+        plain = replace(COMMITMENT, ephemeral="")
+        assert self.read(plain.signed(KEYS["alpha"])) == plain
 
 
-def test_is_the_hash_of_all_parts_with_their_lengths() -> None:
-    parts = [TICKET.digest.encode(), b"alpha", SALT, UPDATE]
-    lengths = [64, 5, 32, 6]
-    framed = b"".join(bytes(7) + bytes([length]) + part for length, part in zip(lengths, parts, strict=True))
-    assert COMMITMENT.commitment == hashlib.sha256(framed).hexdigest()
-    assert (COMMITMENT.ticket, COMMITMENT.site) == (TICKET.digest, "alpha")
+def framed_by_hand(parts: Sequence[bytes]) -> bytes:
+    return b"".join(struct.pack(">Q", len(part)) + part for part in parts)
 
 
-@given(salt=st.binary(max_size=40), update=st.binary(max_size=40))
-def test_binds_every_part(salt: bytes, update: bytes) -> None:
-    made = commit(TICKET, "alpha", salt, update).commitment
-    others = {
-        commit(OTHER_TICKETS[0], "alpha", salt, update).commitment,
-        commit(TICKET, "beta", salt, update).commitment,
-        commit(TICKET, "alpha", salt + b"x", update).commitment,
-        commit(TICKET, "alpha", salt, update + b"x").commitment,
-        commit(TICKET, "alphax", salt, update).commitment,
-    }
-    if salt:
-        others.add(commit(TICKET, "alpha", salt[:-1], salt[-1:] + update).commitment)
-    assert made not in others
-    assert len(others) == 5 + bool(salt)
+def by_hand(site: str, salt: bytes, kind: str, content: bytes) -> str:
+    parts = [CHARTER.digest.encode(), TICKET.digest.encode(), site.encode(), salt, kind.encode(), content]
+    return hashlib.sha256(framed_by_hand(parts)).hexdigest()
+
+
+class TestDigest:
+    def test_is_the_hash_of_all_parts_with_their_lengths(self) -> None:
+        content = struct.pack("<3q", 3, -1, 2**40)
+        expected = by_hand("alpha", SALT, "<i8", content)
+        assert COMMITMENT.commitment == expected
+
+    @given(
+        values=st.lists(st.integers(-(2**31), 2**31 - 1), max_size=8),
+        salt=st.binary(min_size=32, max_size=32),
+        site=st.sampled_from(SITES),
+        kind=st.sampled_from(["i4", "i8", "f8", "f4"]),
+    )
+    def test_agrees_with_the_bytes_written_by_hand(
+        self, values: list[int], salt: bytes, site: str, kind: str
+    ) -> None:
+        letter = {"i4": "i", "i8": "q", "f8": "d", "f4": "f"}[kind]
+        content = struct.pack(f"<{len(values)}{letter}", *values)
+        expected = by_hand(site, salt, f"<{kind}", content)
+        for order in "<>":
+            vector: NDArray[Any] = np.array(values, f"{order}{kind}")
+            assert committed_digest(TICKET, site, salt, vector) == expected
+
+    def test_single_bytes_have_no_order(self) -> None:
+        expected = by_hand("alpha", SALT, "|i1", b"\x01\xff")
+        assert committed_digest(TICKET, "alpha", SALT, np.array([1, -1], np.int8)) == expected
+
+    @pytest.mark.parametrize("length", [0, 1, 2**20 - 1, 2**20, 2**20 + 3])
+    def test_blocks_leave_no_trace(self, length: int) -> None:
+        vector = np.arange(length, dtype=np.int16)
+        expected = by_hand("alpha", SALT, "<i2", vector.tobytes())
+        assert committed_digest(TICKET, "alpha", SALT, vector) == expected
+
+    def test_a_strided_vector_is_its_values(self) -> None:
+        spread = np.arange(20, dtype=np.int64)[::-3]
+        assert committed_digest(TICKET, "alpha", SALT, spread) == committed_digest(
+            TICKET, "alpha", SALT, spread.copy()
+        )
+
+    @given(
+        values=st.lists(st.integers(-100, 100), min_size=1, max_size=6),
+        place=st.integers(0, 5),
+        step=st.integers(-3, 3).filter(bool),
+    )
+    def test_binds_every_value(self, values: list[int], place: int, step: int) -> None:
+        vector = np.array(values, np.int64)
+        other = vector.copy()
+        other[place % len(values)] += step
+        digests = {
+            committed_digest(TICKET, "alpha", SALT, each)
+            for each in (vector, other, vector[:-1], np.append(vector, 0), vector.astype(np.float64))
+        }
+        assert len(digests) == 5
+
+    @given(salt=st.binary(max_size=40), bit=st.integers(0, 255))
+    def test_binds_the_salt(self, salt: bytes, bit: int) -> None:
+        made = committed_digest(TICKET, "alpha", salt, VECTOR)
+        others = {salt + b"\0", b"\0" + salt, salt[:-1], salt[1:]} - {salt}
+        if salt:
+            altered = bytearray(salt)
+            altered[bit // 8 % len(salt)] ^= 1 << bit % 8
+            others.add(bytes(altered))
+        assert made not in {committed_digest(TICKET, "alpha", other, VECTOR) for other in others}
+
+    @given(site=st.text(st.characters(codec="ascii"), max_size=8), cut=st.integers(0, 8))
+    def test_binds_ticket_and_site_and_their_boundaries(self, site: str, cut: int) -> None:
+        made = committed_digest(TICKET, site, SALT, VECTOR)
+        for ticket in OTHER_TICKETS:
+            assert committed_digest(ticket, site, SALT, VECTOR) != made
+        assert committed_digest(TICKET, site + "x", SALT, VECTOR) != made
+        moved = site[cut:]
+        if moved:
+            assert committed_digest(TICKET, site[:cut], moved.encode() + SALT, VECTOR) != made
+
+    def test_hides_equal_vectors_behind_their_salts(self) -> None:
+        zeros = np.zeros(3, np.int64)
+        salts = [bytes([number]) * 32 for number in range(50)]
+        assert len({committed_digest(TICKET, "alpha", salt, zeros) for salt in salts}) == 50
 
 
 def test_lies_in_the_folder_of_its_attempt() -> None:

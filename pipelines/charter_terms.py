@@ -1,0 +1,66 @@
+"""The terms of a charter in words, for those who are to sign it."""
+
+from __future__ import annotations
+
+from components.agreement.charter import Charter
+from components.encryption.update_vector import SEALED, fixed_point
+
+PROTECTIONS = {
+    "none": "updates are sent in clear",
+    "he": "CKKS under one key: whoever holds it, or an aggregator that hands over one update, opens it",
+    SEALED: "one agreed sum is opened and nothing else",
+}
+
+
+def explained(charter: Charter) -> list[tuple[str, str, str]]:
+    """Name, value and meaning of each term."""
+    sites, colluding = len(charter.sites), charter.colluding_sites
+    terms = [
+        ("protection", charter.protection, PROTECTIONS.get(charter.protection, "not known to this version")),
+        ("sites", f"{sites}", ", ".join(charter.site_names)),
+        ("min_sites", f"{charter.min_sites}", "fewest sites on a roster: a round with fewer is refused"),
+        ("min_sum_sites", f"{charter.min_sum_sites}", _sum_meaning(charter)),
+        ("colluding_sites", f"{colluding}", "may work with everybody else against the others"),
+        ("algorithm", charter.algorithm, f"server optimiser: {charter.server_optimizer}"),
+        ("clipping_norm", f"{charter.clipping_norm:g}", "a longer update is scaled down to this L2 norm"),
+        ("largest_value", f"{charter.largest_value:g}", "and until no number of it is larger than this"),
+        ("max_examples", f"{charter.max_examples}", "most training rows of a site"),
+    ]
+    if charter.protection == SEALED:
+        terms.append(("error bound", f"{weight_error(charter):.1e}", _error_meaning(charter)))
+    return [
+        *terms,
+        ("local_epochs", f"{charter.local_epochs}", "most passes that a run may ask for"),
+        ("learning_rate", f"{charter.learning_rate:g}", "largest that a run may ask for"),
+        ("batch_size", f"{charter.batch_size}", "largest that a run may ask for"),
+        ("max_rounds", f"{charter.max_rounds}", "number of the last round"),
+        ("rotation_rounds", f"{charter.rotation_rounds}", "rounds that one encryption key may serve"),
+        ("encoder", charter.encoder[:16] or "any", "SHA-256 of the language model"),
+        ("genesis", charter.genesis[:16], "SHA-256 of the model that round 1 starts from"),
+    ]
+
+
+def weight_error(charter: Charter) -> float:
+    """Largest error of one weight of the next model where all sites of the charter train on `max_examples`.
+
+    Half a step of fixed point a site, over the number of examples: M / (2 B) for the bound B of a
+    site's integers. Fewer examples make it larger in proportion.
+
+    Raises:
+        UsageError: the terms leave too few bits.
+    """
+    sites = len(charter.sites)
+    return fixed_point(charter).absolute_error(sites) / (sites * charter.max_examples)
+
+
+def _sum_meaning(charter: Charter) -> str:
+    fewest = f"a sum is opened of at least {charter.min_sum_sites} of {len(charter.sites)} sites"
+    if charter.protection != SEALED:
+        return fewest
+    hidden = charter.min_sum_sites - charter.colluding_sites
+    return f"{fewest}: at least {hidden} of them are honest and hide each other"
+
+
+def _error_meaning(charter: Charter) -> str:
+    rows = charter.max_examples
+    return f"of one weight where sites train on {rows} rows each; on half as many it is twice as large"

@@ -1,0 +1,1 @@
+"""The command's groups: one module each, beside the commands of `pipelines/cli.py`."""

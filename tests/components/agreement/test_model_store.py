@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from components.agreement.model_store import model_key, model_length, read_model
+from components.artifacts import tensors
+from components.artifacts.documents import digest
+from components.artifacts.stores import Store
+from components.errors import DigestMismatchError, IntegrityError, ObjectMissingError
+from tests.components.agreement.signed_form import Held
+
+MODEL = tensors.encode({"output.bias": np.array([1, 2], np.float32)})
+
+
+def test_a_model_is_found_by_its_digest(exchange: Store) -> None:
+    with pytest.raises(ObjectMissingError):
+        read_model(exchange, digest(MODEL))
+    exchange.create(model_key(digest(MODEL)), MODEL)
+    assert read_model(exchange, digest(MODEL))["output.bias"].tolist() == [1, 2]
+    assert model_key("ab" * 32) == f"models/{'ab' * 32}.safetensors"
+
+
+def test_another_model_in_its_place_is_refused(exchange: Store) -> None:
+    exchange.create(model_key("ab" * 32), MODEL)
+    with pytest.raises(DigestMismatchError, match="not the one with digest abababababab"):
+        read_model(exchange, "ab" * 32)
+
+
+def test_what_is_no_model_is_refused(exchange: Store) -> None:
+    doubles = tensors.encode({"output.bias": np.array([1, 2], np.float64)})
+    for content, text in ((b"no tensors", "safetensors"), (doubles, "must be float32")):
+        exchange.create(model_key(digest(content)), content)
+        with pytest.raises(IntegrityError, match=text):
+            read_model(exchange, digest(content))
+
+
+class TestLength:
+    @pytest.mark.parametrize(
+        "shapes", [[(2,)], [(3, 4), (3,)], [(5, 2), (5,), (3, 5), (3,)], [()], [(0,)], [(1 << 20, 3)]]
+    )
+    def test_is_the_number_of_values(self, exchange: Store, shapes: list[tuple[int, ...]]) -> None:
+        model = {f"layer{number}": np.ones(shape, np.float32) for number, shape in enumerate(shapes)}
+        content = tensors.encode(model)
+        exchange.create(model_key(digest(content)), content)
+        expected = sum(values.size for values in model.values())
+        assert model_length(exchange, digest(content)) == expected == len(tensors.flatten(model))
+
+    def test_of_another_model_is_refused(self, exchange: Store) -> None:
+        exchange.create(model_key("ab" * 32), MODEL)
+        with pytest.raises(DigestMismatchError, match="not the one with digest abababababab"):
+            model_length(exchange, "ab" * 32)
+        with pytest.raises(ObjectMissingError):
+            model_length(exchange, "cd" * 32)
+
+    def test_every_altered_byte_is_refused(self) -> None:
+        """The number stands in the first bytes; the whole is read before it is believed."""
+        for position in range(len(MODEL)):
+            altered = bytearray(MODEL)
+            altered[position] ^= 4
+            with pytest.raises(IntegrityError):
+                model_length(Held({model_key(digest(MODEL)): bytes(altered)}), digest(MODEL))
+
+    @pytest.mark.parametrize("content", [MODEL[:-1], MODEL[:7], b"", MODEL + b"\0", b"\xff" * 64])
+    def test_what_is_longer_or_shorter_is_refused(self, content: bytes) -> None:
+        with pytest.raises(IntegrityError):
+            model_length(Held({model_key(digest(MODEL)): content}), digest(MODEL))

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from components.agreement.site_policy import SitePolicy, load_policy, query_digest
+from components.errors import RefusedError, UsageError
+
+PINNED = "c4" * 32
+SQL = "SELECT note, organ FROM visits"
+
+
+def policy(**rules: Any) -> SitePolicy:
+    return SitePolicy(**{"charter": PINNED, **rules})
+
+
+def refused(text: str) -> Any:
+    """What is refused is told to the others in full: it names nothing but what they know."""
+    return pytest.raises(RefusedError, match=text, check=lambda error: error.disclosed == str(error))
+
+
+class TestRules:
+    def test_a_protection_is_one_of_those_listed(self) -> None:
+        both = policy(protections=("sealed", "he"))
+        both.require_protection("sealed")
+        both.require_protection("he")
+        for protection in ("none", "", "seal", "Sealed"):
+            with refused(f"accepts protection sealed, he, the charter has {protection}$"):
+                both.require_protection(protection)
+        with refused("accepts protection none at all, the charter has sealed"):
+            policy().require_protection("sealed")
+
+    def test_a_query_is_one_that_was_read(self) -> None:
+        assert query_digest(SQL) == hashlib.sha256(SQL.encode()).hexdigest() == query_digest(f"\n {SQL}\t\n")
+        admitted = policy(queries=(query_digest("SELECT 1"), query_digest(SQL)))
+        admitted.require_query(SQL)
+        admitted.require_query(f" {SQL}\n")
+        for other in ("", SQL + ";", SQL.lower(), SQL.replace(" ", "  "), f"{SQL} -- x", "SELECT 2"):
+            with refused(f"the query with digest {query_digest(other)[:12]} is not one"):
+                admitted.require_query(other)
+        with refused("is not one the site's policy admits"):
+            policy().require_query(SQL)
+
+    def test_a_language_model_is_the_admitted_one(self) -> None:
+        one = policy(encoder="e1" * 32)
+        one.require_encoder("e1" * 32)
+        with refused("digest e2e2e2e2e2e2 is not the one"):
+            one.require_encoder("e2" * 32)
+        with refused(r"digest \(none\) is not the one"):
+            one.require_encoder("")
+        policy().require_encoder("")
+        policy().require_encoder("e2" * 32)
+
+    def test_peers_are_all_there(self) -> None:
+        insists = policy(peers=("beta", "alpha"))
+        insists.require_peers(["gamma", "beta", "alpha"])
+        insists.require_peers(iter(("alpha", "beta")))
+        with refused("insists on beta, which does not take part"):
+            insists.require_peers(["alpha", "gamma"])
+        with refused("insists on alpha, beta, which"):
+            insists.require_peers([])
+        policy().require_peers([])
+
+    def test_figures_are_published_as_far_as_it_says(self) -> None:
+        policy().require_release("none")
+        policy(evaluation="per_site").require_release("none")
+        policy(evaluation="per_site").require_release("per_site")
+        for strict in (policy(), policy(evaluation="none")):
+            with refused("does not allow its figures to be published per_site"):
+                strict.require_release("per_site")
+        with refused("published aggregate"):
+            policy(evaluation="per_site").require_release("aggregate")
+
+
+class TestStores:
+    @pytest.mark.parametrize(
+        "uri",
+        [
+            "s3://bucket/exchange",
+            "s3://bucket/exchange/sub/folder",
+            "gs://own",
+            "gs://own/store",
+            "sites/alpha",
+            "sites/alpha/store",
+            "sites/alpha/store/",
+            "/srv/own",
+            "/srv/own/store",
+            "file:///srv/files/store",
+        ],
+    )
+    def test_below_an_admitted_prefix(self, uri: str) -> None:
+        self.admitted().require_stores([uri])
+
+    @pytest.mark.parametrize(
+        "uri",
+        [
+            "",
+            "/",
+            "s3://bucket",
+            "s3://bucket/",
+            "s3://bucket/exchange-evil",
+            "s3://bucket/exchange.evil/x",
+            "s3://bucket/exchang",
+            "s3://bucket-evil/exchange",
+            "s3://evil/s3://bucket/exchange",
+            "gs://own-too",
+            "gs://ow",
+            "abfs://own",
+            "sites/alphabet",
+            "sites",
+            "sites/beta",
+            "/sites/alpha",
+            "/srv/owner",
+            "file:///srv/own",
+            "http://bucket/exchange",
+        ],
+    )
+    def test_beside_or_above_it(self, uri: str) -> None:
+        with refused("is not below one that the site's policy admits"):
+            self.admitted().require_stores([uri])
+
+    @pytest.mark.parametrize(
+        "uri",
+        [
+            "s3://bucket/exchange/../secret",
+            "s3://bucket/exchange/..",
+            "sites/alpha/../beta",
+            "/srv/own/../../etc",
+            "file:///srv/files/a/../../own",
+            "file:///srv/files/%2e%2e/own",
+            "file:///srv/files/..%2Fown",
+            "file:///srv/files/%2E./own",
+        ],
+    )
+    def test_no_way_up(self, uri: str) -> None:
+        with refused("is not below one"):
+            self.admitted().require_stores([uri])
+
+    @pytest.mark.parametrize(
+        "uri",
+        ["s3://bucket/exchange::http://evil", "sites/alpha/zip://x::s3://evil/x", "gs://own/a::file:///etc"],
+    )
+    def test_no_chained_address(self, uri: str) -> None:
+        with refused("is not below one"):
+            self.admitted().require_stores([uri])
+
+    def test_all_of_several(self) -> None:
+        self.admitted().require_stores(["gs://own/a", "sites/alpha/b"])
+        for uris in (["gs://own/a", "evil"], ["evil", "gs://own/a"]):
+            with refused("the address evil is not below one"):
+                self.admitted().require_stores(uris)
+        with refused("is not below one"):
+            policy().require_stores(["gs://own"])
+
+    @staticmethod
+    def admitted() -> SitePolicy:
+        """Prefixes with and without a slash at their end."""
+        prefixes = ("s3://bucket/exchange", "gs://own/", "sites/alpha/", "/srv/own", "file:///srv/files")
+        return policy(stores=prefixes)
+
+
+class TestFile:
+    FULL = policy(
+        protections=("sealed",),
+        queries=("0" * 64, "12" * 32),
+        stores=("s3://bucket/exchange", "sites/ü: #x"),
+        encoder="e1" * 32,
+        peers=("beta",),
+        rounds_a_day=3,
+        evaluation="per_site",
+    )
+
+    @staticmethod
+    def write(home: Path, content: bytes) -> Path:
+        (home / "keys/alpha").mkdir(parents=True)
+        (home / "keys/alpha/policy.yaml").write_bytes(content)
+        return home / "keys/alpha/policy.yaml"
+
+    @pytest.mark.parametrize("rules", [FULL, policy(), policy(charter="1" * 64)])
+    def test_round_trip(self, home: Path, rules: SitePolicy) -> None:
+        self.write(home, rules.to_yaml())
+        assert load_policy("keys", "alpha") == rules
+
+    def test_every_field_stands_under_its_explanation(self) -> None:
+        lines = self.FULL.to_yaml().decode().splitlines()
+        for name, field in SitePolicy.model_fields.items():
+            place = next(number for number, line in enumerate(lines) if line.startswith(f"{name}:"))
+            assert field.description
+            assert lines[place - 1] == f"# {field.description}"
+
+    def test_a_party_without_a_policy_takes_no_part(self, home: Path) -> None:
+        with refused(r"^alpha has no policy\.yaml: .*'crosscloud charter sign'$"):
+            load_policy("keys", "alpha")
+
+    def test_the_key_holder_needs_the_charter_alone(self, home: Path) -> None:
+        self.write(home, f"charter: {PINNED}\n".encode())
+        found = load_policy("keys", "alpha")
+        assert found == policy()
+        assert (found.protections, found.queries, found.stores, found.rounds_a_day) == ((), (), (), None)
+        assert found.evaluation == "none"
+
+    @pytest.mark.parametrize(
+        ("rule", "told"),
+        [
+            ({"charter": "c4"}, "charter: "),
+            ({"charter": "C4" * 32}, "charter: "),
+            ({"charter": PINNED + "\n"}, "charter: "),
+            ({"charter": None}, "charter: "),
+            ({"queries": ["SELECT 1"]}, "queries.0: "),
+            ({"queries": SQL}, "queries: "),
+            ({"protections": "sealed"}, "protections: "),
+            ({"stores": "s3://bucket"}, "stores: "),
+            ({"stores": [7]}, "stores.0: "),
+            ({"stores": [""]}, "stores.0: "),
+            ({"encoder": "e1"}, "encoder: "),
+            ({"rounds_a_day": 0}, "rounds_a_day: "),
+            ({"rounds_a_day": "many"}, "rounds_a_day: "),
+            ({"evaluation": "aggregate"}, "evaluation: "),
+            ({"rounds_per_day": 3}, "rounds_per_day: Extra inputs are not permitted"),
+            ({"smallest_sigma": 1.0}, "smallest_sigma: Extra inputs are not permitted"),
+        ],
+    )
+    def test_a_rule_that_is_none_is_told(self, home: Path, rule: dict[str, Any], told: str) -> None:
+        path = self.write(home, yaml.safe_dump({"charter": PINNED} | rule).encode())
+        with pytest.raises(UsageError) as refusal:
+            load_policy("keys", "alpha")
+        assert str(refusal.value).startswith(f"{path}: {told}")
+        assert "\n" not in str(refusal.value)
+
+    def test_all_that_is_wrong_is_told_at_once(self, home: Path) -> None:
+        path = self.write(home, b"rounds_a_day: 0\nhint: x\n")
+        with pytest.raises(UsageError) as refusal:
+            load_policy("keys", "alpha")
+        lines = str(refusal.value).splitlines()
+        assert [line.split(": ")[1] for line in lines] == ["charter", "rounds_a_day", "hint"]
+        assert all(line.startswith(f"{path}: ") for line in lines)
+
+    @pytest.mark.parametrize(
+        "content", [b"charter: [", b"\xff\xfe\xff", b"charter: !!python/name:os.system\n"]
+    )
+    def test_what_is_no_yaml_is_refused(self, home: Path, content: bytes) -> None:
+        self.write(home, content)
+        with pytest.raises(UsageError, match=r"policy\.yaml is not YAML$"):
+            load_policy("keys", "alpha")
+
+    @pytest.mark.parametrize("content", [b"", b"- a\n", b"text"])
+    def test_what_is_no_mapping_is_refused(self, home: Path, content: bytes) -> None:
+        self.write(home, content)
+        with pytest.raises(UsageError, match=r"policy\.yaml"):
+            load_policy("keys", "alpha")
+
+    def test_a_rule_that_stands_there_twice_is_told(self, home: Path) -> None:
+        path = self.write(home, policy(protections=("sealed",)).to_yaml() + b"protections: [none]\n")
+        with pytest.raises(UsageError, match=f"^{path}: protections stands there twice"):
+            load_policy("keys", "alpha")
+
+    @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+    def test_a_file_that_others_may_write_is_refused(self, home: Path, mode: int) -> None:
+        path = self.write(home, policy().to_yaml())
+        path.chmod(mode)
+        with pytest.raises(UsageError, match=f"has mode {mode:04o} and may be written by others"):
+            load_policy("keys", "alpha")
+
+    def test_does_not_change_in_memory(self) -> None:
+        with pytest.raises(ValidationError):
+            policy().charter = "00" * 32
