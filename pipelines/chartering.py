@@ -6,8 +6,10 @@ Where all parties are on one machine, `ensure_charter` does what they would do o
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from components.agreement.charter import COORDINATOR, KEY_HOLDER, Charter
@@ -29,7 +31,7 @@ from components.encryption.keys import certify_key, initialise_keys, offered_key
 from components.encryption.update_vector import fixed_point
 from components.errors import RefusedError, UsageError
 from components.rounds.round_opening.opening import ModelShape, genesis
-from components.rounds.state import next_round_number
+from components.rounds.state import committed_rounds, next_round_number
 from pipelines.federation import Federation
 
 NOT_TERMS = ("edition", "previous", "sites", "coordinator", "key_holder", "genesis", "format")
@@ -114,16 +116,13 @@ def sign_charter(
     key = load_signing_key(keys_uri, signer)
     path = private_folder(keys_uri, signer) / POLICY
     policy = first_policy(federation, charter, signer)
-    if path.is_file() and not renew_policy:
-        policy = load_policy(keys_uri, signer).model_copy(update={"charter": charter.digest})
-        if signer != KEY_HOLDER:
-            try:
-                policy.require_protection(charter.protection)
-            except RefusedError as error:
-                raise UsageError(
-                    f"{signer} does not sign: {error}. Change {path} first, or do not sign"
-                ) from None
-        text = re.sub(rb"(?m)^charter:.*$", f"charter: {charter.digest}".encode(), path.read_bytes())
+    if path.is_file():
+        kept = load_policy(keys_uri, signer)
+        if not renew_policy and signer != KEY_HOLDER:
+            _require_accepted(kept, charter, signer, path)
+        pins = _pins(kept, charter)
+        policy = (policy if renew_policy else kept).model_copy(update=pins)
+        text = policy.to_yaml() if renew_policy else _repinned(path.read_bytes(), pins)
     else:
         text = policy.to_yaml()
     sign_edition(keys_uri, charter, signer, key)
@@ -132,6 +131,35 @@ def sign_charter(
     write_private(draft, text)
     draft.replace(path)
     return policy
+
+
+def _require_accepted(policy: SitePolicy, charter: Charter, signer: str, path: Path) -> None:
+    try:
+        policy.require_protection(charter.protection)
+    except RefusedError as error:
+        raise UsageError(f"{signer} does not sign: {error}. Change {path} first, or do not sign") from None
+
+
+def _pins(policy: SitePolicy, charter: Charter) -> dict[str, str]:
+    """What a party pins once it has signed: the edition it works under goes on until the next is in force."""
+    if charter.digest == policy.charter:
+        return {"charter": policy.charter, "next_charter": policy.next_charter}
+    before = {policy.charter, policy.next_charter} & {charter.previous} - {""}
+    return (
+        {"charter": before.pop(), "next_charter": charter.digest}
+        if before
+        else {
+            "charter": charter.digest,
+            "next_charter": "",
+        }
+    )
+
+
+def _repinned(text: bytes, pins: Mapping[str, str]) -> bytes:
+    """A policy file with other pins; every other line, comments too, stays as its owner wrote it."""
+    lines = "\n".join(f"{name}: {pin or repr(pin)}" for name, pin in pins.items())
+    without = re.sub(rb"(?m)^next_charter:.*\n?", b"", text)
+    return re.sub(rb"(?m)^charter:.*$", lines.encode(), without)
 
 
 def first_policy(federation: Federation, charter: Charter, signer: str) -> SitePolicy:
@@ -187,6 +215,9 @@ def disagreements(federation: Federation, charter: Charter) -> list[tuple[str, s
     """Terms in which the federation file and a charter differ: name, the file's value, the charter's."""
     asked = terms(federation) | {"sites": sorted(federation.site_names)}
     agreed = asdict(charter) | {"sites": sorted(charter.sites)}
+    if not committed_rounds(open_store(federation.state_uri)):
+        # Later rounds start from the model that was committed, whatever the file's seed is now.
+        asked["genesis"] = digest(genesis(shape(federation)))
     return [
         (name, _shown(asked[name]), _shown(agreed[name])) for name in asked if asked[name] != agreed[name]
     ]
@@ -228,17 +259,19 @@ def policy_problems(federation: Federation, charter: Charter) -> list[str]:
         if not path.is_file():
             continue
         policy = load_policy(federation.keys_uri, site.name)
-        if policy.charter != charter.digest:
+        if charter.digest not in {policy.charter, policy.next_charter}:
             problems.append(
                 f"{site.name}: {path} pins another charter than the one in force: "
                 f"'crosscloud charter sign --as {site.name}'"
             )
-        checks = (
+        checks = [
             partial(policy.require_protection, charter.protection),
             partial(policy.require_query, site.data.sql),
             partial(policy.require_stores, [site.store_uri, federation.exchange_uri]),
             partial(policy.require_release, site.evaluation.release),
-        )
+        ]
+        if federation.encoder.digest:
+            checks.append(partial(policy.require_encoder, federation.encoder.digest))
         for check in checks:
             try:
                 check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from components.agreement.charter import Charter
-from components.agreement.charter_book import charter_of
+from components.agreement.charter_book import charter_of, pinned_charter
 from components.agreement.cutoff import Cutoff, read_cutoff
 from components.agreement.key_certificate import CertifiedKey, key_of_round
 from components.agreement.roster import Roster, read_roster, roster_key
@@ -42,10 +42,14 @@ class Attempt:
         exchange = open_store(exchange_uri)
         document = exchange.read(key_of(exchange, ticket), limit=1 << 16)
         named = charter_named(document)
-        if pinned_by and load_policy(keys_uri, pinned_by).charter != named:
-            raise SignatureError(
-                f"the ticket names a foreign charter, {named[:12]}: {pinned_by} has not signed it"
-            )
+        if pinned_by:
+            policy = load_policy(keys_uri, pinned_by)
+            known = named in {policy.charter, policy.next_charter}
+            if not known or named != pinned_charter(keys_uri, policy.charter, policy.next_charter).digest:
+                raise SignatureError(
+                    f"the ticket names a foreign charter, {named[:12]}: {pinned_by} has not signed it, "
+                    "or a later one is in force"
+                )
         charter = charter_of(keys_uri, named)
         return cls(
             exchange=exchange, keys_uri=keys_uri, charter=charter, ticket=read_ticket(document, charter)

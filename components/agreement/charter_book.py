@@ -11,6 +11,8 @@ the digest with the one in its own policy.
 
 from __future__ import annotations
 
+import contextlib
+
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import Charter, read_charter
@@ -152,6 +154,23 @@ def charter_of(keys_uri: str, digest: str) -> Charter:
                 )
             return charter
     raise SignatureError(f"no edition of the charter has digest {digest[:12]}: it is a foreign one")
+
+
+def pinned_charter(keys_uri: str, pinned: str, following: str) -> Charter:
+    """The edition a party works under: the one it has pinned, until the next it signed is in force.
+
+    Args:
+        keys_uri: folder of the charters.
+        pinned: cd in the party's policy.
+        following: cd of the next edition the party has signed, empty for none.
+
+    Raises:
+        SignatureError: the pinned edition is not there, or not signed by everybody.
+    """
+    if following:
+        with contextlib.suppress(SignatureError):
+            return charter_of(keys_uri, following)
+    return charter_of(keys_uri, pinned)
 
 
 def is_ancestor(keys_uri: str, older: str, newer: Charter) -> bool:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from components.agreement.charter import Charter, raw_key
+from components.agreement.document_form import well_formed
 from components.agreement.ticket import Ticket
 from components.artifacts.documents import framed, sign, verify
 from components.errors import SignatureError
@@ -73,7 +74,7 @@ def read_commitment(document: bytes, ticket: Ticket, site: str, charter: Charter
     """
     body = verify(document, domain=DOMAIN, signer=site, key=charter.key(site))
     try:
-        found = Commitment(**body)
+        found = well_formed(Commitment(**body))
     except TypeError:
         raise SignatureError(f"the commitment of {site} is not in the form this version knows") from None
     if (found.charter, found.ticket, found.site) != (ticket.charter, ticket.digest, site):

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import KEY_HOLDER, Charter, raw_key
+from components.agreement.document_form import well_formed
 from components.artifacts.documents import digest, sign, verify
 from components.artifacts.stores import Store, open_store
 from components.errors import SignatureError, UsageError
@@ -115,7 +116,7 @@ def _read(
     document = store.read(certificate_key(charter, protection, number), limit=1 << 16)
     body = verify(document, domain=DOMAIN, signer=KEY_HOLDER, key=charter.key(KEY_HOLDER))
     try:
-        found = KeyCertificate(**body)
+        found = well_formed(KeyCertificate(**body))
     except TypeError:
         raise SignatureError("a key certificate is not in the form this version knows") from None
     after = before.certificate.first_round if before else 0

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from components.agreement.charter import Charter
 from components.agreement.charter_book import charter_of, is_ancestor
 from components.agreement.model_store import read_model
-from components.agreement.receipt import MAX_RECEIPT_BYTES, read_aggregate, read_receipt, receipt_key
+from components.agreement.receipt import (
+    MAX_RECEIPT_BYTES,
+    opened_sum,
+    read_aggregate,
+    read_receipt,
+    receipt_key,
+)
 from components.agreement.server_optimizer import next_model
 from components.agreement.ticket import Ticket, charter_named, read_ticket
 from components.artifacts import tensors
@@ -68,8 +72,6 @@ def expected_model(exchange: Store, keys_uri: str, ticket: Ticket, charter: Char
             f"the receipt in {folder} is of round {parent.round_number}, not of an earlier one"
         )
     receipt = read_receipt(document, parent, then)
-    values = tensors.decode_any(read_aggregate(exchange, folder, receipt)).get("aggregate")
-    if values is None:
-        raise IntegrityError(f"the aggregate in {folder} holds no sum")
-    model = next_model(then, read_model(exchange, parent.model), values.astype(np.float64))
+    total = opened_sum(read_aggregate(exchange, folder, receipt))
+    model = next_model(then, read_model(exchange, parent.model), total)
     return digest(tensors.encode(model))

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
 
 from components.agreement.charter import KEY_HOLDER, Charter
+from components.agreement.document_form import well_formed
 from components.agreement.ticket import Ticket
+from components.artifacts import tensors
 from components.artifacts.documents import digest, sign, verify
 from components.artifacts.stores import Store
-from components.errors import DigestMismatchError, SignatureError
+from components.errors import DigestMismatchError, IntegrityError, SignatureError
 
 DOMAIN = "receipt"
 MAX_RECEIPT_BYTES = 1 << 20
@@ -73,11 +77,9 @@ def read_receipt(document: bytes, ticket: Ticket, charter: Charter) -> Receipt:
     """
     body = verify(document, domain=DOMAIN, signer=KEY_HOLDER, key=charter.key(KEY_HOLDER))
     try:
-        receipt = Receipt(**body)
+        receipt = well_formed(Receipt(**body))
     except TypeError:
         raise SignatureError("a receipt is not in the form this version knows") from None
-    if not isinstance(receipt.ciphertexts, dict):
-        raise SignatureError("a receipt is not in the form this version knows")
     strangers = set(receipt.ciphertexts) - set(charter.sites)
     if strangers or (receipt.charter, receipt.ticket, receipt.purpose, receipt.previous) != (
         ticket.charter,
@@ -99,3 +101,15 @@ def read_aggregate(exchange: Store, folder: str, receipt: Receipt) -> bytes:
     if digest(content) != receipt.aggregate:
         raise DigestMismatchError(f"the aggregate in {folder} is not the one its receipt signs")
     return content
+
+
+def opened_sum(content: bytes) -> NDArray[np.float64]:
+    """[Σ n·Δw, Σ n], shape (d + 1,), from the bytes that a receipt vouches for.
+
+    Raises:
+        IntegrityError: they hold anything else than one vector of floating-point numbers.
+    """
+    values = tensors.decode_any(content).get("aggregate")
+    if values is None or values.ndim != 1 or values.size < 1 or values.dtype.kind != "f":
+        raise IntegrityError("the aggregate is not one vector of floating-point numbers")
+    return values.astype(np.float64)

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import Charter
 from components.agreement.cutoff import Cutoff
+from components.agreement.document_form import well_formed
 from components.agreement.ticket import Ticket
 from components.artifacts.documents import sign, verify
 from components.artifacts.stores import Store
@@ -67,7 +68,7 @@ def read_release(
         raise SignatureError(f"the release of {site} is larger than any release") from None
     body = verify(document, domain=DOMAIN, signer=site, key=charter.key(site))
     try:
-        found = ReleasedMasks(**body)
+        found = well_formed(ReleasedMasks(**body))
     except TypeError:
         raise SignatureError(f"the release of {site} is not in the form this version knows") from None
     expected = {
@@ -81,6 +82,4 @@ def read_release(
     for name, value in expected.items():
         if getattr(found, name) != value:
             raise SignatureError(f"the release of {site} was made for another {name}")
-    if not isinstance(found.shares, dict) or not isinstance(found.locked, str):
-        raise SignatureError(f"the release of {site} is not in the form this version knows")
     return found

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import COORDINATOR, Charter
 from components.agreement.commitment import Commitment, commitment_key, read_commitment
+from components.agreement.document_form import well_formed
 from components.agreement.ticket import Ticket
 from components.artifacts.documents import canonical_json, digest, sign, verify
 from components.artifacts.stores import Store
@@ -70,11 +71,9 @@ def read_roster(document: bytes, ticket: Ticket, charter: Charter) -> Roster:
     """
     body: dict[str, Any] = verify(document, domain=DOMAIN, signer=COORDINATOR, key=charter.key(COORDINATOR))
     try:
-        roster = Roster(**body)
+        roster = well_formed(Roster(**body))
     except TypeError:
         raise SignatureError("a roster is not in the form this version knows") from None
-    if not isinstance(roster.commitments, dict) or not isinstance(roster.left_out, dict):
-        raise SignatureError("a roster is not in the form this version knows")
     strangers = sorted(set(roster.commitments) - set(charter.sites))
     if (roster.charter, roster.ticket) != (ticket.charter, ticket.digest):
         raise SignatureError(f"the roster in {ticket.folder} was made for another ticket")

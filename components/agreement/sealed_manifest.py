@@ -10,6 +10,7 @@ from typing import BinaryIO
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import Charter
+from components.agreement.document_form import well_formed
 from components.agreement.roster import Roster
 from components.agreement.ticket import Ticket
 from components.artifacts.documents import sign, verify
@@ -88,7 +89,7 @@ def read_manifest(
         raise SignatureError(f"the manifest of {site} is larger than any manifest") from None
     body = verify(document, domain=DOMAIN, signer=site, key=charter.key(site))
     try:
-        manifest = SealedManifest(**body)
+        manifest = well_formed(SealedManifest(**body))
     except TypeError:
         raise SignatureError(f"the manifest of {site} is not in the form this version knows") from None
     expected = {

@@ -31,6 +31,8 @@ class SitePolicy(BaseModel):
 
     charter: Digest
     """cd of the charter the site has signed. A ticket of any other is refused."""
+    next_charter: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """cd of the next edition, which the site has signed too: it takes over once everybody has."""
     protections: tuple[str, ...] = ()
     """Protections under which its update may leave it."""
     queries: tuple[Digest, ...] = ()

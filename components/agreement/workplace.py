@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NoReturn
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import Charter
-from components.agreement.charter_book import charter_of
+from components.agreement.charter_book import pinned_charter
 from components.agreement.lineage import check_model
 from components.agreement.model_store import read_model
 from components.agreement.private_keys import load_signing_key
@@ -99,14 +100,20 @@ class Workplace:
 def _pinned(policy: SitePolicy, ticket: bytes, keys_uri: str, site: str) -> Charter:
     """The charter of the policy, if the ticket names it."""
     named = charter_named(ticket)
-    if named != policy.charter:
-        text = f"the ticket names a foreign charter, {named[:12]}: {site} has pinned {policy.charter[:12]}"
-        raise RefusedError(text, disclosed=text)
-    charter = charter_of(keys_uri, policy.charter)
+    if named not in {policy.charter, policy.next_charter}:
+        _refuse_foreign(named, site, policy.charter)
+    charter = pinned_charter(keys_uri, policy.charter, policy.next_charter)
+    if named != charter.digest:
+        _refuse_foreign(named, site, charter.digest)
     if site not in charter.sites:
         text = f"the charter of {charter.federation} does not name {site}"
         raise RefusedError(text, disclosed=text)
     return charter
+
+
+def _refuse_foreign(named: str, site: str, pinned: str) -> NoReturn:
+    text = f"the ticket names a foreign charter, {named[:12]}: {site} has pinned {pinned[:12]}"
+    raise RefusedError(text, disclosed=text)
 
 
 def run_at_site(

@@ -160,8 +160,15 @@ def certify_key(charter: Charter, *, keys_uri: str, first_round: int) -> KeyCert
         The certificate; None under a protection that needs no key.
 
     Raises:
-        UsageError: a key serves from this round or a later one already.
+        UsageError: a key serves from this round or a later one already, or the key holder's signing
+            key here is not the one that the charter names.
     """
+    signing_key = load_signing_key(keys_uri, KEY_HOLDER)
+    if charter.key(KEY_HOLDER).public_bytes_raw() != signing_key.public_key().public_bytes_raw():
+        raise UsageError(
+            f"the charter names another key for {KEY_HOLDER} than "
+            f"{private_folder(keys_uri, KEY_HOLDER)} holds: certify with the key the charter names"
+        )
     public, secret = generate_contexts(charter.protection)
     if not public:
         return None
@@ -171,7 +178,7 @@ def certify_key(charter: Charter, *, keys_uri: str, first_round: int) -> KeyCert
             f"the newest key serves from round {before[-1].certificate.first_round}: "
             f"the next one must serve from a later round, got {first_round}"
         )
-    signing_key, store = load_signing_key(keys_uri, KEY_HOLDER), open_store(keys_uri)
+    store = open_store(keys_uri)
     certificate = KeyCertificate(
         federation=charter.federation,
         protection=charter.protection,

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-import numpy as np
-
 from components.agreement.charter import Charter
 from components.agreement.commitment import Commitment, commitment_key, read_commitment
 from components.agreement.cutoff import Cutoff, read_cutoff
@@ -15,6 +13,7 @@ from components.agreement.key_certificate import key_of_round
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
     Receipt,
+    opened_sum,
     read_aggregate,
     read_receipt,
     receipt_key,
@@ -31,7 +30,6 @@ from components.artifacts.stores import Store
 from components.encryption.attempt_masks import public_halves
 from components.encryption.update_vector import SEALED, vector_length
 from components.errors import DigestMismatchError, IntegrityError
-from components.rounds.document_form import well_formed
 from components.rounds.findings import Findings
 from components.rounds.proof import ProofStore, proof_key
 from components.rounds.state import RoundRecord
@@ -132,7 +130,7 @@ class RoundCheck:
 
     def _roster(self) -> Roster:
         document = self.proof.read(roster_key(self.ticket), limit=MAX_ROSTER_BYTES)
-        return well_formed(read_roster(document, self.ticket, self.charter))
+        return read_roster(document, self.ticket, self.charter)
 
     def _cutoff(self, roster: Roster) -> Cutoff:
         return read_cutoff(self.proof, self.ticket, roster)
@@ -141,7 +139,7 @@ class RoundCheck:
         document = self.proof.read(receipt_key(self.ticket.folder), limit=MAX_RECEIPT_BYTES)
         if digest(document) != self.record.receipt:
             raise DigestMismatchError("is not the one that the record names")
-        return well_formed(read_receipt(document, self.ticket, self.charter))
+        return read_receipt(document, self.ticket, self.charter)
 
     def _check_commitments(self, roster: Roster) -> None:
         least = self.charter.min_sites
@@ -161,7 +159,7 @@ class RoundCheck:
         document = self.proof.read(commitment_key(self.ticket, site), limit=MAX_TICKET_BYTES)
         if digest(document) != roster.commitments[site]:
             raise DigestMismatchError("is not the one on the roster")
-        return well_formed(read_commitment(document, self.ticket, site, self.charter))
+        return read_commitment(document, self.ticket, site, self.charter)
 
     def _check_members(
         self, roster: Roster, cutoff: Cutoff, receipt: Receipt | None, parent: tensors.Tensors | None
@@ -191,10 +189,8 @@ class RoundCheck:
     def _check_manifest(
         self, roster: Roster, site: str, certificate: str, receipt: Receipt | None, length: int | None
     ) -> None:
-        manifest = well_formed(
-            read_manifest(
-                self.proof, self.ticket, roster, site, charter=self.charter, certificate=certificate
-            )
+        manifest = read_manifest(
+            self.proof, self.ticket, roster, site, charter=self.charter, certificate=certificate
         )
         if receipt and receipt.ciphertexts.get(site) != manifest.blob:
             raise DigestMismatchError("signs other bytes than those the receipt says were opened")
@@ -202,7 +198,7 @@ class RoundCheck:
             raise IntegrityError(f"states {manifest.length} values, the round's updates have {length}")
 
     def _check_release(self, cutoff: Cutoff, site: str) -> None:
-        released = well_formed(read_release(self.proof, self.ticket, cutoff, site, self.charter))
+        released = read_release(self.proof, self.ticket, cutoff, site, self.charter)
         if {site, *released.shares} != set(cutoff.members) or site in released.shares:
             raise IntegrityError("its shares are not those of the other members' locks")
 
@@ -218,11 +214,8 @@ class RoundCheck:
         require("record", "leaves out other sites than roster and cut-off", kept=kept)
 
     def _next_model(self, receipt: Receipt, parent: tensors.Tensors) -> tensors.Tensors:
-        content = read_aggregate(self.proof, self.ticket.folder, receipt)
-        aggregate = tensors.decode_any(content).get("aggregate")
-        if aggregate is None or aggregate.ndim != 1 or aggregate.size < 1 or aggregate.dtype.kind != "f":
-            raise IntegrityError("the aggregate is not one vector of floating-point numbers")
-        model = next_model(self.charter, parent, aggregate.astype(np.float64))
+        aggregate = opened_sum(read_aggregate(self.proof, self.ticket.folder, receipt))
+        model = next_model(self.charter, parent, aggregate)
         if digest(tensors.encode(model)) != self.record.model:
             raise DigestMismatchError("is not the one that the opened sum and the charter's optimiser give")
         return model

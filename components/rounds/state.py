@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import COORDINATOR, Charter
 from components.agreement.charter_book import charter_of, is_ancestor
+from components.agreement.document_form import well_formed
 from components.artifacts.documents import digest, sign, verify
 from components.artifacts.stores import Store
 from components.errors import DigestMismatchError, IntegrityError, SignatureError
@@ -69,7 +70,7 @@ def read_record(document: bytes, charter: Charter) -> RoundRecord:
     """
     body = verify(document, domain=DOMAIN, signer=COORDINATOR, key=charter.key(COORDINATOR))
     try:
-        record = RoundRecord(**(body | {"members": tuple(body["members"])}))
+        record = well_formed(RoundRecord(**(body | {"members": tuple(body["members"])})))
     except (TypeError, KeyError):
         raise SignatureError("a committed round is not in the form this version knows") from None
     if record.federation != charter.federation:
@@ -161,4 +162,5 @@ def is_finished(state: Store, round_number: int) -> bool:
 
 
 def _numbers(state: Store, name: str) -> list[int]:
-    return sorted(int(key.split("/")[1]) for key in state.keys("rounds") if key.endswith(f"/{name}"))
+    parts = [key.split("/") for key in state.keys("rounds")]
+    return sorted(int(each[1]) for each in parts if each[2:] == [name] and each[1].isdigit())

@@ -22,7 +22,6 @@ from components.artifacts.documents import digest
 from components.artifacts.stores import Store, open_store
 from components.errors import DigestMismatchError, SignatureError, UsageError
 from components.rounds.charter_chain import CharterChain, read_chain
-from components.rounds.document_form import well_formed
 from components.rounds.findings import Findings
 from components.rounds.proof import GENESIS, proof_key
 from components.rounds.round_check import RoundCheck, Standing, read_round_ticket
@@ -202,7 +201,7 @@ class _Walk:
 
     def _record(self, number: int, charter: Charter) -> RoundRecord:
         document = self.state.read(round_key(number, COMMIT), limit=MAX_RECORD_BYTES)
-        record = well_formed(read_record(document, charter))
+        record = read_record(document, charter)
         if record.round_number != number:
             raise SignatureError(f"is the one of round {record.round_number}")
         return record

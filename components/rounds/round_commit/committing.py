@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 from datetime import UTC, datetime
 
-import numpy as np
-
 from components.agreement.attempt import Attempt
 from components.agreement.charter import COORDINATOR
 from components.agreement.model_store import model_key, read_model
 from components.agreement.private_keys import load_signing_key
-from components.agreement.receipt import read_aggregate, read_receipt
+from components.agreement.receipt import opened_sum, read_aggregate, read_receipt
 from components.agreement.server_optimizer import next_model
 from components.artifacts import tensors
 from components.artifacts.documents import digest
@@ -76,9 +74,9 @@ def _next_round(attempt: Attempt, receipt: str) -> tuple[RoundRecord, bytes]:
     exchange, ticket = attempt.exchange, attempt.ticket
     document = exchange.read(key_of(exchange, receipt), limit=1 << 20)
     given = read_receipt(document, ticket, attempt.charter)
-    values = tensors.decode_any(read_aggregate(exchange, ticket.folder, given))["aggregate"]
+    total = opened_sum(read_aggregate(exchange, ticket.folder, given))
     parent = read_model(exchange, ticket.model)
-    content = tensors.encode(next_model(attempt.charter, parent, values.astype(np.float64)))
+    content = tensors.encode(next_model(attempt.charter, parent, total))
     roster = attempt.roster()
     cutoff = attempt.cutoff(roster)
     if (given.roster, given.cutoff, given.members) != (roster.digest, cutoff.digest, cutoff.members):

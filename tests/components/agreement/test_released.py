@@ -57,7 +57,9 @@ class TestReleasedMasks(SignedForm):
         ],
     )
     def test_what_was_released_for_another_occasion_is_refused(self, name: str, value: str) -> None:
-        with pytest.raises(SignatureError, match=f"^the release of alpha was made for another {name}$"):
+        with pytest.raises(
+            SignatureError, match=f"^the release of alpha (was made for another {name}|is not in the form.*)$"
+        ):
             self.read(self.signed(self.body() | {name: value}))
 
     @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from components.errors import SignatureError
-
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -38,9 +36,9 @@ def well_formed(document: T) -> T:
     """A document all of whose fields have the types that its class annotates.
 
     Raises:
-        SignatureError: one has not.
+        TypeError: one has not, as for a field that is missing or unknown.
     """
     for field in fields(document):
         if not _KINDS[str(field.type)](getattr(document, field.name)):
-            raise SignatureError(f"is not in the form this version knows: {field.name} is of another type")
+            raise TypeError(f"{field.name} is of another type than {field.type}")
     return document
