@@ -72,7 +72,7 @@ class TestCommitment(SignedForm):
         "ephemeral", ["x", EPHEMERAL[:-4], EPHEMERAL + "AAAA", "no base64!", 7, ["AA=="], {"a": 1}], ids=repr
     )
     def test_an_ephemeral_key_is_32_bytes(self, ephemeral: object) -> None:
-        with pytest.raises(SignatureError, match="must be 32 bytes in base64|not in the form"):
+        with pytest.raises(SignatureError, match=r"must be 32 bytes in base64|not in the form"):
             self.read(self.signed(self.body() | {"ephemeral": ephemeral}))
 
     def test_none_is_needed_where_nothing_is_masked(self) -> None:

@@ -54,7 +54,7 @@ class TestReceipt(SignedForm):
     )
     def test_a_receipt_of_another_ticket_or_chain_is_refused(self, change: dict[str, str]) -> None:
         with pytest.raises(
-            SignatureError, match="rounds/00007-2 was given for another ticket|is not in the form"
+            SignatureError, match=r"rounds/00007-2 was given for another ticket|is not in the form"
         ):
             self.read(self.signed(self.body() | change))
 

@@ -54,8 +54,11 @@ class Chain:
         return self.verified().problems
 
     def path(self, name: str) -> Path:
-        """`3/proof/roster.json` of the state, `keys/…` of the keys."""
+        """`3/proof/roster.json` of the state, `keys/…` of the keys; of certificates, the one chain there is."""
         number, _, rest = name.partition("/")
+        if rest.startswith("certificates/sealed/"):
+            [chain] = (self.home / "chain/keys/certificates/sealed").iterdir()
+            return chain / rest.rpartition("/")[2]
         folder = f"keys/{rest}" if number == "keys" else f"state/rounds/{int(number):05d}/{rest}"
         return self.home / "chain" / folder
 
@@ -138,6 +141,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         patched.delenv("CROSSCLOUD_KEYS", raising=False)
         build_chain()
         yield Chain(home)
+
+
+@pytest.fixture(autouse=True)
+def home(built: Chain, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of the chain that was built once, instead of a fresh one."""
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(built.home))
+    monkeypatch.delenv("CROSSCLOUD_KEYS", raising=False)
+    return built.home
 
 
 @pytest.fixture
