@@ -6,6 +6,7 @@ the manifests of its members himself.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ from components.agreement.roster import Roster
 from components.agreement.ticket import Ticket
 from components.artifacts.documents import canonical_json, digest
 from components.artifacts.stores import Store
-from components.errors import IntegrityError
+from components.errors import IntegrityError, ObjectExistsError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,12 @@ def sum_key(ticket: Ticket) -> str:
 def shortfall_key(ticket: Ticket) -> str:
     """Where it is said that too few of the roster sealed or released: the attempt cannot go on."""
     return f"{ticket.folder}/shortfall.json"
+
+
+def end_attempt(exchange: Store, ticket: Ticket, cutoff: Cutoff) -> None:
+    """Marks an attempt that cannot come to anything any more: the next `open_round` voids it."""
+    with contextlib.suppress(ObjectExistsError):
+        exchange.create(shortfall_key(ticket), cutoff.to_json())
 
 
 def read_cutoff(exchange: Store, ticket: Ticket, roster: Roster) -> Cutoff:

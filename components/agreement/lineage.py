@@ -46,6 +46,35 @@ def check_model(exchange: Store, keys_uri: str, ticket: Ticket, charter: Charter
         raise RefusedError(text, disclosed=text)
 
 
+def check_follows(
+    exchange: Store, keys_uri: str, ticket: Ticket, charter: Charter, released: tuple[int, str]
+) -> None:
+    """Passes a ticket that does not pass over the receipt of the last round the site has released in.
+
+    Two sums of updates of one model, of different sites, would give away their difference.
+
+    Args:
+        exchange: store that all parties read.
+        keys_uri: folder of the charters.
+        ticket: verified.
+        charter: that the site has pinned.
+        released: round and folder of the newest attempt the site has released in; (0, "") before any.
+
+    Raises:
+        RefusedError: that round has a receipt that gives a model, and the ticket starts from an earlier one.
+    """
+    round_number, folder = released
+    origin = int(ticket.previous_folder.removeprefix("rounds/").partition("-")[0] or 0)
+    if not origin < round_number < ticket.round_number:
+        return
+    try:
+        _model_after(exchange, keys_uri, folder, charter)
+    except (IntegrityError, ObjectMissingError):
+        return
+    text = f"round {ticket.round_number} passes over the receipt of round {round_number}, which is there"
+    raise RefusedError(text, disclosed=text)
+
+
 def expected_model(exchange: Store, keys_uri: str, ticket: Ticket, charter: Charter) -> str:
     """SHA-256 of the model that the ticket's round must start from.
 
@@ -59,6 +88,15 @@ def expected_model(exchange: Store, keys_uri: str, ticket: Ticket, charter: Char
     document = exchange.read(receipt_key(folder), limit=MAX_RECEIPT_BYTES)
     if digest(document) != ticket.previous:
         raise IntegrityError(f"the receipt in {folder} is not the one the ticket follows from")
+    round_number, model = _model_after(exchange, keys_uri, folder, charter)
+    if round_number >= ticket.round_number:
+        raise IntegrityError(f"the receipt in {folder} is of round {round_number}, not of an earlier one")
+    return model
+
+
+def _model_after(exchange: Store, keys_uri: str, folder: str, charter: Charter) -> tuple[int, str]:
+    """Round of the receipt in a folder, and SHA-256 of the model it gives."""
+    document = exchange.read(receipt_key(folder), limit=MAX_RECEIPT_BYTES)
     earlier = exchange.read(f"{folder}/ticket.json", limit=1 << 16)
     named = charter_named(earlier)
     if not is_ancestor(keys_uri, named, charter):
@@ -67,11 +105,7 @@ def expected_model(exchange: Store, keys_uri: str, ticket: Ticket, charter: Char
     parent = read_ticket(earlier, then)
     if parent.folder != folder:
         raise IntegrityError(f"the ticket in {folder} is that of {parent.folder}")
-    if parent.round_number >= ticket.round_number:
-        raise IntegrityError(
-            f"the receipt in {folder} is of round {parent.round_number}, not of an earlier one"
-        )
     receipt = read_receipt(document, parent, then)
     total = opened_sum(read_aggregate(exchange, folder, receipt))
     model = next_model(then, read_model(exchange, parent.model), total)
-    return digest(tensors.encode(model))
+    return parent.round_number, digest(tensors.encode(model))

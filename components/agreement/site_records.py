@@ -116,6 +116,16 @@ def accept_cutoff(store: Store, ticket: Ticket, *, roster: str, cutoff: str) -> 
         _refuse(_released_text(ticket))
 
 
+def last_release(store: Store) -> tuple[int, str]:
+    """Round and folder in the exchange of the newest attempt the site has released in; (0, "") before any."""
+    released = {store.read(key, limit=1 << 10).decode() for key in store.keys("released")}
+    attempts = [(each.round_number, each.attempt) for each in _seen(store) if each.ticket in released]
+    if not attempts:
+        return 0, ""
+    round_number, attempt = max(attempts)
+    return round_number, f"rounds/{round_number:05d}-{attempt}"
+
+
 def _require_not_released(store: Store, ticket: Ticket) -> None:
     key = _released_key(ticket)
     if store.exists(key) and store.read(key, limit=1 << 10).decode() != ticket.digest:

@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import Charter
 from components.agreement.charter_book import pinned_charter
-from components.agreement.lineage import check_model
+from components.agreement.lineage import check_follows, check_model
 from components.agreement.model_store import read_model
 from components.agreement.private_keys import load_signing_key
 from components.agreement.round_secrets import erase_others
 from components.agreement.site_policy import SitePolicy, load_policy
-from components.agreement.site_records import accept_ticket, require_accepted
+from components.agreement.site_records import accept_ticket, last_release, require_accepted
 from components.agreement.ticket import Ticket, charter_named, check_terms, read_ticket
 from components.agreement.void import check_attempt
 from components.artifacts.stores import Store, key_of, open_store
@@ -78,6 +78,7 @@ class Workplace:
         """
         check_attempt(self.exchange, self.ticket, self.charter)
         check_model(self.exchange, self.keys_uri, self.ticket, self.charter)
+        check_follows(self.exchange, self.keys_uri, self.ticket, self.charter, last_release(self.store))
         accept_ticket(self.store, self.ticket, now=now, rounds_a_day=self.policy.rounds_a_day)
         erase_others(self.store, self.ticket.digest)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from components.agreement.attempt import Attempt
 from components.agreement.charter import KEY_HOLDER
+from components.agreement.cutoff import end_attempt
 from components.agreement.private_keys import load_signing_key
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
@@ -80,20 +81,19 @@ def open_aggregate(
 
 def _open(attempt: Attempt, sealed_sum: str, store_uri: str) -> Receipt:
     """Verifies, adds, compares, decrypts and publishes; the receipt says of what."""
-    exchange, ticket, charter = attempt.exchange, attempt.ticket, attempt.charter
+    exchange, ticket = attempt.exchange, attempt.ticket
     roster = attempt.roster()
     summed = MemberSum(
         attempt=attempt, roster=roster, cutoff=attempt.cutoff(roster), length=sealed_length(attempt)
     )
     _require_quorum(summed)
-    masks = released_masks(summed) if charter.protection == SEALED else None
-    ciphertexts = {site: summed.manifest(site).blob for site in summed.cutoff.members}
-    with tempfile.TemporaryFile() as total:
-        added = _add_again(summed, sealed_sum, cast(BinaryIO, total))
-        _record(store_uri, summed)
-        total.seek(0)
-        opened = _opened(summed, masks, cast(BinaryIO, total))
-    content = tensors.encode({"aggregate": from_sum(charter, opened)})
+    try:
+        added, ciphertexts, values = _summed(summed, sealed_sum, store_uri)
+    except CiphertextError:
+        # What members signed does not open, and never will: the next round need not wait for it.
+        end_attempt(exchange, ticket, summed.cutoff)
+        raise
+    content = tensors.encode({"aggregate": values})
     if create_or_read(exchange, aggregate_key(ticket.folder), content) != content:
         raise DigestMismatchError("other values lie in the exchange where the opened sum belongs")
     certified = attempt.certificate()
@@ -109,6 +109,21 @@ def _open(attempt: Attempt, sealed_sum: str, store_uri: str) -> Receipt:
         aggregate=digest(content),
         previous=ticket.previous,
     )
+
+
+def _summed(
+    summed: MemberSum, sealed_sum: str, store_uri: str
+) -> tuple[str, dict[str, str], NDArray[np.float64]]:
+    """SHA-256 of the sum added here, that of each member's sealed update, and [Σ n·Δw, Σ n]."""
+    charter = summed.attempt.charter
+    masks = released_masks(summed) if charter.protection == SEALED else None
+    ciphertexts = {site: summed.manifest(site).blob for site in summed.cutoff.members}
+    with tempfile.TemporaryFile() as total:
+        added = _add_again(summed, sealed_sum, cast(BinaryIO, total))
+        _record(store_uri, summed)
+        total.seek(0)
+        opened = _opened(summed, masks, cast(BinaryIO, total))
+    return added, ciphertexts, from_sum(charter, opened)
 
 
 def _require_quorum(summed: MemberSum) -> None:
@@ -136,7 +151,7 @@ def _add_again(summed: MemberSum, sealed_sum: str, total: BinaryIO) -> str:
     if not same:
         raise DigestMismatchError(
             f"the sum in {summed.attempt.ticket.folder} is not the sum of its members: "
-            "the aggregator altered it; it was not opened"
+            "the aggregator altered it; it was not opened. Remove it and run again: it is added anew"
         )
     return added.hexdigest()
 

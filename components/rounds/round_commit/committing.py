@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from components.agreement.attempt import Attempt
 from components.agreement.charter import COORDINATOR
+from components.agreement.cutoff import end_attempt
 from components.agreement.model_store import model_key, read_model
 from components.agreement.private_keys import load_signing_key
 from components.agreement.receipt import opened_sum, read_aggregate, read_receipt
@@ -76,9 +77,13 @@ def _next_round(attempt: Attempt, receipt: str) -> tuple[RoundRecord, bytes]:
     given = read_receipt(document, ticket, attempt.charter)
     total = opened_sum(read_aggregate(exchange, ticket.folder, given))
     parent = read_model(exchange, ticket.model)
-    content = tensors.encode(next_model(attempt.charter, parent, total))
     roster = attempt.roster()
     cutoff = attempt.cutoff(roster)
+    try:
+        content = tensors.encode(next_model(attempt.charter, parent, total))
+    except IntegrityError:
+        end_attempt(exchange, ticket, cutoff)
+        raise
     if (given.roster, given.cutoff, given.members) != (roster.digest, cutoff.digest, cutoff.members):
         raise IntegrityError(f"the receipt in {ticket.folder} is not of the sites of its cut-off")
     record = RoundRecord(
