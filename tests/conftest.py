@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ WORDS = {
 }
 FILLER = ["acute", "chronic", "mild", "severe", "left", "right", "unspecified", "other"]
 PATIENTS = ("Ottilie Quastenberg", "Balduin Zwirnhagen", "Roswitha Uhlenkrieg")
+SITES = ("alpha", "beta", "gamma")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +75,22 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_federation(
     tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., SmallFederation]:
-    """Makes a federation of three sites below a fresh CROSSCLOUD_HOME; keywords change its file."""
+    """Makes a federation below a fresh CROSSCLOUD_HOME: three sites under `sealed`, all in every sum.
 
-    def make(rows: int = 60, **changes: Any) -> SmallFederation:
+    `names` are its sites, `rows` a number for all of them or one each (0 makes no warehouse); other
+    keywords change its file.
+    """
+
+    def make(
+        rows: int | Sequence[int] = 60, *, names: Sequence[str] = SITES, **changes: Any
+    ) -> SmallFederation:
         home = tmp_path / "home"
         home.mkdir()
         monkeypatch.setenv("CROSSCLOUD_HOME", str(home))
-        names = ("alpha", "beta", "gamma")
-        for number, name in enumerate(names):
-            write_warehouse(home / f"small/sites/{name}/warehouse.duckdb", rows, seed=number)
+        counts = [rows] * len(names) if isinstance(rows, int) else rows
+        for number, (name, count) in enumerate(zip(names, counts, strict=True)):
+            if count:
+                write_warehouse(home / f"small/sites/{name}/warehouse.duckdb", count, seed=number)
         document: dict[str, Any] = {
             "federation": "small",
             "title": "A small federation",
@@ -91,10 +100,16 @@ def small_federation(
                 "split": {"column": "category", "test_fraction": 0.3},
                 "classes": list(CLASSES),
             },
-            "encoder": {"name": str(tiny_encoder), "dimensions": DIMENSIONS, "max_length": 16},
+            "encoder": {
+                "name": str(tiny_encoder),
+                "digest": hashlib.sha256((tiny_encoder / "model.safetensors").read_bytes()).hexdigest(),
+                "dimensions": DIMENSIONS,
+                "max_length": 16,
+            },
             "training": {"learning_rate": 0.05, "local_epochs": 2, "batch_size": 16, "seed": 3},
-            "protection": "he",
-            "quorum": {"min_sites": 2},
+            "protection": "sealed",
+            "quorum": {"min_sites": 3},
+            "limits": {"max_examples": 1000},
             "state_uri": "small/state",
             "exchange_uri": "small/exchange",
             "sites": [

@@ -18,7 +18,9 @@ from google.protobuf import json_format
 from kfp import kubernetes
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from components.agreement.parties import load_parties
+from components.agreement.charter import Charter
+from components.agreement.charter_book import charter_in_force
+from components.agreement.key_certificate import certified_keys
 from components.errors import UsageError
 from pipelines.compile import compile_round
 from pipelines.federation import Federation, load_federation
@@ -27,7 +29,7 @@ from tests.pipelines.conftest import FinishedRun
 
 QUICKSTART = Path("manifests/federations/quickstart.yaml")
 SITES = ("gcp", "aws", "azure", "onprem")
-PER_SITE = ("ingest", "augment", "train", "seal", "adapt", "evaluate")
+PER_SITE = ("ingest", "augment", "train", "seal", "release", "adapt", "evaluate")
 ONCE = ("open round", "roster", "aggregate", "open", "commit round", "report")
 
 
@@ -68,6 +70,18 @@ def test_two_processes_with_other_hash_seeds_compile_the_same_bytes(spec_path: P
 def test_every_step_of_every_site_has_a_name_of_its_own(documents: list[dict[str, Any]]) -> None:
     expected = {*ONCE, *(f"{step} · {site}" for step in PER_SITE for site in SITES)}
     assert set(tasks(documents)) == expected
+
+
+@pytest.mark.parametrize("method", ["fedavg", "he-fl"])
+def test_masks_are_released_under_sealed_only(
+    quickstart: Federation, documents: list[dict[str, Any]], tmp_path: Path, method: str
+) -> None:
+    spec = compile_round(quickstart.with_method(method), tmp_path / "round.yaml")
+    others = tasks(list(yaml.safe_load_all(spec.read_text())))
+    released = {name for name in tasks(documents) if name.startswith("release · ")}
+    assert released == {f"release · {site}" for site in SITES}
+    assert set(tasks(documents)) - set(others) == released
+    assert set(others["open"].get("dependentTasks", [])) == {"aggregate", "open-round"}
 
 
 def test_every_field_is_one_that_kubeflow_knows(documents: list[dict[str, Any]]) -> None:
@@ -138,6 +152,14 @@ def test_only_references_and_reasons_reach_the_aggregator(documents: list[dict[s
     assert set(re.findall(r"outputParameterKey\": \"(\w+)", handed)) == {"sealed", "reason", "ticket"}
 
 
+def test_only_references_reach_the_key_holder(documents: list[dict[str, Any]]) -> None:
+    opening = tasks(documents)["open"]["inputs"]
+    assert "artifacts" not in opening
+    handed = json.dumps(opening)
+    assert set(re.findall(r"outputParameterKey\": \"(\w+)", handed)) == {"sealed_sum", "released", "ticket"}
+    assert opening["parameters"]["store_uri"]["runtimeValue"]["constant"] == "hospitals/key-holder"
+
+
 class TestPlacement:
     @pytest.fixture
     def platform(self, documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -194,7 +216,7 @@ def test_an_unwritable_target_is_one_line_and_leaves_nothing(quickstart: Federat
 
 
 def test_other_federations_compile(small_federation: Callable[..., Any], tmp_path: Path) -> None:
-    made = small_federation(protection="none", head={"hidden_units": 8})
+    made = small_federation(rows=0, protection="none", head={"hidden_units": 8})
     compiled = compile_round(load_federation(made.path), tmp_path / "small.yaml")
     document = next(yaml.safe_load_all(compiled.read_text()))
     assert document["pipelineInfo"]["name"] == "small-round"
@@ -209,35 +231,62 @@ def test_steps_are_wired_as_the_round_is_drawn(documents: list[dict[str, Any]]) 
     assert after["open round"] == set()
     assert after["roster"] == {"open round", *(f"train · {site}" for site in SITES)}
     assert after["aggregate"] == {"open round", *(f"seal · {site}" for site in SITES)}
-    assert after["open"] == {"open round", "aggregate"}
+    assert after["open"] == {"open round", "aggregate", *(f"release · {site}" for site in SITES)}
     assert after["commit round"] == {"open round", "open"}
     assert after["report"] == {"open round", "commit round", *(f"evaluate · {site}" for site in SITES)}
     for site in SITES:
-        for step in ("ingest", "augment", "train", "seal", "adapt", "evaluate"):
+        assert after[f"seal · {site}"] == {"open round", "roster", f"train · {site}"}
+        assert after[f"release · {site}"] == {"open round", "aggregate", f"seal · {site}"}
+        for step in PER_SITE:
             others = {each for each in after[f"{step} · {site}"] if " · " in each}
             assert {each.partition(" · ")[2] for each in others} <= {site}, (
                 "a site's step waits for its own only"
             )
 
 
-def test_no_key_stands_in_it(one_round: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_key_and_no_charter_stands_in_it(
+    one_round: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     federation = one_round.federation
     monkeypatch.setenv("CROSSCLOUD_HOME", str(federation.home))
     text = compile_round(load_federation(federation.path), tmp_path / "round.yaml").read_text()
-    parties = load_parties("small/keys")
-    raw = [key.public_bytes_raw() for key in parties.keys.values()]
-    assert len(raw) == 5
+    charter = charter_in_force("small/keys")
+    (certified,) = certified_keys("small/keys", charter, "sealed")
+    raw = public_keys(charter)
+    assert len(set(raw)) == 3 + 3 + 2
     told = [*(base64.b64encode(each).decode() for each in raw), *(each.hex() for each in raw)]
-    told += [parties.contexts["he"], "PRIVATE KEY", "PUBLIC KEY"]
+    told += [charter.digest, charter.genesis, certified.digest, certified.certificate.context]
+    told += ["PRIVATE KEY", "PUBLIC KEY"]
     assert not [each for each in told if each in text]
     (used,) = (federation.home / "small/runs").glob("*/round.yaml")
     assert text == used.read_text(), "what a run has executed is what is compiled"
 
 
+def public_keys(charter: Charter) -> list[bytes]:
+    texts = [charter.coordinator, charter.key_holder]
+    texts += [key for keys in charter.sites.values() for key in (keys.signing, keys.agreement)]
+    return [base64.b64decode(text) for text in texts]
+
+
+def test_a_step_is_told_where_things_are_and_not_what_was_agreed(documents: list[dict[str, Any]]) -> None:
+    """Sites, bounds and quorum are the charter's: the coordinator's pipeline does not hand them out."""
+    handed = {
+        task["taskInfo"]["name"].partition(" · ")[0]: set(task["inputs"]["parameters"])
+        for task in tasks(documents).values()
+    }
+    place = {"site", "ticket", "store_uri", "exchange_uri", "keys_uri", "deadline_s", "reason"}
+    assert handed["seal"] == place | {"roster", "commitment"}
+    assert handed["release"] == place | {"sealed_sum"}
+    assert handed["train"] == place | {"features", "device"}
+    agreed = {"min_sites", "min_sum_sites", "colluding_sites", "clipping_norm", "max_examples", "charter"}
+    assert not [name for name, parameters in handed.items() if parameters & agreed]
+    assert [name for name, parameters in handed.items() if "protection" in parameters] == ["open round"]
+
+
 def test_another_learning_rate_is_another_spec(
     small_federation: Callable[..., SmallFederation], tmp_path: Path
 ) -> None:
-    made = small_federation(rows=1)
+    made = small_federation(rows=0)
     first = compile_round(load_federation(made.path), tmp_path / "first.yaml").read_text()
     made.document["training"]["learning_rate"] = 0.5
     second = compile_round(load_federation(made.save()), tmp_path / "second.yaml").read_text()

@@ -3,60 +3,39 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import farmhash
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
-from tests.conftest import SmallFederation
+from components.agreement.charter_book import charter_in_force
+from components.encryption.ckks import ABSOLUTE_ERROR
+from components.encryption.update_vector import fixed_point
+from components.rounds.verification import verify_state
+from tests.conftest import SITES, SmallFederation
 from tests.pipelines.conftest import ROWS, FinishedRun, typed
+from tests.pipelines.kept_updates import (
+    assert_mean_of_updates,
+    committed,
+    kept,
+    mean_of,
+    model,
+    record,
+    steps,
+)
+from tests.pipelines.round_in_process import RoundInProcess
 
-SITES = ("alpha", "beta", "gamma")
 STEPS = {
     "open_round", "roster", "aggregate", "open", "commit",
     *(f"{step}-{site}" for step in ("ingest", "augment", "train") for site in SITES),
-    *(f"{step}-{site}" for step in ("seal", "adapt", "evaluate") for site in SITES),
+    *(f"{step}-{site}" for step in ("seal", "release", "adapt", "evaluate") for site in SITES),
 }  # fmt: skip
-
-
-def record(federation: SmallFederation, number: int) -> dict[str, Any]:
-    document = json.loads((federation.home / f"small/state/rounds/{number:05d}/round.json").read_text())
-    body: dict[str, Any] = document["body"]
-    return body
-
-
-def flat(model: dict[str, NDArray[np.float32]]) -> NDArray[np.float64]:
-    return np.concatenate([model[name].astype(np.float64).ravel() for name in sorted(model)])
-
-
-def model(federation: SmallFederation, digest: str) -> NDArray[np.float64]:
-    return flat(load_file(federation.home / f"small/exchange/models/{digest}.safetensors"))
-
-
-def committed(federation: SmallFederation, number: int) -> NDArray[np.float64]:
-    (path,) = (federation.home / f"small/state/rounds/{number:05d}").glob("checkpoint-*.safetensors")
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == record(federation, number)["model"]
-    return flat(load_file(path))
-
-
-def updates(federation: SmallFederation, number: int) -> list[tuple[NDArray[np.float64], int]]:
-    """Δwᵢ and nᵢ of a round as the sites keep them in their own stores."""
-    ticket = record(federation, number)["ticket"]
-    found = []
-    for site in SITES:
-        kept = load_file(federation.home / f"small/sites/{site}/store/updates/{ticket}.safetensors")
-        found.append((kept["update"].astype(np.float64), int(kept["num_examples"][0])))
-    return found
 
 
 def training_rows(federation: SmallFederation, site: str) -> int:
@@ -71,7 +50,7 @@ def test_a_first_run_commits_a_round_and_says_so(one_round: FinishedRun) -> None
     command, federation = one_round.command, one_round.federation
     assert command.returncode == 0, command.stderr
     lines = command.stdout.splitlines()
-    assert lines[0].split() == ["A", "small", "federation", "he-fl,", "3", "sites"]
+    assert lines[0].split() == ["A", "small", "federation", "sealed,", "3", "sites"]
     assert any(line.startswith("round 1 committed in ") for line in lines)
     row = next(line for line in lines if re.match(r"\s+1\s+3 of 3", line))
     report = json.loads((federation.home / "small/state/rounds/00001/report.json").read_text())
@@ -101,17 +80,16 @@ def test_the_report_tells_what_every_step_and_site_did(one_round: FinishedRun) -
 
 
 def test_the_committed_model_is_the_mean_of_the_sites_updates(one_round: FinishedRun) -> None:
-    """Eq. 6: w⁺ = w + Σ nᵢ·Δwᵢ / Σ nᵢ, from what lies in the sites' own stores."""
+    """Eq. 6, from what lies in the sites' own stores: the sum of sealed updates is exact."""
     federation = one_round.federation
-    base = model(federation, record(federation, 1)["parent"])
-    found = updates(federation, 1)
-    counts = [count for _, count in found]
+    counts = [kept(federation, 1, site)[1] for site in SITES]
     assert counts == [training_rows(federation, site) for site in SITES]
-    mean = sum(count * update for update, count in found) / sum(counts)
-    np.testing.assert_allclose(committed(federation, 1), base + mean, rtol=0, atol=1e-5)
-    plain_mean = np.mean([update for update, _ in found], axis=0)
-    assert np.abs(plain_mean - mean).max() > 1e-3, "weighting must matter, or this test could not tell"
-    assert np.abs(mean).max() > 1e-2
+    assert_mean_of_updates(federation, 1, SITES)
+    plain_mean = np.mean(
+        [kept(federation, 1, site)[0] / n for site, n in zip(SITES, counts, strict=True)], axis=0
+    )
+    difference = np.abs(plain_mean - mean_of(federation, 1, SITES)).max()
+    assert difference > 1e-3, "weighting must matter, or this test could not tell"
 
 
 def test_later_rounds_go_on_from_the_last_committed_one(
@@ -123,14 +101,43 @@ def test_later_rounds_go_on_from_the_last_committed_one(
     assert re.findall(r"^\s+(\d)\s+3 of 3", command.stdout, re.MULTILINE) == ["2", "3"]
     for number in (2, 3):
         assert record(federation, number)["parent"] == record(federation, number - 1)["model"]
-        found = updates(federation, number)
-        mean = sum(count * update for update, count in found) / sum(count for _, count in found)
-        base = committed(federation, number - 1)
-        # In clear, only the rounding to float32 of the weights is left.
-        np.testing.assert_allclose(committed(federation, number), base + mean, rtol=1e-6, atol=1e-7)
+        assert_mean_of_updates(federation, number, SITES)
     for path in sorted((one_round.federation.home / "small/state/rounds/00001").iterdir()):
-        kept = federation.home / path.relative_to(one_round.federation.home)
-        assert kept.read_bytes() == path.read_bytes()
+        copy = federation.home / path.relative_to(one_round.federation.home)
+        assert not path.is_file() or copy.read_bytes() == path.read_bytes()
+
+
+def test_anybody_can_check_the_rounds_afterwards(
+    three_rounds: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = three_rounds.federation
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(federation.home))
+    found = verify_state("small/state", keys_uri="small/keys", charter=charter_in_force("small/keys").digest)
+    assert (found.problems, found.rounds, found.voided) == ((), 3, 0)
+    assert found.newest_model == record(federation, 3)["model"]
+
+
+@pytest.mark.parametrize(("protection", "noise"), [("none", 0.0), ("he", ABSOLUTE_ERROR)])
+def test_every_protection_commits_the_same_model_within_its_stated_error(
+    one_round: FinishedRun, small_federation: Callable[..., SmallFederation], protection: str, noise: float
+) -> None:
+    """Against the sites' updates in clear, which the round without a seal keeps; `sealed` ran by command."""
+    sealed = one_round.federation
+    made = small_federation(list(ROWS.values()), protection=protection)
+    round_one = RoundInProcess(made)
+    round_one.finish()
+    base = model(made, record(made, 1)["parent"])
+    mean = mean_of(made, 1, SITES)
+    num_examples = sum(kept(made, 1, site)[1] for site in SITES)
+    # Weights are rounded to float32: half a unit in the last place of numbers below 1.
+    rounding = 2.0**-25
+    assert np.abs(base + mean).max() < 1
+    assert np.abs(committed(made, 1) - (base + mean)).max() <= noise / num_examples + rounding
+    points = fixed_point(round_one.charter)
+    assert points.absolute_error(3) == pytest.approx(3 * 0.5 / steps(sealed))
+    difference = np.abs(committed(sealed, 1) - (base + mean)).max()
+    assert 0 < difference <= points.absolute_error(3) / num_examples + rounding
+    assert np.abs(mean).max() > 1000 * difference, "the error must be small against what was learned"
 
 
 def test_later_rounds_read_the_warehouse_again_and_the_features_from_the_store(
@@ -209,7 +216,8 @@ def change(warehouse: Path, statement: str) -> None:
 def test_sites_that_fail_are_left_out_with_their_reasons_and_the_round_commits(
     small_federation: Callable[..., SmallFederation],
 ) -> None:
-    federation = small_federation(rows=30)
+    """Under `he`, which opens a sum of two of seven; the seal would ask for five."""
+    federation = small_federation(rows=30, protection="he", quorum={"min_sites": 2})
     with_failing_sites(federation)
     command = typed("run", str(federation.path), home=federation.home)
     assert command.returncode == 0, command.stderr
@@ -248,7 +256,7 @@ def test_a_round_without_its_quorum_is_refused_and_finished_once_the_data_are_me
     refused = typed("run", str(federation.path), home=home)
     assert refused.returncode == 2, "people can mend both"
     (line,) = refused.stderr.splitlines()
-    assert line.startswith("crosscloud: round 2: 1 of 3 sites can take part, the quorum is 2. ")
+    assert line.startswith("crosscloud: round 2: 1 of 3 sites can take part, the quorum is 3. ")
     assert "alpha: unreachable: the warehouse is not there" in line
     assert "beta: bad_data: a label is not in task.classes" in line
     assert "spleen" in refused.stdout, "the person who is all of the sites reads their notes"

@@ -17,6 +17,7 @@ from pipelines.quickstart.corpus import CLASSES
 from tests.conftest import SmallFederation
 
 SHIPPED = Path("manifests/federations")
+NAMES = tuple("abcdefghij")
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -45,9 +46,19 @@ def problems(path: Path) -> list[str]:
     [
         (set_in("training", "learning_rate", to=-1), "training.learning_rate:", ["greater than 0", "-1"]),
         (set_in("training", "epochs", to=3), "training.epochs:", ["not permitted"]),
-        (set_in("protection", to="rot13"), "protection:", ["'none' or 'he'", "rot13"]),
-        (set_in("quorum", "min_sites", to=1), "quorum.min_sites:", ["greater than or equal to 2", "1"]),
+        (set_in("protection", to="rot13"), "protection:", ["'none', 'he' or 'sealed'", "rot13"]),
         (set_in("quorum", "min_sites", to=4), "quorum.min_sites:", ["at most the number of sites, 3", "4"]),
+        (set_in("quorum", "min_sites", to=2), "quorum.min_sites:", ["sealed needs at least 3 of 3", "got 2"]),
+        (set_in("quorum", "colluding_sites", to=-1), "quorum.colluding_sites:", ["equal to 0", "-1"]),
+        (set_in("quorum", "min_sum_sites", to=2), "quorum.min_sum_sites:", ["at least 3 for 3 sites", "2"]),
+        (set_in("quorum", "min_sum_sites", to=4), "quorum.min_sum_sites:", ["at most min_sites, 3", "got 4"]),
+        (set_in("limits", "clipping_norm", to=0), "limits.clipping_norm:", ["greater than 0", "got 0"]),
+        (set_in("limits", "clipping_norm", to=0.5), "limits.largest_value:", ["clipping_norm, 0.5", "1"]),
+        (set_in("limits", "largest_value", to=float("inf")), "limits.largest_value:", ["finite", "inf"]),
+        (set_in("limits", "values_per_slot", to=3), "limits.values_per_slot:", ["1 or 2", "got 3"]),
+        (set_in("limits", "local_epochs", to=1), "training.local_epochs:", ["limits.local_epochs, 1"]),
+        (set_in("limits", "learning_rate", to=0.01), "training.learning_rate:", ["rate, 0.01", "0.05"]),
+        (set_in("limits", "batch_size", to=8), "training.batch_size:", ["limits.batch_size, 8", "got 16"]),
         (set_in("sites", 1, "name", to="alpha"), "sites:", ["alpha stands twice"]),
         (set_in("sites", 1, "name", to="coordinator"), "sites:", ["coordinator is the name of a role"]),
         (set_in("sites", 1, "name", to="Beta!"), "sites[1].name:", ["pattern", "Beta!"]),
@@ -69,7 +80,7 @@ def problems(path: Path) -> list[str]:
 def test_a_broken_rule_is_one_line_with_path_and_value(
     small_federation: Callable[..., Any], change: Change, start: str, parts: list[str]
 ) -> None:
-    made = small_federation()
+    made = small_federation(rows=0)
     change(made.document)
     (line,) = problems(made.save())
     assert line.startswith(start)
@@ -78,17 +89,72 @@ def test_a_broken_rule_is_one_line_with_path_and_value(
 
 
 def test_all_problems_are_told_at_once(small_federation: Callable[..., Any]) -> None:
-    made = small_federation()
+    made = small_federation(rows=0)
     for change in (
         set_in("training", "learning_rate", to=0),
         set_in("quorum", "min_sites", to=9),
         set_in("sites", 1, "name", to="alpha"),
         set_in("sites", 2, "data", "sql", to="DROP TABLE visits"),
+        set_in("limits", to={"batch_size": 8, "rounds": 0}),
     ):
         change(made.document)
     del made.document["title"]
     starts = sorted(line.split(":")[0] for line in problems(made.save()))
-    assert starts == ["quorum.min_sites", "sites", "sites[2].data.sql", "title", "training.learning_rate"]
+    assert starts == [
+        "limits.rounds", "quorum.min_sites", "sites", "sites[2].data.sql", "title", "training.batch_size",
+        "training.learning_rate",
+    ]  # fmt: skip
+
+
+def test_all_problems_of_a_quorum_are_told_at_once(small_federation: Callable[..., Any]) -> None:
+    made = small_federation(rows=0, names=NAMES[:7], quorum={"min_sites": 4, "min_sum_sites": 4})
+    made.document["limits"] |= {"learning_rate": 0.01}
+    assert problems(made.save()) == [
+        "quorum.min_sites: sealed needs at least 5 of 7 sites on a roster when 1 may collude, got 4",
+        "quorum.min_sum_sites: must be at least 5 for 7 sites of which 1 may collude, got 4",
+        "training.learning_rate: must be at most limits.learning_rate, 0.01, got 0.05",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sites", "colluding", "least"),
+    [(3, 0, 3), (3, 1, 3), (4, 1, 3), (4, 2, 4), (5, 1, 4), (5, 2, 4), (5, 3, 5), (7, 1, 5), (10, 1, 6)],
+)
+def test_fewest_sites_under_sealed_follow_from_who_may_collude(
+    small_federation: Callable[..., Any], sites: int, colluding: int, least: int
+) -> None:
+    """max(3, t + 2, (K + t) // 2 + 1): a roster of as many is taken, one of fewer is not."""
+    quorum = {"min_sites": least, "colluding_sites": colluding}
+    made = small_federation(rows=0, names=NAMES[:sites], quorum=quorum)
+    assert load_federation(made.path).min_sum_sites == (least if (sites, colluding) != (3, 0) else 2)
+    quorum["min_sites"] = least - 1
+    (line,) = problems(made.save())
+    assert line.startswith(f"quorum.min_sites: sealed needs at least {least} of {sites} sites on a roster")
+
+
+def test_more_may_be_asked_of_a_sum_than_the_seal_needs(small_federation: Callable[..., Any]) -> None:
+    made = small_federation(rows=0, names=NAMES[:7], quorum={"min_sites": 6, "min_sum_sites": 6})
+    assert load_federation(made.path).min_sum_sites == 6
+
+
+def test_two_sites_cannot_seal(small_federation: Callable[..., Any]) -> None:
+    """A sum of two is each one's own business to the other."""
+    made = small_federation(rows=0, names=NAMES[:2], quorum={"min_sites": 2})
+    (line,) = problems(made.path)
+    assert line.startswith("quorum.min_sites: sealed needs at least 3 of 2 sites")
+    for protection in ("none", "he"):
+        made.document["protection"] = protection
+        federation = load_federation(made.save())
+        assert (federation.protection, federation.min_sum_sites) == (protection, 2)
+
+
+def test_other_protections_take_the_quorum_that_the_file_has(small_federation: Callable[..., Any]) -> None:
+    made = small_federation(rows=0, names=NAMES[:7], protection="he", quorum={"min_sites": 4})
+    assert load_federation(made.path).min_sum_sites == 4
+    made.document["quorum"]["min_sum_sites"] = 2
+    assert load_federation(made.save()).min_sum_sites == 2
+    made.document["quorum"]["min_sum_sites"] = 5
+    assert problems(made.save()) == ["quorum.min_sum_sites: must be at most min_sites, 4, got 5"]
 
 
 @pytest.mark.parametrize(
@@ -129,16 +195,18 @@ def test_the_quick_starts_classes_are_those_of_its_data() -> None:
 
 
 def test_methods_choose_the_protection(small_federation: Callable[..., Any]) -> None:
-    federation = load_federation(small_federation().path)
-    assert federation.method == "he-fl"
+    federation = load_federation(small_federation(rows=0).path)
+    assert federation.method == "sealed"
     assert federation.with_method("fedavg").protection == "none"
-    assert federation.protection == "he"
-    with pytest.raises(UsageError, match=r"^unknown method 'magic': known are fedavg, he-fl$"):
+    assert federation.with_method("he-fl").protection == "he"
+    assert federation.with_method("he-fl").with_method("sealed") == federation
+    assert federation.protection == "sealed"
+    with pytest.raises(UsageError, match=r"^unknown method 'magic': known are fedavg, he-fl, sealed$"):
         federation.with_method("magic")
 
 
 def test_sites_are_found_by_name(small_federation: Callable[..., Any]) -> None:
-    federation = load_federation(small_federation().path)
+    federation = load_federation(small_federation(rows=0).path)
     assert federation.site("beta").cloud == "beta"
     with pytest.raises(
         UnknownSiteError, match=r"^unknown site 'delta': the federation has alpha, beta, gamma$"
@@ -146,23 +214,38 @@ def test_sites_are_found_by_name(small_federation: Callable[..., Any]) -> None:
         federation.site("delta")
 
 
-def test_public_keys_lie_beside_the_state(small_federation: Callable[..., Any]) -> None:
-    made = small_federation()
-    assert load_federation(made.path).keys_uri == "small/keys"
-    made.document["state_uri"] = "s3://bucket/of/state"
-    assert load_federation(made.save()).keys_uri == "s3://bucket/of/keys"
-    made.document["state_uri"] = "state"
-    assert load_federation(made.save()).keys_uri == "keys"
+@pytest.mark.parametrize(
+    ("state", "beside"),
+    [("small/state", "small/"), ("s3://bucket/of/state", "s3://bucket/of/"), ("state", "")],
+)
+def test_keys_and_the_key_holders_memory_lie_beside_the_state(
+    small_federation: Callable[..., Any], state: str, beside: str
+) -> None:
+    federation = load_federation(small_federation(rows=0, state_uri=state).path)
+    assert (federation.keys_uri, federation.key_holder_uri) == (f"{beside}keys", f"{beside}key-holder")
+
+
+@pytest.mark.parametrize(
+    "name", ["coordinator", "key-holder", "aggregator", "contexts", "certificates", "charters", "cards"]
+)
+def test_no_site_has_the_name_of_a_role_or_of_a_folder_of_the_keys(
+    small_federation: Callable[..., Any], name: str
+) -> None:
+    made = small_federation(rows=0, names=("alpha", "beta", name))
+    assert problems(made.path) == [f"sites: {name} is the name of a role, not of a site"]
 
 
 def test_what_the_file_leaves_out_is_careful(small_federation: Callable[..., SmallFederation]) -> None:
     """Sealed, figures kept at the site, an hour a step."""
-    made = small_federation(rows=1)
-    del made.document["protection"]
+    made = small_federation(rows=0)
+    for left_out in ("protection", "limits"):
+        del made.document[left_out]
     for section in made.document["sites"]:
         del section["evaluation"]
     federation = load_federation(made.save())
-    assert federation.protection == "he"
+    assert federation.protection == "sealed"
+    assert (federation.quorum.colluding_sites, federation.min_sum_sites) == (1, 3)
+    assert (federation.limits.clipping_norm, federation.limits.values_per_slot) == (100.0, 2)
     assert {site.evaluation.release for site in federation.sites} == {"none"}
     assert {site.placement.deadline_seconds for site in federation.sites} == {3600}
     assert (federation.training.device, federation.training.algorithm) == ("auto", "fedavg")
@@ -185,7 +268,7 @@ def test_what_the_file_leaves_out_is_careful(small_federation: Callable[..., Sma
 def test_stores_are_plain_addresses_of_known_schemes(
     small_federation: Callable[..., SmallFederation], uri: str, refused: bool
 ) -> None:
-    made = small_federation(rows=1, state_uri=uri)
+    made = small_federation(rows=0, state_uri=uri)
     if refused:
         (problem,) = problems(made.path)
         assert problem.startswith("state_uri: must be a p")
@@ -195,7 +278,7 @@ def test_stores_are_plain_addresses_of_known_schemes(
 
 
 def test_he_takes_64_sites(small_federation: Callable[..., SmallFederation]) -> None:
-    made = small_federation(rows=1)
+    made = small_federation(rows=0, protection="he")
     template = made.document["sites"][0]
     made.document["sites"] = [
         template | {"name": f"site-{number}", "store_uri": f"small/stores/{number}"} for number in range(65)
@@ -212,14 +295,14 @@ def test_a_label_may_not_break_the_run_parameters_it_is_put_in(
     small_federation: Callable[..., SmallFederation],
 ) -> None:
     """Kubeflow pastes parameters into JSON unescaped."""
-    made = small_federation(rows=1)
+    made = small_federation(rows=0)
     made.document["task"]["classes"] = ['the "heart"', "lung\n", "skin", "back\\slash"]
     told = problems(made.save())
     assert [problem.partition(":")[0] for problem in told] == [f"task.classes[{n}]" for n in (0, 1, 3)]
 
 
 def test_values_do_not_change(small_federation: Callable[..., SmallFederation]) -> None:
-    federation = load_federation(small_federation(rows=1).path)
+    federation = load_federation(small_federation(rows=0).path)
     with pytest.raises(ValueError, match="frozen"):
         setattr(federation, "protection", "none")  # noqa: B010  (mypy knows that it cannot be done)
     assert Federation.model_validate(federation.model_dump()) == federation
@@ -232,7 +315,19 @@ def test_the_schema_accepts_the_quick_start_and_refuses_what_the_model_refuses()
     document: dict[str, Any] = yaml.safe_load((SHIPPED / "quickstart.yaml").read_text())
     assert list(validator.iter_errors(document)) == []
     document["quorum"]["min_sites"] = 1
+    document["quorum"]["colluding_sites"] = -1
+    document["limits"]["clipping_norm"] = 0
+    document["limits"]["values_per_slot"] = 4
     document["protection"] = "rot13"
     document["sites"][2]["colour"] = "blue"
     paths = sorted("/".join(map(str, error.absolute_path)) for error in validator.iter_errors(document))
-    assert paths == ["protection", "quorum/min_sites", "sites/2"]
+    assert paths == [
+        "limits/clipping_norm", "limits/values_per_slot", "protection", "quorum/colluding_sites",
+        "quorum/min_sites", "sites/2",
+    ]  # fmt: skip
+
+
+def test_the_quick_start_is_sealed_and_lets_one_hospital_of_four_be_lost() -> None:
+    federation = load_federation(SHIPPED / "quickstart.yaml")
+    assert (federation.protection, len(federation.sites)) == ("sealed", 4)
+    assert (federation.quorum.min_sites, federation.min_sum_sites) == (3, 3)

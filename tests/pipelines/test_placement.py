@@ -13,7 +13,7 @@ from pipelines.compile import compile_round
 from pipelines.federation import load_federation
 from tests.conftest import SmallFederation
 
-AT_SITES = ("ingest", "augment", "train", "seal", "adapt", "evaluate")
+AT_SITES = ("ingest", "augment", "train", "seal", "release", "adapt", "evaluate")
 OF_COORDINATOR = ("open round", "roster", "commit round", "report")
 
 
@@ -46,7 +46,7 @@ class Compiled:
 @pytest.fixture
 def compiled(small_federation: Callable[..., SmallFederation], tmp_path: Path) -> Compiled:
     made = small_federation(
-        rows=1,
+        rows=0,
         coordinator={"node_selector": {"party": "coordinator"}, "keys_secret": "of-the-coordinator"},
         aggregator={"node_selector": {"party": "aggregator"}, "keys_secret": "of-the-aggregator"},
         key_holder={"node_selector": {"party": "key-holder"}, "keys_secret": "of-the-key-holder"},
@@ -106,7 +106,7 @@ def test_a_memory_limit_is_set_on_all_tasks_of_its_site(compiled: Compiled) -> N
 def test_without_placement_nothing_is_asked_of_kubernetes(
     small_federation: Callable[..., SmallFederation], tmp_path: Path
 ) -> None:
-    made = small_federation(rows=1)
+    made = small_federation(rows=0)
     found = Compiled(compile_round(load_federation(made.path), tmp_path / "round.yaml"))
     assert not any(found.kubernetes.values())
     assert not any(found.resources.values())

@@ -1,9 +1,8 @@
-"""Signature and digest first, then length, then the summer: in this order for every sealed update."""
+"""Manifest first, then bytes that are compared with it as they are added: for every member of every sum."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,126 +10,173 @@ import pytest
 
 from components.agreement.cutoff import Cutoff
 from components.agreement.sealed_manifest import blob_key, manifest_key
-from components.encryption import protection
-from components.encryption.ciphertext_sum import checked_blob, sealed_length, sum_members
+from components.artifacts.documents import digest
+from components.encryption.ciphertext_sum import (
+    MemberSum,
+    attempt_summer,
+    check_blob,
+    checked_manifest,
+    sealed_length,
+)
+from components.encryption.contexts import secret_context
+from components.encryption.masks import Masks
+from components.encryption.packing import Packing
+from components.encryption.protection import opener
+from components.encryption.sealed import SealedOpener
 from components.errors import CiphertextError, DigestMismatchError, IntegrityError, SignatureError
 from tests.components.aggregation.three_sites import CLASSES, FEATURES, ThreeSites
+from tests.components.rounds.walks import walk
 
 LENGTH = CLASSES * FEATURES + CLASSES + 1
+HEADER_BYTES = 80
 
 
-class Recording:
-    """A summer that only remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.checked: list[tuple[bytes, int]] = []
-        self.added: list[bytes] = []
-
-    def check(self, blob: bytes, length: int) -> None:
-        self.checked.append((blob, length))
-
-    def add(self, blobs: Sequence[bytes], length: int) -> bytes:
-        self.added += blobs
-        return b"the sum"
-
-
-class Refusing(Recording):
-    """A summer that finds every blob wanting."""
-
-    def check(self, blob: bytes, length: int) -> None:
-        raise CiphertextError("not one of ours")
-
-
-@pytest.fixture
-def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ThreeSites:
+@pytest.fixture(params=["none", "he", "sealed"])
+def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ThreeSites:
     monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path))
-    three = ThreeSites.start(protection="he")
-    three.sealed()
-    return three
+    monkeypatch.delenv("CROSSCLOUD_KEYS", raising=False)
+    return walk("sealed", request.param).three
+
+
+def length_of(three: ThreeSites) -> int:
+    return LENGTH + (three.request.protection == "sealed")
+
+
+def blob_path(three: ThreeSites, site: str = "beta") -> Path:
+    return three.exchange_folder / blob_key(three.opened.ticket, site)
+
+
+def sum_of(three: ThreeSites, *members: str) -> MemberSum:
+    attempt = three.attempt()
+    roster = attempt.roster()
+    cutoff = Cutoff(roster=roster.digest, members=members or roster.sites, left_out={})
+    return MemberSum(attempt=attempt, roster=roster, cutoff=cutoff, length=length_of(three))
+
+
+def added(three: ThreeSites, *members: str) -> bytes:
+    return b"".join(sum_of(three, *members).add(attempt_summer(three.attempt())))
+
+
+def check(three: ThreeSites, site: str = "beta") -> None:
+    attempt = three.attempt()
+    manifest = checked_manifest(attempt, attempt.roster(), site, length_of(three))
+    check_blob(attempt, manifest, attempt_summer(attempt))
 
 
 @pytest.mark.parametrize("hidden_units", [0, 3])
+@pytest.mark.parametrize("protection", ["none", "he", "sealed"])
 def test_a_sealed_update_is_as_long_as_the_model_and_the_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden_units: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protection: str, hidden_units: int
 ) -> None:
     monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path))
-    three = ThreeSites.start(hidden_units=hidden_units)
+    three = walk("open", protection, hidden_units=hidden_units).three
     linear = CLASSES * FEATURES + CLASSES
     deep = hidden_units * FEATURES + hidden_units + CLASSES * hidden_units + CLASSES
-    assert sealed_length(three.attempt()) == (deep if hidden_units else linear) + 1
+    digits = 2 if protection == "sealed" else 1
+    assert sealed_length(three.attempt()) == (deep if hidden_units else linear) + digits
 
 
-def test_a_verified_blob_is_given_to_the_summer_and_returned(three: ThreeSites) -> None:
-    attempt, adder = three.attempt(), Recording()
-    blob = checked_blob(attempt, attempt.roster(), "beta", adder, LENGTH)
-    assert blob == three.exchange.read(blob_key(three.opened.ticket, "beta"))
-    assert adder.checked == [(blob, LENGTH)]
+def test_what_its_site_signed_passes(three: ThreeSites) -> None:
+    for site in three.sites:
+        check(three, site)
+        assert sum_of(three).manifest(site).blob == digest(blob_path(three, site).read_bytes())
 
 
-@pytest.mark.parametrize("fault", ["altered", "longer", "unsigned", "another's", "another length"])
-def test_what_does_not_verify_never_reaches_the_summer(three: ThreeSites, fault: str) -> None:
-    attempt, adder, ticket = three.attempt(), Recording(), three.opened.ticket
-    blob = three.exchange_folder / blob_key(ticket, "beta")
+def test_an_altered_byte_is_refused_wherever_it_is(three: ThreeSites) -> None:
+    """The words of a ciphertext with one bit flipped are as valid as before: the digest alone tells."""
+    path = blob_path(three)
+    for position in (0, 77, HEADER_BYTES + 3, -1):
+        content = bytearray(path.read_bytes())
+        content[position] ^= 1
+        path.write_bytes(content)
+        are_refused(three)
+        assert added(three, "alpha", "gamma")
+        content[position] ^= 1
+        path.write_bytes(content)
+    assert added(three)
+
+
+def are_refused(three: ThreeSites) -> None:
+    """Beta's bytes, checked by themselves and added to the others'."""
+    with pytest.raises(IntegrityError):
+        check(three)
+    with pytest.raises(IntegrityError):
+        added(three)
+
+
+def test_another_size_is_refused(three: ThreeSites) -> None:
+    path = blob_path(three)
+    content = path.read_bytes()
+    cut = [content[:size] for size in (0, HEADER_BYTES - 1, HEADER_BYTES, -1)]
+    for changed in (*cut, content + b"\0", content + bytes(100_000)):
+        path.write_bytes(changed)
+        are_refused(three)
+
+
+def test_a_sum_counts_only_once_it_has_ended(three: ThreeSites) -> None:
+    """The last bit of the last member is wrong: every block is there before it shows."""
+    whole = added(three)
+    path = blob_path(three, "gamma")
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    given: list[bytes] = []
+    with pytest.raises(DigestMismatchError, match="the sealed update of gamma is not the one its manifest"):
+        given.extend(sum_of(three).add(attempt_summer(three.attempt())))
+    assert len(b"".join(given)) == len(whole)
+    assert b"".join(given) != whole
+
+
+@pytest.mark.parametrize("fault", ["unsigned", "another's", "another length", "another blob"])
+def test_a_manifest_that_does_not_verify_is_refused_before_a_byte_is_read(
+    three: ThreeSites, fault: str
+) -> None:
+    ticket, length = three.opened.ticket, length_of(three)
     manifest = three.exchange_folder / manifest_key(ticket, "beta")
-    error: type[IntegrityError] = IntegrityError
-    if fault == "altered":
-        content = bytearray(blob.read_bytes())
-        content[77] ^= 4  # in the header's size field, which a native parser would trust
-        blob.write_bytes(content)
-        error = DigestMismatchError
-    elif fault == "longer":
-        blob.write_bytes(blob.read_bytes() * 2)
-    elif fault == "unsigned":
+    if fault == "unsigned":
         manifest.write_bytes(manifest.read_bytes().replace(b'"signature":"', b'"signature":"AAAA'))
-        error = SignatureError
     elif fault == "another's":
-        other = manifest_key(ticket, "gamma")
-        manifest.write_bytes((three.exchange_folder / other).read_bytes())
-        error = SignatureError
+        manifest.write_bytes((three.exchange_folder / manifest_key(ticket, "gamma")).read_bytes())
+    elif fault == "another blob":
+        manifest.write_bytes(manifest.read_bytes().replace(b'"blob":"', b'"blob":"0'))
     else:
-        error = CiphertextError
-    with pytest.raises(error):
-        checked_blob(
-            attempt, attempt.roster(), "beta", adder, LENGTH + 1 if fault == "another length" else LENGTH
-        )
-    assert adder.checked == []
-
-
-def test_what_the_summer_refuses_is_refused(three: ThreeSites) -> None:
+        length += 1
+    blob_path(three).unlink()
     attempt = three.attempt()
-    with pytest.raises(CiphertextError, match="not one of ours"):
-        checked_blob(attempt, attempt.roster(), "beta", Refusing(), LENGTH)
+    with pytest.raises(CiphertextError if fault == "another length" else SignatureError):
+        checked_manifest(attempt, attempt.roster(), "beta", length)
 
 
-def test_members_are_added_in_the_order_of_the_cut_off(three: ThreeSites) -> None:
-    attempt, adder = three.attempt(), Recording()
-    roster = attempt.roster()
-    cutoff = Cutoff(roster=roster.digest, members=("alpha", "gamma"), left_out={})
-    total, received = sum_members(attempt, roster, cutoff, adder)
-    blobs = [three.exchange.read(blob_key(three.opened.ticket, site)) for site in cutoff.members]
-    assert total == b"the sum"
-    assert adder.added == blobs
-    assert [blob for blob, _ in adder.checked] == blobs
-    assert received == sum(map(len, blobs))
+def test_members_are_added_in_the_order_of_their_names(three: ThreeSites) -> None:
+    total = added(three)
+    summer = attempt_summer(three.attempt())
+    blobs = [io.BytesIO(blob_path(three, site).read_bytes()) for site in ("alpha", "beta", "gamma")]
+    assert total == b"".join(summer.add(blobs, length_of(three)))
+    assert len(total) == blob_path(three).stat().st_size
 
 
-def test_one_member_that_does_not_verify_stops_the_whole_sum(three: ThreeSites) -> None:
-    attempt, adder = three.attempt(), Recording()
-    roster = attempt.roster()
-    path = three.exchange_folder / blob_key(three.opened.ticket, "gamma")
-    path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(DigestMismatchError):
-        sum_members(attempt, roster, Cutoff(roster=roster.digest, members=roster.sites, left_out={}), adder)
-    assert adder.added == []
+def test_who_is_no_member_is_not_added(three: ThreeSites) -> None:
+    total = added(three, "alpha", "gamma")
+    assert total not in (added(three), added(three, "alpha", "beta"))
+    blob_path(three).unlink()
+    assert added(three, "alpha", "gamma") == total
 
 
+@pytest.mark.parametrize("three", ["none", "he"], indirect=True)
 def test_the_sum_of_ciphertexts_opens_to_the_sum(three: ThreeSites) -> None:
-    attempt = three.attempt()
-    roster = attempt.roster()
-    adder = protection.summer("he", (three.keys_folder / "contexts/he.public").read_bytes())
-    cutoff = Cutoff(roster=roster.digest, members=roster.sites, left_out={})
-    total, _ = sum_members(attempt, roster, cutoff, adder)
-    secret = (three.keys_folder / "key-holder/he.secret").read_bytes()
-    opened = protection.opener("he", secret).open(total, LENGTH)
-    columns = zip(*(three.weighted(site) for site in roster.sites), strict=True)
-    np.testing.assert_allclose(opened, [math.fsum(column) for column in columns], rtol=0, atol=1e-4)
+    secret = secret_context(three.attempt())
+    opened = opener(three.request.protection, secret).open(io.BytesIO(added(three)), LENGTH)
+    expected = np.sum([three.weighted(site) for site in three.sites], axis=0)
+    np.testing.assert_allclose(opened, expected, rtol=0, atol=1e-4)
+
+
+def test_the_sum_of_masked_ciphertexts_does_not_open_without_the_members(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pairwise masks cancel; each member's own mask still covers every slot, the zero slots too."""
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path))
+    three = walk("sealed", "sealed").three
+    nothing = Masks(added=(), subtracted=())
+    key_holder = SealedOpener(secret_context(three.attempt()), Packing(values_per_slot=2, sites=3), nothing)
+    with pytest.raises(CiphertextError, match="does not open to a sum of updates: refused"):
+        key_holder.open(io.BytesIO(added(three)), LENGTH + 1)

@@ -8,6 +8,8 @@ unknowns s(x) and s(1/x) at each root x.
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import tenseal
 from numpy.typing import NDArray
@@ -24,8 +26,9 @@ HEADER_BYTES = 80
 def test_rounding_keeps_the_key_out_of_what_is_opened() -> None:
     public, secret = protection.generate_contexts("he")
     sealer, generator = protection.sealer("he", public), np.random.default_rng(0)
-    blobs = [sealer.seal(generator.normal(0, 15, DEGREE)) for _ in range(3)]
-    total = protection.summer("he", public).add(blobs, DEGREE)
+    sealed = [b"".join(sealer.seal(generator.normal(0, 15, DEGREE))) for _ in range(3)]
+    blobs = [io.BytesIO(blob) for blob in sealed]
+    total = b"".join(protection.summer("he", public).add(blobs, DEGREE))
     words = np.frombuffer(total[HEADER_BYTES:], "<u8").reshape(2, 2 * DEGREE)
 
     context = tenseal.context_from(secret, n_threads=1)
@@ -34,7 +37,7 @@ def test_rounding_keeps_the_key_out_of_what_is_opened() -> None:
     )
     assert set(recover_key(words, unrounded)) == {-1, 0, 1}
 
-    opened = protection.opener("he", secret).open(total, DEGREE).reshape(2, -1)
+    opened = protection.opener("he", secret).open(io.BytesIO(total), DEGREE).reshape(2, -1)
     # As good as uniform modulo 2^60: a coefficient below 2^40 has probability 2^-19.
     assert sum(abs(c) < 2**40 for c in recover_key(words, opened)) < 10
 

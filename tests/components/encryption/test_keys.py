@@ -1,29 +1,41 @@
-"""The keys of a local federation: each owner's alone, made once, and all of them or none."""
+"""Keys: each party's own, made once and kept; and the encryption keys that the key holder certifies."""
 
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tenseal
-import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from components.agreement.parties import load_parties, load_signing_key
-from components.encryption.keys import initialise_keys
+from components.agreement.charter import Charter
+from components.agreement.key_certificate import certificate_key, certified_keys, context_key
+from components.agreement.private_keys import write_private
+from components.artifacts.documents import sign
+from components.artifacts.stores import open_store
+from components.encryption.keys import card_key, certify_key, initialise_keys, offered_keys, read_card
 from components.encryption.protection import context_fingerprint
-from components.errors import UsageError
+from components.errors import SignatureError, UsageError
+from components.rounds.round_opening.opening import ModelShape
+from tests.components.aggregation.three_sites import draft_charter
 
-SITES = ("alpha", "beta")
+SITES = ("alpha", "beta", "gamma")
 OWNERS = (*SITES, "coordinator", "key-holder")
 KEYS = "small/keys"
+DEEP = pytest.param(b"[" * 60_000, marks=pytest.mark.xfail(raises=RecursionError, strict=True))
+SHAPE = ModelShape(features=2, hidden_units=0, classes=2, seed=1)
+encrypted = pytest.mark.parametrize("protection", ["he", "sealed"])
 
 
 @pytest.fixture
@@ -36,192 +48,321 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     os.umask(before)
 
 
-def initialise(protections: Sequence[str] = ("he", "none"), keys_uri: str = KEYS) -> None:
-    initialise_keys("small", SITES, keys_uri=keys_uri, protections=protections)
+def initialise(keys_uri: str = KEYS) -> None:
+    initialise_keys("small", OWNERS, keys_uri=keys_uri)
+
+
+def charter(protection: str, keys_uri: str = KEYS, **terms: Any) -> Charter:
+    return draft_charter(keys_uri, protection, SITES, SHAPE, **terms)
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+def files(folder: Path) -> dict[str, bytes]:
+    """Content by path below the folder."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
-def test_every_owner_has_a_key_of_his_own_that_only_he_can_read(home: Path) -> None:
-    initialise()
-    found = {path.relative_to(home / KEYS).as_posix() for path in files(home / KEYS)}
-    private = {f"{owner}/signing.key" for owner in OWNERS} | {"key-holder/he.secret"}
-    assert found == private | {"public.yaml", "contexts/he.public"}
+def signing_key(folder: Path, owner: str) -> Ed25519PrivateKey:
+    key = load_pem_private_key((folder / owner / "signing.key").read_bytes(), password=None)
+    assert isinstance(key, Ed25519PrivateKey)
+    return key
+
+
+def agreement_key(folder: Path, owner: str) -> X25519PrivateKey:
+    key = load_pem_private_key((folder / owner / "agreement.key").read_bytes(), password=None)
+    assert isinstance(key, X25519PrivateKey)
+    return key
+
+
+def offers_what_is_kept(folder: Path) -> None:
+    """Every card offers the public halves of the keys that its owner keeps."""
     for owner in OWNERS:
-        assert mode(home / KEYS / owner) == 0o700
-    for path in private:
-        assert mode(home / KEYS / path) == 0o600
+        card = read_card(open_store(KEYS), owner, "small")
+        public = signing_key(folder, owner).public_key().public_bytes_raw()
+        assert base64.b64decode(card.signing) == public
+        if owner in SITES:
+            agreed = agreement_key(folder, owner).public_key().public_bytes_raw()
+            assert base64.b64decode(card.agreement) == agreed
+        else:
+            assert card.agreement == ""
 
 
-def test_no_private_key_lies_outside_its_owners_folder(home: Path) -> None:
-    """In no encoding: PEM, raw, base64, hexadecimal; and no piece of the secret encryption key."""
-    initialise()
-    for owner in OWNERS:
-        pem = (home / KEYS / owner / "signing.key").read_bytes()
-        raw = load_pem_private_key(pem, password=None).private_bytes_raw()  # type: ignore[union-attr]
-        encodings = [raw, base64.b64encode(raw)[:40], raw.hex().encode(), *pem.splitlines()[1:-1]]
-        elsewhere = [path for path in files(home) if path.parent != home / KEYS / owner]
-        assert len(elsewhere) >= 5
-        for path in elsewhere:
-            assert not any(encoding in path.read_bytes() for encoding in encodings), path
-    secret = (home / KEYS / "key-holder/he.secret").read_bytes()
-    public = (home / KEYS / "contexts/he.public").read_bytes()
-    assert secret.startswith(public[:64])  # parameters and public key stand in both, the secret key last
-    for path in files(home):
-        if path.name != "he.secret":
-            content = path.read_bytes()
-            assert not any(secret[-k : -k + 64 or None] in content for k in range(64, 4096, 64))
+class TestPrivateKeys:
+    PRIVATE = frozenset(
+        {f"{owner}/signing.key" for owner in OWNERS} | {f"{site}/agreement.key" for site in SITES}
+    )
+
+    def test_every_owner_has_keys_of_his_own_that_only_he_can_read(self, home: Path) -> None:
+        initialise()
+        assert set(files(home / KEYS)) == self.PRIVATE | {f"cards/{owner}.json" for owner in OWNERS}
+        for owner in OWNERS:
+            assert mode(home / KEYS / owner) == 0o700
+        for path in self.PRIVATE:
+            assert mode(home / KEYS / path) == 0o600
+        offers_what_is_kept(home / KEYS)
+        raw = [signing_key(home / KEYS, owner).private_bytes_raw() for owner in OWNERS]
+        raw += [agreement_key(home / KEYS, site).private_bytes_raw() for site in SITES]
+        assert len(set(raw)) == len(OWNERS) + len(SITES)
+
+    def test_none_lies_outside_its_owners_folder(self, home: Path) -> None:
+        """In no encoding: PEM, raw, base64, hexadecimal."""
+        initialise()
+        certify_key(charter("sealed"), keys_uri=KEYS, first_round=1)
+        everything = files(home)
+        for name in self.PRIVATE:
+            pem = everything[f"{KEYS}/{name}"]
+            raw = load_pem_private_key(pem, password=None).private_bytes_raw()  # type: ignore[union-attr]
+            encodings = [raw, base64.b64encode(raw)[:40], raw.hex().encode(), *pem.splitlines()[1:-1]]
+            own = f"{KEYS}/{name.partition('/')[0]}/"
+            elsewhere = [content for path, content in everything.items() if not path.startswith(own)]
+            assert len(elsewhere) >= len(OWNERS) * 2
+            assert not any(encoding in content for encoding in encodings for content in elsewhere), name
+
+    def test_they_are_made_once_and_kept(self, home: Path) -> None:
+        initialise()
+        before = files(home)
+        initialise()
+        assert files(home) == before
+
+    def test_only_what_is_missing_is_made(self, home: Path) -> None:
+        initialise_keys("small", [owner for owner in OWNERS if owner != "beta"], keys_uri=KEYS)
+        before = files(home / KEYS)
+        (home / KEYS / "cards/alpha.json").unlink()
+        initialise()
+        after = files(home / KEYS)
+        assert before.items() <= after.items()
+        assert after.keys() - before.keys() == {"beta/signing.key", "beta/agreement.key", "cards/beta.json"}
+        offers_what_is_kept(home / KEYS)
+
+    @pytest.mark.parametrize("lost", ["signing.key", "agreement.key"])
+    def test_a_card_with_other_keys_than_are_kept_is_told(self, home: Path, lost: str) -> None:
+        """Its owner lost a key, or somebody offered his own in its name."""
+        initialise()
+        (home / KEYS / "alpha" / lost).unlink()
+        published = (home / KEYS / "cards/alpha.json").read_bytes()
+        with pytest.raises(UsageError, match=r"offers other keys for alpha than .*: remove the one that is"):
+            initialise()
+        assert (home / KEYS / "cards/alpha.json").read_bytes() == published
+
+    def test_two_processes_that_race_end_with_the_same_keys(self, home: Path) -> None:
+        racers = [
+            subprocess.Popen([sys.executable, "-c", RACE], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            for _ in range(2)
+        ]
+        for racer in racers:
+            assert racer.stdout
+            racer.stdout.readline()
+        for racer in racers:
+            assert racer.stdin
+            racer.stdin.close()
+        assert [racer.wait() for racer in racers] == [0, 0]
+        offers_what_is_kept(home / KEYS)
+        expected = self.PRIVATE | {f"cards/{owner}.json" for owner in OWNERS}
+        assert set(files(home / KEYS)) == expected
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+    def test_one_that_is_stopped_is_gone_on_with(self, home: Path, number: int) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", STOPPED.format(number=int(number))], capture_output=True, check=False
+        )
+        assert done.returncode != 0
+        before = files(home / KEYS)
+        made = {"alpha/signing.key", "alpha/agreement.key", "cards/alpha.json"}
+        assert set(before) == made
+        initialise()
+        assert before.items() <= files(home / KEYS).items()
+        offers_what_is_kept(home / KEYS)
+
+    def test_they_may_lie_in_a_folder_of_their_own(
+        self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CROSSCLOUD_KEYS", str(tmp_path / "private"))
+        initialise()
+        assert set(files(tmp_path / "private")) == self.PRIVATE
+        assert set(files(home / KEYS)) == {f"cards/{owner}.json" for owner in OWNERS}
+        offers_what_is_kept(tmp_path / "private")
+
+    def test_a_file_uri_is_a_folder_like_any_other(self, home: Path) -> None:
+        initialise(f"file://{home}/{KEYS}")
+        offers_what_is_kept(home / KEYS)
 
 
-def test_the_public_context_is_the_one_the_public_keys_name_and_cannot_decrypt(home: Path) -> None:
-    initialise()
-    public = (home / KEYS / "contexts/he.public").read_bytes()
-    document = yaml.safe_load((home / KEYS / "public.yaml").read_bytes())
-    assert document["contexts"] == {"he": context_fingerprint(public)}
-    assert not tenseal.context_from(public, n_threads=1).is_private()
-    assert tenseal.context_from((home / KEYS / "key-holder/he.secret").read_bytes(), n_threads=1).is_private()
-
-
-def test_public_and_private_keys_belong_together(home: Path) -> None:
-    initialise(["none"])
-    parties = load_parties(KEYS)
-    assert parties.federation == "small"
-    assert set(parties.keys) == set(OWNERS)
-    for owner in OWNERS:
-        parties.key(owner).verify(load_signing_key(KEYS, owner).sign(b"a message"), b"a message")
-    assert len({key.public_bytes_raw() for key in parties.keys.values()}) == len(OWNERS)
-
-
-def test_keys_are_made_once(home: Path) -> None:
-    initialise(["none"])
-    before = {path: path.read_bytes() for path in files(home)}
-    with pytest.raises(UsageError, match="holds keys already"):
-        initialise(["none"])
-    assert {path: path.read_bytes() for path in files(home)} == before
-
-
-class Meanwhile(tuple[str, ...]):
-    """Protections whose reading, in the midst of making keys, lets a rival make his first."""
-
-    __slots__ = ()
-
-    def __iter__(self) -> Iterator[str]:
-        subprocess.run([sys.executable, "-c", MAKE.format(protections="['none']")], check=True)
-        return iter(["none"])
-
-
-class Failing(tuple[str, ...]):
-    """Protections that cannot be read to the end."""
-
-    __slots__ = ()
-
-    def __iter__(self) -> Iterator[str]:
-        yield "none"
-        raise OSError("no more")
-
-
-MAKE = (
-    "from components.encryption.keys import initialise_keys\n"
-    "initialise_keys('small', ('alpha', 'beta'), keys_uri='small/keys', protections={protections})\n"
+MAKE = f"initialise_keys('small', {OWNERS!r}, keys_uri={KEYS!r})\n"
+RACE = (
+    "import sys\nfrom components.encryption.keys import initialise_keys\nprint(flush=True)\n"
+    "sys.stdin.read()\n" + MAKE
+)
+STOPPED = (
+    "import os\nfrom components.encryption.keys import initialise_keys\n"
+    "def owners():\n    yield 'alpha'\n    os.kill(os.getpid(), {number})\n    yield 'beta'\n"
+    f"initialise_keys('small', owners(), keys_uri={KEYS!r})\n"
 )
 
 
-def test_of_two_at_the_same_time_one_makes_the_keys_and_the_other_refuses(home: Path) -> None:
-    """The rival begins and ends while this one is between its check and its rename."""
-    with pytest.raises(UsageError, match="made by another process"):
-        initialise(Meanwhile())
-    parties = load_parties(KEYS)
-    for owner in OWNERS:  # the rival's, whole, and none of the loser's
-        parties.key(owner).verify(load_signing_key(KEYS, owner).sign(b"x"), b"x")
-    assert [path.name for path in (home / "small").iterdir()] == ["keys"]
+class TestCards:
+    def card(self, home: Path, owner: str = "alpha") -> Path:
+        return home / KEYS / card_key(owner)
 
+    def test_a_card_is_signed_with_the_key_it_offers(self, home: Path) -> None:
+        initialise()
+        document = json.loads(self.card(home).read_bytes())
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(document["body"]["signing"]))
+        assert document["signer"] == "alpha"
+        assert document["body"]["federation"] == "small"
+        found, coordinator, key_holder = offered_keys("small", SITES, keys_uri=KEYS)
+        assert tuple(found) == SITES
+        assert found["alpha"].signing == document["body"]["signing"]
+        assert base64.b64decode(coordinator) != base64.b64decode(key_holder)
+        assert key.public_bytes_raw() == signing_key(home / KEYS, "alpha").public_key().public_bytes_raw()
 
-def test_two_processes_that_race_leave_one_whole_set(home: Path) -> None:
-    code = "import sys\nfrom components.encryption import keys, ckks\nprint(flush=True)\nsys.stdin.read()\n"
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", code + MAKE.format(protections="['he']")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    for racer in racers:
-        assert racer.stdout is not None
-        racer.stdout.readline()
-    for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.close()
-    errors = [racer.stderr.read() for racer in racers if racer.stderr]
-    codes = [racer.wait() for racer in racers]
-    assert sorted(codes) == [0, 1]
-    assert "UsageError" in errors[codes.index(1)]
-    parties = load_parties(KEYS)
-    for owner in OWNERS:
-        parties.key(owner).verify(load_signing_key(KEYS, owner).sign(b"x"), b"x")
-    assert parties.contexts["he"] == context_fingerprint((home / KEYS / "contexts/he.public").read_bytes())
-    assert [path.name for path in (home / "small").iterdir()] == ["keys"]
+    def test_a_missing_card_is_told_with_the_mend(self, home: Path) -> None:
+        initialise()
+        self.card(home, "beta").unlink()
+        with pytest.raises(UsageError, match=r"beta has offered no keys .* 'crosscloud keys init --as beta'"):
+            offered_keys("small", SITES, keys_uri=KEYS)
 
+    def test_keys_offered_to_another_federation_are_not_taken(self, home: Path) -> None:
+        initialise()
+        with pytest.raises(UsageError, match="holds the card of alpha of small, not of alpha of large"):
+            read_card(open_store(KEYS), "alpha", "large")
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_one_that_is_stopped_leaves_no_keys_and_the_next_one_makes_them(home: Path, number: int) -> None:
-    stopped = (
-        "import os\n"
-        "class Stop(list):\n"
-        "    def __iter__(self):\n"
-        f"        os.kill(os.getpid(), {int(number)})\n"
-        "        return iter(['none'])\n"
+    @pytest.mark.parametrize("signer", ["alpha", "beta"])
+    def test_another_partys_card_in_its_place_is_refused(self, home: Path, signer: str) -> None:
+        """Also when it is signed anew under the name of the place it lies in."""
+        initialise()
+        body = json.loads(self.card(home, "beta").read_bytes())["body"]
+        document = sign(signing_key(home / KEYS, "beta"), domain="key card", signer=signer, body=body)
+        self.card(home).write_bytes(document)
+        with pytest.raises((SignatureError, UsageError)):
+            read_card(open_store(KEYS), "alpha", "small")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"agreement": base64.b64encode(bytes(32)).decode()},
+            {"signing": base64.b64encode(bytes(32)).decode()},
+            {"signing": "AAAA"},
+            {"signing": None},
+            {"more": 1},
+        ],
+        ids=str,
     )
-    done = subprocess.run(
-        [sys.executable, "-c", stopped + MAKE.format(protections="Stop()")], capture_output=True, check=False
-    )
-    assert done.returncode != 0
-    assert not (home / KEYS).exists()
-    left = files(home)
-    if number == signal.SIGINT:
-        assert list((home / "small").iterdir()) == []
-    # Nobody can clean up after SIGKILL: what is left is nobody's key, and only the owner can read it.
-    assert all(mode(path) == 0o600 and mode(path.parent) == 0o700 for path in left)
-    initialise(["none"])
-    kept = {path.read_bytes() for path in files(home / KEYS)}
-    assert not any(path.read_bytes() in kept for path in left)
+    @pytest.mark.parametrize("signed", [True, False])
+    def test_an_altered_card_is_refused(self, home: Path, change: dict[str, Any], signed: bool) -> None:
+        initialise()
+        document = json.loads(self.card(home).read_bytes())
+        document["body"] |= change
+        content = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+        if signed:
+            key = signing_key(home / KEYS, "coordinator")
+            content = sign(key, domain="key card", signer="alpha", body=document["body"])
+        self.card(home).write_bytes(content)
+        with pytest.raises(SignatureError):
+            read_card(open_store(KEYS), "alpha", "small")
+
+    @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"body": []}', b'{"body": 1}', b"\xff", DEEP])
+    def test_what_is_no_card_is_refused(self, home: Path, content: bytes) -> None:
+        initialise()
+        self.card(home).write_bytes(content)
+        with pytest.raises(SignatureError, match="card of alpha is not in the form"):
+            read_card(open_store(KEYS), "alpha", "small")
 
 
-def test_a_failure_leaves_nothing(home: Path) -> None:
-    with pytest.raises(OSError, match="no more"):
-        initialise(Failing())
-    assert files(home) == []
+class TestEncryptionKeys:
+    @encrypted
+    def test_the_certified_context_is_public_and_the_other_half_the_key_holders(
+        self, home: Path, protection: str
+    ) -> None:
+        initialise()
+        before = files(home)
+        certificate = certify_key(charter(protection), keys_uri=KEYS, first_round=1)
+        assert certificate
+        name = certificate.context[:16]
+        made = set(files(home)) - set(before)
+        assert made == {
+            f"{KEYS}/key-holder/{protection}-{name}.secret",
+            f"{KEYS}/contexts/{protection}-{name}.public",
+            f"{KEYS}/{certificate_key(charter(protection), protection, 1)}",
+        }
+        public = (home / KEYS / f"contexts/{protection}-{name}.public").read_bytes()
+        secret = home / KEYS / f"key-holder/{protection}-{name}.secret"
+        assert certificate.context == context_fingerprint(public)
+        assert (certificate.number, certificate.first_round, certificate.previous) == (1, 1, "")
+        assert not tenseal.context_from(public, n_threads=1).is_private()
+        assert tenseal.context_from(secret.read_bytes(), n_threads=1).is_private()
+        assert mode(secret) == 0o600
+        [found] = certified_keys(KEYS, charter(protection), protection)
+        assert found.certificate == certificate
 
+    @encrypted
+    def test_no_piece_of_the_secret_key_lies_elsewhere(self, home: Path, protection: str) -> None:
+        initialise()
+        certify_key(charter(protection), keys_uri=KEYS, first_round=1)
+        [(name, secret)] = [(n, c) for n, c in files(home).items() if n.endswith(".secret")]
+        [public] = [content for path, content in files(home).items() if path.endswith(".public")]
+        # Parameters and public key stand in both; the secret key is what the secret half has more.
+        assert secret.startswith(public[:64])
+        pieces = [secret[-k : -k + 64 or None] for k in range(64, 4096, 64)]
+        assert all(piece not in public for piece in pieces)
+        for path, content in files(home).items():
+            assert path == name or not any(piece in content for piece in pieces), path
 
-def test_an_unknown_protection_leaves_nothing(home: Path) -> None:
-    with pytest.raises(UsageError, match="unknown protection"):
-        initialise(["none", "rot13"])
-    assert files(home) == []
+    def test_a_protection_without_a_key_has_none(self, home: Path) -> None:
+        initialise()
+        before = files(home)
+        assert certify_key(charter("none"), keys_uri=KEYS, first_round=1) is None
+        assert files(home) == before
 
+    def test_the_next_key_follows_the_one_before(self, home: Path) -> None:
+        initialise()
+        for first_round in (1, 8):
+            certify_key(charter("sealed"), keys_uri=KEYS, first_round=first_round)
+        first, second = certified_keys(KEYS, charter("sealed"), "sealed")
+        assert (second.certificate.number, second.certificate.first_round) == (2, 8)
+        assert second.certificate.previous == first.digest
+        assert second.certificate.context != first.certificate.context
+        assert len([name for name in files(home) if name.endswith(".secret")]) == 2
 
-def test_private_keys_may_lie_in_a_folder_of_their_own(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CROSSCLOUD_KEYS", str(tmp_path / "private"))
-    initialise()
-    parties = load_parties(KEYS)
-    for owner in OWNERS:
-        parties.key(owner).verify(load_signing_key(KEYS, owner).sign(b"x"), b"x")
-        assert (tmp_path / "private" / owner / "signing.key").is_file()
-    found = {path.relative_to(home / KEYS).as_posix() for path in files(home / KEYS)}
-    assert found == {"public.yaml", "contexts/he.public"}
+    @pytest.mark.parametrize("first_round", [1, 3, 4])
+    def test_one_that_would_serve_earlier_is_refused_and_leaves_nothing(
+        self, home: Path, first_round: int
+    ) -> None:
+        initialise()
+        certify_key(charter("sealed"), keys_uri=KEYS, first_round=4)
+        before = files(home)
+        with pytest.raises(UsageError, match=f"must serve from a later round, got {first_round}"):
+            certify_key(charter("sealed"), keys_uri=KEYS, first_round=first_round)
+        assert files(home) == before
 
+    def test_of_two_starts_at_once_one_key_is_certified_and_the_others_secret_forgotten(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The rival certifies its key after this start has looked and before it certifies its own."""
+        initialise()
+        write = write_private
 
-def test_a_file_uri_is_a_folder_like_any_other(home: Path) -> None:
-    uri = f"file://{home}/by-uri/keys"
-    initialise(keys_uri=uri)
-    parties = load_parties(uri)
-    parties.key("alpha").verify(load_signing_key(uri, "alpha").sign(b"x"), b"x")
+        def after_the_rival(path: Path, content: bytes) -> None:
+            monkeypatch.setattr("components.encryption.keys.write_private", write)
+            certify_key(charter("sealed"), keys_uri=KEYS, first_round=1)
+            write(path, content)
+
+        monkeypatch.setattr("components.encryption.keys.write_private", after_the_rival)
+        certificate = certify_key(charter("sealed"), keys_uri=KEYS, first_round=1)
+        [certified] = certified_keys(KEYS, charter("sealed"), "sealed")
+        assert certificate == certified.certificate
+        [secret] = [name for name in files(home) if name.endswith(".secret")]
+        assert secret == f"{KEYS}/key-holder/sealed-{certified.certificate.context[:16]}.secret"
+        public = open_store(KEYS).read(context_key("sealed", certified.certificate.context))
+        assert context_fingerprint(public) == certified.certificate.context
+
+    def test_a_certificate_needs_the_key_holders_own_key(self, home: Path) -> None:
+        initialise()
+        (home / KEYS / "key-holder/signing.key").unlink()
+        before = files(home)
+        with pytest.raises(UsageError, match=r"no private key at .*key-holder/signing\.key"):
+            certify_key(charter("sealed"), keys_uri=KEYS, first_round=1)
+        assert files(home) == before

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from components.agreement.parties import load_parties, load_signing_key
+from components.agreement.charter import Charter
+from components.agreement.private_keys import load_signing_key
 from components.artifacts.documents import digest, sign
-from components.artifacts.stores import open_store
+from components.artifacts.stores import Store, open_store
 from components.errors import DigestMismatchError, IntegrityError, SignatureError
 from components.rounds.state import (
     RoundRecord,
@@ -16,17 +17,20 @@ from components.rounds.state import (
     committed_rounds,
     is_finished,
     newest_record,
+    next_round_number,
     read_checkpoint,
     read_record,
+    record_of,
     round_key,
 )
+from tests.components.aggregation.three_sites import ThreeSites, put_in_force
+from tests.components.rounds.walks import walk
 
-if TYPE_CHECKING:
-    from tests.components.rounds.conftest import WalkedFederation
-
+KEYS = "small/keys"
 MODEL = b"model"
 RECORD = RoundRecord(
-    federation="walked",
+    charter="",
+    federation="small",
     round_number=1,
     attempt=2,
     ticket="aa" * 32,
@@ -40,92 +44,201 @@ RECORD = RoundRecord(
 )
 
 
+@pytest.fixture
+def three(home: Path) -> ThreeSites:
+    return walk("open", "none").three
+
+
+@pytest.fixture
+def record(three: ThreeSites) -> RoundRecord:
+    return replace(RECORD, charter=three.charter.digest)
+
+
+@pytest.fixture
+def state(three: ThreeSites) -> Store:
+    return open_store(three.state_uri)
+
+
 def signed(record: RoundRecord, owner: str = "coordinator") -> bytes:
-    return record.signed(load_signing_key("keys", owner))
+    return record.signed(load_signing_key(KEYS, owner))
 
 
-def commit(federation: WalkedFederation, number: int, record: RoundRecord) -> None:
-    federation.state.create(round_key(number, "round.json"), signed(record))
+def commit(state: Store, number: int, record: RoundRecord) -> None:
+    state.create(round_key(number, "round.json"), signed(record))
 
 
-def test_round_trip(federation: WalkedFederation) -> None:
-    assert read_record(signed(RECORD), load_parties("keys")) == RECORD
+def void(state: Store, *numbers: int) -> None:
+    for number in numbers:
+        state.create(round_key(number, "void.json"), b"{}")
 
 
-def test_a_round_that_is_not_the_coordinators_is_refused(federation: WalkedFederation) -> None:
-    parties, key = load_parties("keys"), load_signing_key("keys", "coordinator")
-    document = json.loads(signed(RECORD))
-    body = document["body"]
+def next_edition(charter: Charter, **changes: object) -> Charter:
+    edition = replace(charter, edition=charter.edition + 1, previous=charter.digest, **changes)  # type: ignore[arg-type]
+    put_in_force("small", edition)
+    return edition
+
+
+def test_round_trip(three: ThreeSites, record: RoundRecord) -> None:
+    assert read_record(signed(record), three.charter) == record
+
+
+def test_a_round_that_is_not_the_coordinators_is_refused(three: ThreeSites, record: RoundRecord) -> None:
+    key = load_signing_key(KEYS, "coordinator")
+    body = json.loads(signed(record))["body"]
     refused = [
-        signed(RECORD, "alpha"),
-        signed(RECORD).replace(b"gamma", b"gamme"),
+        signed(record, "alpha"),
+        signed(record).replace(b"gamma", b"gamme"),
         sign(key, domain="receipt", signer="coordinator", body=body),
         sign(key, domain="round", signer="coordinator", body=body | {"more": 1}),
         sign(key, domain="round", signer="coordinator", body=body | {"members": None}),
-        signed(replace(RECORD, federation="elsewhere")),
+        signed(replace(record, federation="elsewhere")),
+        signed(replace(record, charter="0" * 64)),
         *(
             sign(key, domain="round", signer="coordinator", body={k: v for k, v in body.items() if k != name})
-            for name in asdict(RECORD)
+            for name in asdict(record)
         ),
     ]
     for each in refused:
         with pytest.raises(SignatureError):
-            read_record(each, parties)
+            read_record(each, three.charter)
 
 
-def test_every_flipped_bit_is_refused(federation: WalkedFederation) -> None:
-    parties, document = load_parties("keys"), signed(RECORD)
+def test_every_flipped_bit_is_refused(three: ThreeSites, record: RoundRecord) -> None:
+    charter, document = three.charter, signed(record)
     for position in range(len(document)):
         altered = bytearray(document)
         altered[position] ^= 1 << position % 8
         with pytest.raises(SignatureError):
-            read_record(bytes(altered), parties)
+            read_record(bytes(altered), charter)
 
 
-def test_nothing_is_committed_at_first(federation: WalkedFederation) -> None:
-    assert committed_rounds(federation.state) == []
-    assert newest_record(federation.state, load_parties("keys")) is None
+def test_nothing_is_committed_at_first(three: ThreeSites, state: Store) -> None:
+    assert committed_rounds(state) == []
+    assert next_round_number(state) == 1
+    assert newest_record(state, KEYS, three.charter) is None
 
 
-def test_the_newest_is_the_last_by_number(federation: WalkedFederation) -> None:
+def test_the_newest_is_the_last_by_number(three: ThreeSites, state: Store, record: RoundRecord) -> None:
     for number in range(1, 12):
-        commit(federation, number, replace(RECORD, round_number=number))
-    federation.state.create(round_key(12, "checkpoint-0.safetensors"), b"not committed")
-    assert committed_rounds(federation.state) == list(range(1, 12))
-    newest = newest_record(federation.state, load_parties("keys"))
+        commit(state, number, replace(record, round_number=number))
+    state.create(round_key(12, "checkpoint-0.safetensors"), b"not committed")
+    assert committed_rounds(state) == list(range(1, 12))
+    assert next_round_number(state) == 12
+    newest = newest_record(state, KEYS, three.charter)
     assert newest is not None
     assert newest.round_number == 11
 
 
 @pytest.mark.parametrize("numbers", [(2,), (1, 3), (1, 2, 4, 5)])
-def test_a_gap_is_refused(federation: WalkedFederation, numbers: tuple[int, ...]) -> None:
+def test_a_gap_is_refused(
+    three: ThreeSites, state: Store, record: RoundRecord, numbers: tuple[int, ...]
+) -> None:
     for number in numbers:
-        commit(federation, number, replace(RECORD, round_number=number))
-    with pytest.raises(IntegrityError, match=r"of state must be 1, 2, 3 …, found \["):
-        newest_record(federation.state, load_parties("keys"))
-
-
-def test_a_record_in_another_rounds_place_is_refused(federation: WalkedFederation) -> None:
-    """The signature is good; the round it stands for is not the one it was signed for."""
-    commit(federation, 1, RECORD)
-    commit(federation, 2, RECORD)
+        commit(state, number, replace(record, round_number=number))
+    with pytest.raises(IntegrityError, match=r"of small/state must be 1, 2, 3 …, found \["):
+        newest_record(state, KEYS, three.charter)
     with pytest.raises(IntegrityError):
-        newest_record(federation.state, load_parties("keys"))
+        next_round_number(state)
 
 
-def test_a_round_is_finished_when_its_report_is_there(federation: WalkedFederation) -> None:
-    commit(federation, 1, RECORD)
-    assert not is_finished(federation.state, 1)
-    federation.finish(1)
-    assert is_finished(federation.state, 1)
-    assert not is_finished(federation.state, 2)
+class TestVoidedRounds:
+    @pytest.mark.parametrize(
+        "rounds",
+        [
+            ((), (1,), 2),
+            ((), (1, 2), 3),
+            ((1,), (2,), 3),
+            ((2,), (1,), 3),
+            ((1, 4), (2, 3), 5),
+            ((1, 2), (), 3),
+        ],
+    )
+    def test_fill_the_gaps_and_use_their_numbers_up(
+        self,
+        three: ThreeSites,
+        state: Store,
+        record: RoundRecord,
+        rounds: tuple[tuple[int, ...], tuple[int, ...], int],
+    ) -> None:
+        committed, voided, following = rounds
+        void(state, *voided)
+        for number in committed:
+            commit(state, number, replace(record, round_number=number))
+        assert committed_rounds(state) == list(committed)
+        assert next_round_number(state) == following
+        newest = newest_record(state, KEYS, three.charter)
+        assert (newest.round_number if newest else None) == (committed[-1] if committed else None)
+
+    @pytest.mark.parametrize(("committed", "voided"), [((), (2,)), ((1,), (3,)), ((3,), (1,))])
+    def test_leave_no_gap_either(
+        self, state: Store, record: RoundRecord, committed: tuple[int, ...], voided: tuple[int, ...]
+    ) -> None:
+        void(state, *voided)
+        for number in committed:
+            commit(state, number, replace(record, round_number=number))
+        with pytest.raises(IntegrityError, match=r"must be 1, 2, 3 …"):
+            committed_rounds(state)
+
+    def test_are_not_finished(self, state: Store) -> None:
+        void(state, 1)
+        assert not is_finished(state, 1)
 
 
-def test_the_checkpoint_is_the_one_that_was_committed(federation: WalkedFederation) -> None:
-    key = checkpoint_key(RECORD)
-    assert key == f"rounds/00001/checkpoint-{RECORD.model[:16]}.safetensors"
-    federation.state.create(key, MODEL)
-    assert read_checkpoint(federation.state, RECORD) == MODEL
-    (federation.home / "state" / key).write_bytes(b"mode1")
+def test_a_record_in_another_rounds_place_is_refused(
+    three: ThreeSites, state: Store, record: RoundRecord
+) -> None:
+    """The signature is good; the round it stands for is not the one it was signed for."""
+    commit(state, 1, record)
+    commit(state, 2, record)
+    with pytest.raises(IntegrityError, match="round 2 of small/state holds the record of round 1"):
+        newest_record(state, KEYS, three.charter)
+
+
+class TestEditions:
+    def test_a_round_is_read_under_the_edition_it_was_committed_under(
+        self, three: ThreeSites, state: Store, record: RoundRecord
+    ) -> None:
+        commit(state, 1, record)
+        second = next_edition(three.charter, max_rounds=50)
+        third = next_edition(second, max_rounds=60)
+        for charter in (second, third):
+            assert newest_record(state, KEYS, charter) == record
+            with pytest.raises(SignatureError, match="committed under another charter"):
+                read_record(signed(record), charter)
+
+    def test_an_edition_that_follows_is_foreign_to_the_one_before(
+        self, three: ThreeSites, record: RoundRecord
+    ) -> None:
+        first = three.charter
+        second = next_edition(first, max_rounds=50)
+        with pytest.raises(SignatureError, match="committed under a foreign charter"):
+            record_of(signed(replace(record, charter=second.digest)), KEYS, first)
+
+    def test_a_round_of_no_edition_is_refused(self, three: ThreeSites, record: RoundRecord) -> None:
+        for document in (
+            signed(replace(record, charter="0" * 64)),
+            b"{}",
+            b"",
+            b"[" * 60_000,
+            b'{"body": 1}',
+        ):
+            with pytest.raises(SignatureError):
+                record_of(document, KEYS, three.charter)
+
+
+def test_a_round_is_finished_when_its_report_is_there(state: Store, record: RoundRecord) -> None:
+    commit(state, 1, record)
+    assert not is_finished(state, 1)
+    state.create(round_key(1, "report.json"), b"{}")
+    assert is_finished(state, 1)
+    assert not is_finished(state, 2)
+
+
+def test_the_checkpoint_is_the_one_that_was_committed(home: Path, state: Store, record: RoundRecord) -> None:
+    key = checkpoint_key(record)
+    assert key == f"rounds/00001/checkpoint-{record.model[:16]}.safetensors"
+    state.create(key, MODEL)
+    assert read_checkpoint(state, record) == MODEL
+    (home / "small/state" / key).write_bytes(b"mode1")
     with pytest.raises(DigestMismatchError, match="checkpoint of round 1 is not the one it committed"):
-        read_checkpoint(open_store("state"), RECORD)
+        read_checkpoint(state, record)

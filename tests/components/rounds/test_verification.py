@@ -54,7 +54,7 @@ class Chain:
         return self.verified().problems
 
     def path(self, name: str) -> Path:
-        """`3/proof/roster.json` of the state, `keys/…` of the keys; of certificates, the one chain there is."""
+        """`3/proof/roster.json` of the state, `keys/…` of the keys; certificates are of one chain."""
         number, _, rest = name.partition("/")
         if rest.startswith("certificates/sealed/"):
             [chain] = (self.home / "chain/keys/certificates/sealed").iterdir()

@@ -6,6 +6,7 @@ import hashlib
 import random
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from components.data_processing.feature_augmentation.encoder import Encoder, Enc
 from components.data_processing.record_ingestion.extraction import to_parquet
 from components.errors import EncoderError, RefusedError
 from components.execution.outcome import Outcome
-from tests.components.aggregation.three_sites import ThreeSites
+from tests.components.aggregation.three_sites import ThreeSites, put_in_force, set_policy
+from tests.components.rounds.walks import walk
 
 TEMPLATE = "{note}"
 CLASSES = ("heart", "lung", "skin")
@@ -81,8 +83,9 @@ class Site:
 
 @pytest.fixture
 def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ThreeSites:
-    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path))
-    return ThreeSites.start()
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("CROSSCLOUD_KEYS", raising=False)
+    return walk("open", "none").three
 
 
 @pytest.fixture
@@ -207,3 +210,36 @@ def test_an_encoder_that_is_not_the_agreed_one_makes_no_file(site: Site, fault: 
     with pytest.raises(EncoderError):
         site.augment(rows(), encoder=spec)
     assert site.place.store.keys("features") == []
+
+
+class TestWhichModelTheSiteRuns:
+    def refused(self, site: Site, **changes: Any) -> None:
+        with pytest.raises(
+            RefusedError, match=f"language model with digest {site.digest[:12]} is not"
+        ) as caught:
+            site.augment(rows(), **changes)
+        assert caught.value.disclosed == str(caught.value)
+        assert site.place.store.keys("features") == []
+
+    @pytest.mark.parametrize("named", [True, False])
+    def test_one_that_its_policy_does_not_name_is_refused(
+        self, site: Site, three: ThreeSites, named: bool
+    ) -> None:
+        """Whether the pipeline names a digest or takes what it finds."""
+        rules = {"charter": three.charter.digest, "protections": ("none",)}
+        set_policy("small", "alpha", encoder="0" * 64, **rules)
+        site.place = three.place("alpha")
+        self.refused(site, encoder=site.spec() if named else site.spec(digest=""))
+        set_policy("small", "alpha", encoder=site.digest, **rules)
+        site.place = three.place("alpha")
+        assert site.augment(rows()).reference
+
+    def test_one_that_the_charter_does_not_name_is_refused(self, site: Site, three: ThreeSites) -> None:
+        for encoder, edition in (("0" * 64, 2), (site.digest, 3)):
+            before = three.charter
+            put_in_force("small", replace(before, edition=edition, previous=before.digest, encoder=encoder))
+            site.place = three.next_attempt().place("alpha")
+            if edition == 2:
+                self.refused(site)
+                self.refused(site, encoder=site.spec(digest=""))
+        assert site.augment(rows()).reference

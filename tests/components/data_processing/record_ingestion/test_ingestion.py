@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
@@ -15,9 +17,10 @@ from components.agreement.workplace import Workplace
 from components.artifacts.stores import crosscloud_home, key_of
 from components.data_processing.record_ingestion.extraction import rows_digest
 from components.data_processing.record_ingestion.ingestion import RecordSpec, ingest
-from components.errors import BadDataError, SiteError, SourceUnreachableError
+from components.errors import BadDataError, RefusedError, SiteError, SourceUnreachableError
 from components.execution.outcome import Outcome
-from tests.components.aggregation.three_sites import ThreeSites
+from tests.components.aggregation.three_sites import ThreeSites, set_policy
+from tests.components.rounds.walks import walk
 
 PATIENTS = ("Ottilie Quastenberg", "Balduin Zwirnhagen", "Roswitha Uhlenkrieg")
 CLASSES = ("heart", "lung")
@@ -43,19 +46,33 @@ def fill(rows: int) -> Path:
         connection.execute(
             "CREATE TABLE visits (id BIGINT, patient VARCHAR, category VARCHAR, note VARCHAR, organ VARCHAR)"
         )
-        records = [
-            (k, PATIENTS[k % 3], f"category-{k % 37}", f"note {k} of a visit", CLASSES[k % 2])
-            for k in range(rows)
-        ]
-        connection.executemany("INSERT INTO visits VALUES (?, ?, ?, ?, ?)", records)
+        connection.execute(
+            "INSERT INTO visits SELECT k, ?[1 + k % 3], 'category-' || k % 37, "
+            "'note ' || k || ' of a visit', ?[1 + k % 2] FROM range(?) AS numbers(k)",
+            [list(PATIENTS), list(CLASSES), rows],
+        )
     return path
 
 
 @pytest.fixture
 def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ThreeSites:
-    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path))
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("CROSSCLOUD_KEYS", raising=False)
+    three = walk("open", "none").three
     fill(100)
-    return ThreeSites.start()
+    admit(three, SPEC.sql)
+    return three
+
+
+def admit(three: ThreeSites, *queries: str, **rules: Any) -> None:
+    """Writes policies that admit these queries."""
+    digests = tuple(hashlib.sha256(query.encode()).hexdigest() for query in queries)
+    for site in three.sites:
+        set_policy(
+            "small",
+            site,
+            **{"charter": three.charter.digest, "protections": ("none",), "queries": digests, **rules},
+        )
 
 
 def content_of(place: Workplace, outcome: Outcome) -> bytes:
@@ -172,12 +189,79 @@ def test_the_next_ticket_reads_anew_and_equal_rows_are_kept_once(three: ThreeSit
 def test_what_fails_leaves_nothing_behind(
     three: ThreeSites, fault: dict[str, object], error: type[SiteError]
 ) -> None:
+    admit(three, SPEC.sql, str(fault.get("sql", "")))
     place = three.place("alpha")
     with pytest.raises(error) as caught:
         ingest(place, replace(SPEC, **fault))  # type: ignore[arg-type]
     assert not any(name in caught.value.disclosed for name in (*PATIENTS, "note 7"))
-    assert everything_below(three.store_folder("alpha")) == []
+    assert place.store.keys() == ["tickets/000000001-000001.json"]
     assert ingest(place, SPEC).reference  # mended, the same ticket goes on
+
+
+class TestWhatTheSiteDecides:
+    """Before a row is read, and by its own policy: the coordinator's pipeline can ask for anything."""
+
+    def is_refused(self, three: ThreeSites, rule: str, spec: RecordSpec = SPEC) -> None:
+        """The warehouse is not so much as looked for."""
+        (crosscloud_home() / WAREHOUSE).unlink()
+        place = three.place("alpha")
+        before = place.store.keys()
+        with pytest.raises(RefusedError, match=rule) as caught:
+            ingest(place, spec)
+        assert caught.value.disclosed == str(caught.value)
+        assert place.store.keys() == before
+
+    @pytest.mark.parametrize(
+        "sql",
+        ["SELECT * FROM patients", "SELECT *  FROM visits", "select * from visits", "SELECT * FROM visits;"],
+    )
+    def test_a_query_it_has_not_admitted_is_refused(self, three: ThreeSites, sql: str) -> None:
+        self.is_refused(three, "is not one the site's policy admits", replace(SPEC, sql=sql))
+
+    def test_a_site_that_admits_none_reads_nothing(self, three: ThreeSites) -> None:
+        admit(three)
+        self.is_refused(three, "add the digest to 'queries' once they have read it")
+
+    def test_blanks_around_a_query_are_not_part_of_it(self, three: ThreeSites) -> None:
+        assert ingest(three.place("alpha"), replace(SPEC, sql=f"\n  {SPEC.sql} \n")).reference
+
+    def test_a_second_ticket_for_the_attempt_is_refused(self, three: ThreeSites) -> None:
+        place = three.place("alpha")
+        ingest(place, SPEC)
+        (crosscloud_home() / WAREHOUSE).unlink()
+        other = replace(place, ticket=replace(place.ticket, seed=99))
+        with pytest.raises(RefusedError, match="a second ticket was issued for attempt 1 of round 1"):
+            ingest(other, SPEC)
+        assert place.store.keys("ingested") == [f"ingested/{place.ticket.digest}.json"]
+
+    def test_rounds_beyond_what_the_policy_allows_a_day_are_refused(self, three: ThreeSites) -> None:
+        admit(three, SPEC.sql, rounds_a_day=1)
+        ingest(three.place("alpha"), SPEC)
+        ingest(three.place("alpha"), SPEC)  # the same ticket again costs nothing
+        three.exchange.create(f"{three.opened.ticket.folder}/shortfall.json", b"{}")
+        self.is_refused(three.next_attempt(), "allows 1 rounds a day and they are used up")
+
+    def test_a_model_that_does_not_follow_from_the_last_receipt_is_refused(self, three: ThreeSites) -> None:
+        """A model made for one site would tell about its rows what a sum does not."""
+        place = three.place("alpha")
+        other = replace(place, ticket=replace(place.ticket, model="0" * 64))
+        with pytest.raises(
+            RefusedError, match="model of round 1 is not the one that the charter starts from"
+        ):
+            ingest(other, SPEC)
+        assert place.store.keys() == []
+
+    def test_what_it_has_accepted_is_trained_on(self, three: ThreeSites) -> None:
+        place = three.place("alpha")
+        with pytest.raises(RefusedError, match="has not accepted"):
+            place.require_accepted()
+        ingest(place, SPEC)
+        place.require_accepted()
+
+    def test_a_resumed_round_is_passed_with_a_policy_that_has_changed_since(self, three: ThreeSites) -> None:
+        first = ingest(three.place("alpha"), SPEC)
+        admit(three, SPEC.sql, "SELECT 1")
+        assert ingest(three.place("alpha"), SPEC) == first
 
 
 def test_the_pointer_of_a_ticket_names_the_rows(three: ThreeSites) -> None:

@@ -17,7 +17,8 @@ from components.errors import BadDataError, RefusedError, SignatureError
 from components.evaluation.model_evaluation.evaluation import evaluate, figures_key, read_figures
 from components.execution.outcome import Outcome
 from components.training.features import read_features
-from tests.components.aggregation.three_sites import CLASSES, FEATURES, ThreeSites
+from tests.components.aggregation.three_sites import CLASSES, FEATURES, ThreeSites, set_policy
+from tests.components.rounds.walks import walk
 
 DELTA = {
     "output.weight": np.random.default_rng(6).normal(size=(CLASSES, FEATURES)).astype(np.float32),
@@ -30,7 +31,13 @@ class Measured:
 
     def __init__(self, three: ThreeSites) -> None:
         self.three = three
-        self.model: str = three.committed().manifest["model"]
+        self.model: str = three.next_attempt().commit("").manifest["model"]
+        for site in three.sites:
+            self.allow(site, "per_site")
+
+    def allow(self, site: str, evaluation: str) -> None:
+        charter, protections = self.three.charter, (self.three.request.protection,)
+        set_policy("small", site, charter=charter.digest, protections=protections, evaluation=evaluation)
 
     def delta(self, place: Workplace) -> str:
         if not place.store.exists("adaptations/a.safetensors"):
@@ -50,8 +57,9 @@ class Measured:
 
 @pytest.fixture
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Measured:
-    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path))
-    return Measured(ThreeSites.start())
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("CROSSCLOUD_KEYS", raising=False)
+    return Measured(walk("committed", "sealed").three)
 
 
 def kept(measured: Measured) -> dict[str, Any]:
@@ -108,6 +116,20 @@ def test_figures_stay_at_the_site_unless_it_releases_them(measured: Measured, re
     assert kept(measured)["global"]["num_examples"] == 14
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_sites_policy_decides_and_not_the_pipeline(measured: Measured, allowed: bool) -> None:
+    measured.allow("alpha", "per_site" if allowed else "none")
+    before = contents(measured)
+    if allowed:
+        assert measured.evaluate().reference
+    else:
+        with pytest.raises(RefusedError, match="does not allow its figures to be published") as caught:
+            measured.evaluate()
+        assert caught.value.disclosed == str(caught.value)
+        assert contents(measured) == before
+    assert kept(measured)["global"]["num_examples"] == 14
+
+
 def test_published_figures_are_signed_by_the_site_for_this_round(measured: Measured) -> None:
     outcome = measured.evaluate()
     three, ticket = measured.three, measured.three.opened.ticket
@@ -115,7 +137,7 @@ def test_published_figures_are_signed_by_the_site_for_this_round(measured: Measu
     assert key == figures_key(ticket, "alpha")
     document = three.exchange.read(key)
     assert outcome.bytes_sent == len(document)
-    keys = three.attempt().parties
+    keys = three.charter
     assert read_figures(document, ticket, "alpha", keys.key("alpha")) == kept(measured)
 
     altered = json.loads(document)

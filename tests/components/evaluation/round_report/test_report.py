@@ -14,12 +14,14 @@ from components.agreement.sealed_manifest import blob_key
 from components.artifacts import tensors
 from components.artifacts.documents import sign
 from components.artifacts.stores import create_or_read, reference
+from components.errors import QuorumNotReachedError
 from components.evaluation.model_evaluation.evaluation import DOMAIN, evaluate, figures_key
 from components.evaluation.round_report.figures import RoundFigures
 from components.evaluation.round_report.report import Story, write_report
 from components.execution.journal import Entry, record
 from components.rounds.state import round_key
-from tests.components.aggregation.three_sites import CLASSES, FEATURES, SITES, ThreeSites
+from tests.components.aggregation.three_sites import CLASSES, FEATURES, SITES, ThreeSites, set_policy
+from tests.components.rounds.walks import FOUR, walk
 
 STORY = Story(
     title="Three <sites>",
@@ -35,6 +37,9 @@ class Reported:
 
     def __init__(self, three: ThreeSites, page: Path) -> None:
         self.three, self.page = three, page
+        charter, protections = three.charter, (three.request.protection,)
+        for site in three.sites:
+            set_policy("small", site, charter=charter.digest, protections=protections, evaluation="per_site")
         self.committed: Any = None
 
     def commit(
@@ -42,6 +47,8 @@ class Reported:
     ) -> None:
         three = self.three
         total = three.aggregate(sealed or three.sealed(), reasons).reference
+        if three.request.protection == "sealed":
+            three.release()
         self.committed = three.commit(three.open_sum(total).reference)
 
     def evaluate(self, site: str, release: str = "per_site") -> str:
@@ -90,10 +97,11 @@ class Reported:
         return found
 
 
-@pytest.fixture
-def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reported:
-    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path))
-    return Reported(ThreeSites.start(), tmp_path / "ui/page.html")
+@pytest.fixture(params=["none"])
+def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Reported:
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("CROSSCLOUD_KEYS", raising=False)
+    return Reported(walk("open", request.param).three, tmp_path / "ui/page.html")
 
 
 def site(document: dict[str, Any], name: str) -> dict[str, Any]:
@@ -101,13 +109,14 @@ def site(document: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("reported", ["none", "he", "sealed"], indirect=True)
 def test_the_document_says_who_took_part_and_how_well_the_model_does(reported: Reported) -> None:
     reported.commit()
     document = reported.report({name: reported.evaluate(name) for name in SITES})
     record = reported.committed.manifest
     assert (document["round_number"], document["attempt"], document["federation"]) == (1, 1, "small")
     assert document["model_digest"] == record["model"]
-    assert document["protection"] == "none"
+    assert document["protection"] == reported.three.request.protection
     assert document["parameters"] == {"local_epochs": 2, "learning_rate": 0.1, "batch_size": 16}
     assert [each["name"] for each in document["sites"]] == list(SITES)
     assert all(each["took_part"] and not each["reason"] for each in document["sites"])
@@ -148,17 +157,23 @@ def test_a_site_that_keeps_its_figures_has_none_and_no_reason(reported: Reported
     assert pooled.num_examples == 14
 
 
-def test_who_was_left_out_and_why_comes_from_roster_and_cut_off(reported: Reported) -> None:
+@pytest.mark.parametrize("protection", ["none", "he"])
+def test_who_was_left_out_and_why_comes_from_roster_and_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protection: str
+) -> None:
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path / "home"))
+    reported = Reported(walk("open", protection, sites=FOUR).three, tmp_path / "ui/page.html")
     three = reported.three
     commitments = three.train()
     roster = three.roster(commitments | {"alpha": ""}, {"alpha": "bad_data: there are no training rows"})
-    sealed = three.seal(roster, ("beta", "gamma"))
+    sealed = three.seal(roster, ("beta", "delta", "gamma"))
     path = three.exchange_folder / blob_key(three.opened.ticket, "beta")
-    path.write_bytes(bytes(path.stat().st_size))
-    total = three.aggregate(sealed, min_sites=1).reference
-    reported.committed = three.commit(three.open_sum(total, min_sites=1).reference)
-    document = reported.report({name: reported.evaluate(name) for name in SITES})
-    assert [site(document, name)["took_part"] for name in SITES] == [False, False, True]
+    altered = bytearray(path.read_bytes())
+    altered[-2] ^= 1
+    path.write_bytes(altered)
+    reported.committed = three.commit(three.open_sum(three.summed(sealed)).reference)
+    document = reported.report({name: reported.evaluate(name) for name in FOUR})
+    assert [site(document, name)["took_part"] for name in FOUR] == [False, False, True, True]
     assert site(document, "alpha")["reason"] == "bad_data: there are no training rows"
     assert site(document, "beta")["reason"].startswith("refused: the sealed update of beta is not the one")
     # The committed model is measured at a site that was left out too.
@@ -252,5 +267,28 @@ def test_the_page_tells_of_the_rounds_before(reported: Reported) -> None:
     accuracies = [RoundFigures.from_dict(each).pooled_global for each in (first, second)]
     page = reported.page.read_text()
     for pooled in accuracies:
+        assert pooled is not None
+        assert f"{pooled.accuracy:.1%}".removesuffix("%") in page
+
+
+def test_the_page_goes_on_after_a_round_that_came_to_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number is used up: the report is of rounds 1 and 3."""
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path / "home"))
+    first = Reported(walk("open", "sealed").three, tmp_path / "ui/page.html")
+    first.commit()
+    first.report({name: first.evaluate(name) for name in SITES})
+    void = first.three.next_round()
+    total = void.aggregate(void.sealed()).reference
+    with pytest.raises(QuorumNotReachedError):
+        void.open_sum(total)
+    third = Reported(void.next_attempt(), first.page)
+    third.commit()
+    document = third.report({name: third.evaluate(name) for name in SITES})
+    assert document["round_number"] == 3
+    page = first.page.read_text()
+    for each in (first.document(1), document):
+        pooled = RoundFigures.from_dict(each).pooled_global
         assert pooled is not None
         assert f"{pooled.accuracy:.1%}".removesuffix("%") in page

@@ -2,41 +2,59 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from components.agreement.parties import load_parties, load_signing_key
-from components.agreement.receipt import aggregate_key
-from components.agreement.workplace import model_key
+from components.agreement.model_store import model_key
+from components.agreement.private_keys import load_signing_key
+from components.agreement.receipt import aggregate_key, read_receipt, receipt_key
 from components.artifacts import tensors
 from components.artifacts.documents import digest
+from components.artifacts.stores import open_store, reference
 from components.errors import (
     DigestMismatchError,
     IntegrityError,
     ObjectMissingError,
+    QuorumNotReachedError,
     RoundAlreadyCommittedError,
     SignatureError,
 )
-from components.rounds.round_commit.committing import next_model
-from components.rounds.state import newest_record, read_checkpoint, read_record
+from components.execution.outcome import Outcome
+from components.rounds.round_commit.committing import commit_round
+from components.rounds.state import RoundRecord, newest_record, read_checkpoint, read_record
+from tests.components.aggregation.three_sites import SITES, ThreeSites, put_in_force
+from tests.components.rounds.walks import FOUR, content, round_of, seeded_updates, walk
 
-if TYPE_CHECKING:
-    from tests.components.rounds.conftest import Update, WalkedFederation
+Update = tuple[NDArray[np.float64], int]
+LENGTH = 28  # 4 classes of 6 weights and a bias
+STEP = {
+    sites: 1000 * 10.0 / (4194303 // sites) for sites in (3, 4)
+}  # max_examples times largest_value by bound
+protections = pytest.mark.parametrize("protection", ["none", "he", "sealed"])
 
-    Updates = dict[str, Update]
 
-PARENT: tensors.Tensors = {
-    "output.weight": np.array([[1, 2], [3, 4], [5, 6]], np.float32),
-    "output.bias": np.array([-1, -2, -3], np.float32),
-}
+def state_of(three: ThreeSites) -> dict[str, bytes]:
+    return content(three.state_uri)
+
+
+def record_of(three: ThreeSites) -> RoundRecord:
+    record = newest_record(open_store(three.state_uri), three.keys_uri, three.charter)
+    assert record is not None
+    return record
+
+
+def committed_model(three: ThreeSites) -> NDArray[np.float32]:
+    return flat(tensors.decode(read_checkpoint(open_store(three.state_uri), record_of(three))))
+
+
+def flat(model: tensors.Tensors) -> NDArray[np.float32]:
+    return np.concatenate([model[name].ravel() for name in sorted(model)])
 
 
 def weighted_mean(updates: Mapping[str, Any]) -> list[float]:
@@ -46,119 +64,95 @@ def weighted_mean(updates: Mapping[str, Any]) -> list[float]:
     return [math.fsum(count * values[k] for values, count in updates.values()) / total for k in range(length)]
 
 
-class TestNextModel:
-    def test_adds_the_mean_update_in_the_order_of_names(self) -> None:
-        # Two examples: [output.bias (3), output.weight (3 × 2), count]
-        found = next_model(PARENT, np.array([2, 4, 6, 20, 40, 60, 80, 100, 120, 2.0]))
-        assert {name: values.tolist() for name, values in found.items()} == {
-            "output.bias": [0, 0, 0],
-            "output.weight": [[11, 22], [33, 44], [55, 66]],
-        }
-        assert all(values.dtype == np.float32 for values in found.values())
-        assert PARENT["output.bias"].tolist() == [-1, -2, -3]
-
-    @given(
-        updates=st.dictionaries(
-            st.sampled_from("abcdef"),
-            st.tuples(st.lists(st.floats(-10, 10), min_size=9, max_size=9), st.integers(1, 10**6)),
-            min_size=1,
-        )
+def commit(three: ThreeSites, receipt: str, *, stage: str = "open") -> Outcome:
+    return commit_round(
+        receipt=receipt,
+        ticket=three.opened.reference,
+        stage=stage,
+        state_uri=three.state_uri,
+        exchange_uri=three.exchange_uri,
+        keys_uri=three.keys_uri,
     )
-    def test_is_equation_six(self, updates: dict[str, tuple[list[float], int]]) -> None:
-        sealed = np.array([[*(n * np.array(w)), n] for w, n in updates.values()], np.float64)
-        aggregate: NDArray[np.float64] = np.asarray(sealed.sum(axis=0))
-        found = tensors.flatten(next_model(PARENT, aggregate))
-        mean = weighted_mean(updates)
-        # A float32 value is known to half a unit of its last place, 2^-24 of it; the sums are in float64.
-        np.testing.assert_allclose(found, tensors.flatten(PARENT) + mean, rtol=2**-23, atol=1e-9)
 
-    @given(count=st.integers(1, 2**40), error=st.floats(-0.49, 0.49))
-    def test_the_count_is_whole_however_it_was_opened(self, count: int, error: float) -> None:
-        aggregate = np.append(np.full(9, float(count)), count + error)
-        np.testing.assert_array_equal(next_model(PARENT, aggregate)["output.bias"], [0, -1, -2])
 
-    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-    @pytest.mark.parametrize("position", [0, 8, 9])
-    def test_what_is_not_finite_is_refused(self, value: float, position: int) -> None:
-        aggregate = np.ones(10)
-        aggregate[position] = value
-        with pytest.raises(IntegrityError, match="not finite: nothing was committed"):
-            next_model(PARENT, aggregate)
-
-    @pytest.mark.parametrize("count", [0.0, -0.0, 0.4, -1.0, -1e9])
-    def test_a_sum_of_nothing_is_refused(self, count: float) -> None:
-        with pytest.raises(IntegrityError, match="must count at least one example, got"):
-            next_model(PARENT, np.append(np.ones(9), count))
-
-    @pytest.mark.parametrize("length", [2, 9, 11, 20])
-    def test_another_length_is_refused(self, length: int) -> None:
-        with pytest.raises(IntegrityError, match="must have 9 values"):
-            next_model(PARENT, np.ones(length))
-
-    @pytest.mark.parametrize("value", [1e39, -1e300])
-    def test_a_model_that_float32_cannot_hold_is_refused(self, value: float) -> None:
-        """Finite where it was opened, infinite in the model."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            with pytest.raises(IntegrityError):
-                next_model(PARENT, np.array([value, *[0.0] * 8, 1.0]))
+def receipt_over(three: ThreeSites, aggregate: NDArray[np.float64], **changes: object) -> str:
+    """What a key holder signs who does not care what it opened, in the place of the true receipt."""
+    folder, values = three.opened.ticket.folder, tensors.encode({"aggregate": aggregate})
+    path = three.exchange_folder / receipt_key(folder)
+    true = read_receipt(path.read_bytes(), three.opened.ticket, three.charter)
+    forged = replace(true, **{"aggregate": digest(values), **changes})  # type: ignore[arg-type]
+    path.write_bytes(forged.signed(load_signing_key(three.keys_uri, "key-holder")))
+    (three.exchange_folder / aggregate_key(folder)).write_bytes(values)
+    return reference(three.exchange, receipt_key(folder))
 
 
 class TestACommit:
-    def test_makes_the_next_model(self, federation: WalkedFederation, updates: Updates) -> None:
-        opened = federation.open()
-        federation.commit(opened, federation.walk(opened, updates))
-        record = newest_record(federation.state, load_parties("keys"))
-        assert record is not None
-        content = read_checkpoint(federation.state, record)
-        flat = tensors.flatten(tensors.decode(content))
-        np.testing.assert_allclose(flat, weighted_mean(updates), rtol=2**-23)
-        assert federation.exchange.read(f"models/{digest(content)}.safetensors") == content
+    @protections
+    def test_makes_the_next_model(self, protection: str) -> None:
+        three, updates = walk("open", protection).three, seeded_updates()
+        three.commit(round_of(three, updates))
+        # `sealed`: half a step a site of n times the update, over all examples; `he`: 1e-4 over them.
+        examples = sum(count for _, count in updates.values())
+        tolerance = {"none": 0.0, "he": 1e-4 / examples, "sealed": 3 * STEP[3] / 2 / examples * 1.001}[
+            protection
+        ]
+        found = committed_model(three)
+        np.testing.assert_allclose(found, weighted_mean(updates), rtol=2**-23, atol=tolerance)
+        assert np.abs(found).max() > 100 * tolerance
+        model = read_checkpoint(open_store(three.state_uri), record_of(three))
+        assert three.exchange.read(f"models/{digest(model)}.safetensors") == model
 
-    def test_a_second_round_adds_to_the_first(self, federation: WalkedFederation, updates: Updates) -> None:
-        federation.round(updates)
-        others = {site: (values[::-1], 7) for site, (values, _) in updates.items()}
-        federation.round(others)
-        record = newest_record(federation.state, load_parties("keys"))
-        assert record is not None
-        flat = tensors.flatten(tensors.decode(read_checkpoint(federation.state, record)))
+    @protections
+    def test_is_the_mean_of_what_the_sites_trained(self, protection: str) -> None:
+        """Against numpy's average of what lies in the sites' own stores (Eq. 6)."""
+        three = walk("committed", protection).three
+        vectors = [three.weighted(site) for site in SITES]
+        expected = np.average([v[:-1] / v[-1] for v in vectors], axis=0, weights=[v[-1] for v in vectors])
+        parent = flat(three.model(three.opened.ticket.model))
+        np.testing.assert_allclose(committed_model(three) - parent, expected, rtol=1e-6, atol=2e-6)
+        assert np.abs(expected).max() > 0.01
+
+    @protections
+    def test_a_second_round_adds_to_the_first(self, protection: str) -> None:
+        three, updates = walk("open", protection).three, seeded_updates()
+        three.commit(round_of(three, updates))
+        later, others = three.next_round(), seeded_updates(seed=8)
+        later.commit(round_of(later, others))
         expected = np.add(weighted_mean(updates), weighted_mean(others))
-        np.testing.assert_allclose(flat, expected, rtol=2**-22, atol=1e-9)
+        tolerance = {"none": 1e-9, "he": 1e-5, "sealed": 6 * STEP[3] / 2 / 63}[protection]
+        np.testing.assert_allclose(committed_model(later), expected, rtol=2**-22, atol=tolerance)
 
-    def test_is_recorded(self, federation: WalkedFederation, updates: Updates) -> None:
-        opened = federation.open()
-        receipt = federation.walk(opened, updates, lost=["beta"])
-        outcome = federation.commit(opened, receipt)
-        record = newest_record(federation.state, load_parties("keys"))
-        assert record is not None
-        assert (record.federation, record.round_number, record.attempt) == ("walked", 1, 1)
-        assert (record.ticket, record.parent) == (opened.ticket.digest, opened.ticket.model)
-        assert record.folder == "rounds/00001-1"
-        assert record.receipt == digest(federation.exchange.read("rounds/00001-1/receipt.json"))
-        assert record.members == ("alpha", "gamma")
-        assert record.left_out == {"beta": "failed: no sealed update"}
-        assert outcome.reference == "exchange/rounds/00001-1/committed.json"
-        assert outcome.manifest == {"round": 1, "model": record.model, "sites": ["alpha", "gamma"]}
-        assert outcome.metrics == {"round": 1.0, "sites": 2.0}
-        published = federation.exchange.read("rounds/00001-1/committed.json")
-        assert published == federation.state.read("rounds/00001/round.json")
+    @protections
+    def test_is_recorded(self, protection: str) -> None:
+        walked = walk("opened", protection, sites=FOUR, lost="delta")
+        three = walked.three
+        outcome = three.commit(walked.receipt)
+        record = record_of(three)
+        assert (record.federation, record.round_number, record.attempt) == ("small", 1, 1)
+        assert (record.charter, record.ticket) == (three.charter.digest, three.opened.ticket.digest)
+        assert (record.parent, record.folder) == (three.opened.ticket.model, "rounds/00001-1")
+        assert record.receipt == digest(three.exchange.read("rounds/00001-1/receipt.json"))
+        assert record.members == SITES
+        assert record.left_out == {"delta": "failed: no sealed update"}
+        assert outcome.reference == "small/exchange/rounds/00001-1/committed.json"
+        assert outcome.manifest == {"round": 1, "model": record.model, "sites": list(SITES)}
+        assert outcome.metrics == {"round": 1.0, "sites": 3.0}
+        published = three.exchange.read("rounds/00001-1/committed.json")
+        assert published == open_store(three.state_uri).read("rounds/00001/round.json")
 
-    def test_tells_of_every_site_that_is_not_in_it(
-        self, federation: WalkedFederation, updates: Updates
-    ) -> None:
-        opened = federation.open()
-        commitments = federation.commit_to(opened, {s: updates[s] for s in ("alpha", "beta")})
-        roster = federation.call(opened, commitments, {"gamma": "oom"}).reference
-        federation.aggregate(opened, federation.seal(opened, roster, ["alpha"]), min_sites=1)
-        federation.commit(opened, federation.receipt_over(opened, np.ones(10), members=("alpha",)))
-        record = newest_record(federation.state, load_parties("keys"))
-        assert record is not None
-        assert record.members == ("alpha",)
+    def test_tells_of_every_site_that_is_not_in_it(self) -> None:
+        walked = walk("trained", "none", sites=FOUR)
+        three = walked.three
+        roster = three.roster(walked.commitments | {"gamma": ""}, {"gamma": "oom"})
+        sealed = three.seal(roster, ("alpha", "delta"))
+        three.commit(three.open_sum(three.summed(sealed)).reference)
+        record = record_of(three)
+        assert record.members == ("alpha", "delta")
         assert record.left_out == {"gamma": "oom", "beta": "failed: no sealed update"}
 
 
 def with_nan(position: int) -> NDArray[np.float64]:
-    aggregate = np.ones(10)
+    aggregate = np.ones(LENGTH + 1)
     aggregate[position] = math.nan
     return aggregate
 
@@ -168,151 +162,193 @@ class TestARefusal:
         "aggregate",
         [
             with_nan(0),
-            with_nan(9),
-            np.full(10, math.inf),
-            np.append(np.ones(9), 0.0),
-            np.append(np.ones(9), -3.0),
-            np.ones(9),
-            np.ones(11),
-            np.append(np.full(9, 1e300), 1.0),
+            with_nan(-1),
+            np.full(LENGTH + 1, math.inf),
+            np.append(np.ones(LENGTH), 0.0),
+            np.append(np.ones(LENGTH), -3.0),
+            np.ones(LENGTH),
+            np.ones(LENGTH + 2),
+            np.append(np.full(LENGTH, 1e300), 1.0),
+            np.append(np.full(LENGTH, 19.0 * 82), 82.0),  # a mean of norm 19 √28 = 100.5, C = 100
         ],
-        ids=["nan", "nan-count", "infinite", "no-examples", "negative", "short", "long", "overflow"],
+        ids=[
+            "nan",
+            "nan-count",
+            "infinite",
+            "no-examples",
+            "negative",
+            "short",
+            "long",
+            "overflow",
+            "beyond C",
+        ],
     )
     @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
-    def test_writes_nothing(
-        self, federation: WalkedFederation, updates: Updates, aggregate: NDArray[np.float64]
-    ) -> None:
-        opened = federation.open()
-        roster = federation.call(opened, federation.commit_to(opened, updates)).reference
-        federation.aggregate(opened, federation.seal(opened, roster, list(updates)))
-        receipt = federation.receipt_over(opened, aggregate)
-        before = federation.content("exchange")
+    def test_commits_nothing_and_ends_the_attempt(self, aggregate: NDArray[np.float64]) -> None:
+        three = walk("opened", "none").three
+        receipt = receipt_over(three, aggregate)
+        before = content(three.exchange_uri)
         with pytest.raises(IntegrityError):
-            federation.commit(opened, receipt)
-        assert federation.content("exchange") == before
-        assert federation.content("state") == {}
+            three.commit(receipt)
+        # It would be refused each time: the next round goes on with the model this one started from.
+        assert content(three.exchange_uri).keys() - before.keys() == {"rounds/00001-1/shortfall.json"}
+        assert before.items() <= content(three.exchange_uri).items()
+        assert state_of(three) == {}
+        following = three.next_attempt().opened.ticket
+        assert (following.round_number, following.model) == (2, three.opened.ticket.model)
+
+    def test_none_of_a_mean_just_within_the_charters_norm(self) -> None:
+        three = walk("opened", "none").three
+        three.commit(receipt_over(three, np.append(np.full(LENGTH, 18.89 * 82), 82.0)))
+        assert math.isclose(float(np.linalg.norm(committed_model(three))), 99.96, rel_tol=1e-3)
 
     @pytest.mark.parametrize(
-        "change", [{"previous": "00" * 32}, {"ticket": "00" * 32}, {"purpose": "metrics"}], ids=str
+        "change",
+        [{"previous": "00" * 32}, {"ticket": "00" * 32}, {"charter": "00" * 32}, {"purpose": "metrics"}],
+        ids=str,
     )
-    def test_of_a_receipt_of_another_chain(
-        self, federation: WalkedFederation, updates: Updates, change: dict[str, str]
-    ) -> None:
-        opened = federation.open()
-        roster = federation.call(opened, federation.commit_to(opened, updates)).reference
-        federation.aggregate(opened, federation.seal(opened, roster, list(updates)))
-        receipt = federation.receipt_over(opened, np.ones(10), **change)
+    def test_of_a_receipt_of_another_chain(self, change: dict[str, str]) -> None:
+        three = walk("opened", "none").three
         with pytest.raises(SignatureError, match="was given for another ticket"):
-            federation.commit(opened, receipt)
-        assert federation.content("state") == {}
+            three.commit(receipt_over(three, np.ones(LENGTH + 1), **change))
+        assert state_of(three) == {}
 
-    def test_of_the_receipt_of_the_round_before(self, federation: WalkedFederation, updates: Updates) -> None:
-        federation.round(updates)
-        second, before = federation.open(), federation.content("state")
+    @pytest.mark.parametrize("field", ["roster", "cutoff", "ciphertexts"])
+    def test_of_a_receipt_of_another_set(self, field: str) -> None:
+        three = walk("opened", "sealed").three
+        changed = {"ciphertexts": {"alpha": "00" * 32, "beta": "00" * 32}}.get(field, "00" * 32)
+        with pytest.raises(IntegrityError, match="is not of the sites of its cut-off"):
+            three.commit(receipt_over(three, np.ones(LENGTH + 1), **{field: changed}))
+        assert state_of(three) == {}
+
+    def test_of_the_receipt_of_the_round_before(self) -> None:
+        first = walk("committed", "none").three
+        second, before = first.next_round(), state_of(first)
         with pytest.raises(SignatureError, match="was given for another ticket"):
-            federation.commit(second, "exchange/rounds/00001-1/receipt.json")
-        assert federation.content("state") == before
+            second.commit("small/exchange/rounds/00001-1/receipt.json")
+        assert {k: v for k, v in state_of(second).items() if "report" not in k} == {
+            k: v for k, v in before.items() if "report" not in k
+        }
 
     @pytest.mark.parametrize("name", ["receipt", "aggregate", "roster", "cutoff", "model"])
-    def test_of_anything_that_was_altered(
-        self, federation: WalkedFederation, updates: Updates, name: str
-    ) -> None:
-        opened = federation.open()
-        receipt = federation.walk(opened, updates)
+    def test_of_anything_that_was_altered(self, name: str) -> None:
+        walked = walk("opened", "none")
+        three, ticket = walked.three, walked.three.opened.ticket
         key = {
             "receipt": "rounds/00001-1/receipt.json",
-            "aggregate": aggregate_key(opened.ticket),
+            "aggregate": aggregate_key(ticket.folder),
             "roster": "rounds/00001-1/roster.json",
             "cutoff": "rounds/00001-1/cutoff.json",
-            "model": model_key(opened.ticket.model),
+            "model": model_key(ticket.model),
         }[name]
-        path = federation.home / "exchange" / key
-        content = bytearray(path.read_bytes())
+        path = three.exchange_folder / key
+        altered = bytearray(path.read_bytes())
         # In the tensors' last values, in the cut-off's roster, in a signed document's body.
-        position = {"aggregate": -12, "model": -12, "cutoff": content.find(b"roster") + 12}.get(name, 60)
-        content[position] ^= 1
-        path.write_bytes(content)
+        position = {"aggregate": -12, "model": -12, "cutoff": altered.find(b"roster") + 12}.get(name, 60)
+        altered[position] ^= 1
+        path.write_bytes(altered)
         with pytest.raises(IntegrityError):
-            federation.commit(opened, receipt)
-        assert federation.content("state") == {}
+            three.commit(walked.receipt)
+        assert state_of(three) == {}
 
-    def test_of_a_receipt_that_is_not_there(self, federation: WalkedFederation) -> None:
-        opened = federation.open()
+    def test_of_a_receipt_that_is_not_there(self) -> None:
+        three = walk("released", "none").three
         with pytest.raises(ObjectMissingError):
-            federation.commit(opened, "exchange/rounds/00001-1/receipt.json")
-        assert federation.content("state") == {}
+            three.commit("small/exchange/rounds/00001-1/receipt.json")
+        assert state_of(three) == {}
+
+    @pytest.mark.xfail(strict=True, reason="a round that was voided is committed all the same")
+    def test_of_a_round_that_was_voided_meanwhile(self) -> None:
+        """A release came late, the sum was opened after all; the next round has begun without it."""
+        walked = walk("summed", "sealed")
+        three = walked.three
+        three.release(("alpha", "beta"))
+        with pytest.raises(QuorumNotReachedError):
+            three.open_sum(walked.total)
+        second = three.next_attempt()
+        assert second.opened.ticket.round_number == 2
+        three.release(("gamma",))
+        receipt = three.open_sum(walked.total).reference
+        with pytest.raises(IntegrityError, match="void"):
+            three.commit(receipt)
+        assert "rounds/00001/round.json" not in state_of(three)
+        assert second.next_attempt().opened == second.opened
 
 
 class TestASecondCommit:
-    def test_of_the_same_round_leaves_the_first(self, federation: WalkedFederation, updates: Updates) -> None:
-        opened = federation.open()
-        receipt = federation.walk(opened, updates)
-        federation.commit(opened, receipt)
-        before = federation.content("state"), federation.content("exchange")
-        with pytest.raises(
-            RoundAlreadyCommittedError, match="round 1 of walked was committed by another run"
-        ):
-            federation.commit(opened, receipt)
-        assert (federation.content("state"), federation.content("exchange")) == before
+    def test_of_the_same_round_leaves_the_first(self) -> None:
+        walked = walk("committed", "none")
+        three = walked.three
+        before = state_of(three), content(three.exchange_uri)
+        with pytest.raises(RoundAlreadyCommittedError, match="round 1 of small was committed by another run"):
+            three.commit(walked.receipt)
+        assert (state_of(three), content(three.exchange_uri)) == before
 
-    def test_from_another_attempt_leaves_the_first(
-        self, federation: WalkedFederation, updates: Updates
-    ) -> None:
+    def test_from_another_attempt_leaves_the_first(self) -> None:
         """Two runs worked at once: the one whose attempt was voided comes last."""
-        slow = federation.open()
-        slow_receipt = federation.walk(slow, updates)
-        federation.exchange.create("rounds/00001-1/shortfall.json", b"{}")
-        fast = federation.open()
-        assert fast.ticket.attempt == 2
-        others = {site: (-values, count) for site, (values, count) in updates.items()}
-        federation.commit(fast, federation.walk(fast, others))
-        standing = federation.state.read("rounds/00001/round.json")
+        walked = walk("opened", "none")
+        slow = walked.three
+        # The slow run's cut-off was not there yet when the fast one looked.
+        hidden = slow.exchange_folder / "rounds/00001-1/cutoff.json"
+        fixed = hidden.read_bytes()
+        hidden.unlink()
+        slow.exchange.create("rounds/00001-1/shortfall.json", b"{}")
+        fast = slow.next_attempt()
+        hidden.write_bytes(fixed)
+        assert (fast.opened.ticket.round_number, fast.opened.ticket.attempt) == (1, 2)
+        others = seeded_updates(seed=9)
+        fast.commit(round_of(fast, others))
+        standing = state_of(fast)["rounds/00001/round.json"]
         with pytest.raises(RoundAlreadyCommittedError, match="its model stands"):
-            federation.commit(slow, slow_receipt)
-        assert federation.state.read("rounds/00001/round.json") == standing
-        record = read_record(standing, load_parties("keys"))
-        assert newest_record(federation.state, load_parties("keys")) == record
-        flat = tensors.flatten(tensors.decode(read_checkpoint(federation.state, record)))
-        np.testing.assert_allclose(flat, weighted_mean(others), rtol=2**-23)
+            slow.commit(walked.receipt)
+        assert state_of(fast)["rounds/00001/round.json"] == standing
+        assert record_of(fast) == read_record(standing, fast.charter)
+        np.testing.assert_allclose(committed_model(fast), weighted_mean(others), rtol=2**-23)
 
 
 class TestACommittedRound:
-    def test_is_passed_on(self, federation: WalkedFederation, updates: Updates) -> None:
-        opened = federation.open()
-        first = federation.commit(opened, federation.walk(opened, updates))
-        before = federation.content("state"), federation.content("exchange")
-        resumed = federation.open()
-        assert federation.commit(resumed, "", stage=resumed.stage) == first
-        assert (federation.content("state"), federation.content("exchange")) == before
+    @protections
+    def test_is_passed_on(self, protection: str) -> None:
+        walked = walk("opened", protection)
+        three = walked.three
+        first = three.commit(walked.receipt)
+        before = state_of(three), content(three.exchange_uri)
+        resumed = three.next_attempt()
+        assert resumed.opened.stage == "committed"
+        assert resumed.commit("") == first
+        assert (state_of(three), content(three.exchange_uri)) == before
 
-    def test_is_published_if_the_run_was_killed_in_between(
-        self, federation: WalkedFederation, updates: Updates
-    ) -> None:
-        opened = federation.open()
-        first = federation.commit(opened, federation.walk(opened, updates))
-        (federation.home / "exchange/rounds/00001-1/committed.json").unlink()
-        assert federation.commit(opened, "", stage="committed") == first
-        published = json.loads(federation.exchange.read("rounds/00001-1/committed.json"))
+    def test_is_published_if_the_run_was_killed_in_between(self, home: Path) -> None:
+        walked = walk("opened", "none")
+        first = walked.three.commit(walked.receipt)
+        (home / "small/exchange/rounds/00001-1/committed.json").unlink()
+        assert commit(walked.three, "", stage="committed") == first
+        published = json.loads(walked.three.exchange.read("rounds/00001-1/committed.json"))
         assert published["body"]["model"] == first.manifest["model"]
 
-    def test_that_was_altered_is_refused(self, federation: WalkedFederation, updates: Updates) -> None:
-        opened = federation.open()
-        federation.commit(opened, federation.walk(opened, updates))
-        record = newest_record(federation.state, load_parties("keys"))
-        assert record is not None
-        forged = replace(record, model="00" * 32).signed(load_signing_key("keys", "alpha"))
-        for name in ("state/rounds/00001/round.json", "exchange/rounds/00001-1/committed.json"):
-            (federation.home / name).write_bytes(forged)
-        with pytest.raises(SignatureError):
-            federation.commit(opened, "", stage="committed")
+    def test_is_passed_on_under_the_charter_it_was_committed_under(self) -> None:
+        three = walk("committed", "none").three
+        edition = replace(three.charter, edition=2, previous=three.charter.digest, max_rounds=50)
+        put_in_force("small", edition)
+        resumed = three.next_attempt()
+        assert (resumed.opened.stage, resumed.opened.ticket) == ("committed", three.opened.ticket)
+        assert resumed.commit("").manifest["round"] == 1
+        later = resumed.next_round()
+        assert later.opened.ticket.charter == edition.digest
+        assert later.committed().manifest["round"] == 2
+        assert record_of(later).charter == edition.digest
 
-    def test_whose_checkpoint_was_altered_opens_no_other(
-        self, federation: WalkedFederation, updates: Updates
-    ) -> None:
-        federation.round(updates)
-        record = newest_record(federation.state, load_parties("keys"))
-        assert record is not None
-        path = federation.home / f"state/rounds/00001/checkpoint-{record.model[:16]}.safetensors"
+    def test_that_was_altered_is_refused(self, home: Path) -> None:
+        three = walk("committed", "none").three
+        forged = replace(record_of(three), model="00" * 32).signed(load_signing_key(three.keys_uri, "alpha"))
+        for name in ("state/rounds/00001/round.json", "exchange/rounds/00001-1/committed.json"):
+            (home / "small" / name).write_bytes(forged)
+        with pytest.raises(SignatureError):
+            commit(three, "", stage="committed")
+
+    def test_whose_checkpoint_was_altered_opens_no_other(self, home: Path) -> None:
+        three = walk("committed", "none").three
+        path = home / f"small/state/rounds/00001/checkpoint-{record_of(three).model[:16]}.safetensors"
         path.write_bytes(path.read_bytes()[:-1] + b"\1")
         with pytest.raises(DigestMismatchError):
-            federation.open()
+            three.next_round()

@@ -8,22 +8,30 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from components.agreement.workplace import model_key
+from components.agreement.model_store import model_key
+from components.agreement.receipt import receipt_key
 from components.artifacts import tensors
 from components.artifacts.stores import Store, key_of, reference
-from components.errors import DigestMismatchError
+from components.errors import DigestMismatchError, ObjectMissingError, SignatureError
 from components.training import heads
 from components.training.adaptation.adaptation import adapt, adapted
 from components.training.adaptation.closed_form import fit_adaptation
 from tests.components.aggregation.three_sites import CLASSES, FEATURES, ThreeSites
+from tests.components.rounds.walks import walk
 
 Arrays = dict[str, NDArray[np.generic]]
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("CROSSCLOUD_KEYS", raising=False)
+
+
 @pytest.fixture
-def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ThreeSites:
-    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path))
-    return ThreeSites.start(hidden_units=5)
+def three(home: None) -> ThreeSites:
+    """A round whose receipt is there; the models that are adapted are those of the test."""
+    return walk("opened", "none", hidden_units=5).three
 
 
 def rows(*, train_seed: int = 1, test_seed: int = 2) -> Arrays:
@@ -105,6 +113,58 @@ def test_a_model_that_was_exchanged_is_refused(three: ThreeSites) -> None:
     with pytest.raises(DigestMismatchError):
         adapt(place, model=model, features=put(place.store, "a", rows()))
     assert place.store.keys("adaptations") == []
+
+
+class TestSecrets:
+    """Whoever obtains a site's keys later must find nothing to open what was sealed before with."""
+
+    def kept(self, three: ThreeSites) -> list[str]:
+        return three.place("alpha").store.keys("secrets")
+
+    @pytest.mark.parametrize("protection", ["none", "he", "sealed"])
+    def test_are_erased_once_the_receipt_is_there(self, protection: str) -> None:
+        three = walk("committed", protection).three
+        place, model = three.place("alpha"), three.opened.ticket.model
+        assert self.kept(three) == [f"secrets/{three.opened.ticket.digest}.bin"]
+        adapt(place, model=model, features=put(place.store, "a", rows()))
+        assert self.kept(three) == []
+        assert len(three.place("beta").store.keys("secrets")) == 1
+        adapt(place, model=model, features=put(place.store, "b", rows()))
+
+    def test_are_kept_as_long_as_there_is_none(self) -> None:
+        three = walk("released", "sealed").three
+        place = three.place("alpha")
+        with pytest.raises(ObjectMissingError):
+            adapt(place, model=three.opened.ticket.model, features=put(place.store, "a", rows()))
+        assert len(self.kept(three)) == 1
+
+    @pytest.mark.parametrize("fault", ["altered", "of somebody else", "of the round before"])
+    def test_are_kept_where_it_does_not_verify(self, fault: str) -> None:
+        """Or whoever writes to the exchange could end every attempt before its release."""
+        first = walk("opened", "sealed")
+        path = first.three.exchange_folder / receipt_key(first.three.opened.ticket.folder)
+        document, three = path.read_bytes(), first.three
+        if fault == "altered":
+            path.write_bytes(document.replace(b'"purpose":"update"', b'"purpose":"updatf"'))
+        elif fault == "of somebody else":
+            path.write_bytes(document.replace(b'"signer":"key-holder"', b'"signer":"alpha"'))
+        else:
+            three.commit(first.receipt)
+            three = three.next_round()
+            three.seal(three.roster(three.train()))
+            three.exchange.create(receipt_key(three.opened.ticket.folder), document)
+        place = three.place("alpha")
+        with pytest.raises(SignatureError):
+            adapt(place, model=three.opened.ticket.model, features=put(place.store, "a", rows()))
+        assert f"secrets/{three.opened.ticket.digest}.bin" in self.kept(three)
+
+    def test_are_erased_by_the_next_ticket_that_is_accepted_at_the_latest(self) -> None:
+        three = walk("committed", "sealed").three
+        later = three.next_round()
+        later.place("alpha")
+        assert len(self.kept(three)) == 1
+        later.accepted("alpha")
+        assert self.kept(three) == []
 
 
 def test_adapting_adds_to_the_last_layer_and_changes_no_argument() -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from numpy.typing import NDArray
 
 from components.agreement.commitment import Commitment, commitment_key
+from components.agreement.receipt import receipt_key
+from components.agreement.round_secrets import read_secrets
 from components.agreement.site_update import read_update, update_key
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import key_of, reference
@@ -23,19 +25,33 @@ from components.training.features import read_features
 from components.training.local_training.federated_averaging import local_update, site_seed
 from components.training.local_training.training import train
 from tests.components.aggregation.three_sites import CLASSES, FEATURES, ThreeSites
+from tests.components.rounds.walks import content, walk
+
+protections = pytest.mark.parametrize("protection", ["none", "he", "sealed"])
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("CROSSCLOUD_KEYS", raising=False)
 
 
 @pytest.fixture
-def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ThreeSites:
-    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path))
-    return ThreeSites.start(hidden_units=3)
+def three(home: None) -> ThreeSites:
+    return walk("open", "none", hidden_units=3).three
 
 
-def write_features(place: Workplace, name: str, *, train_rows: int, test_rows: int = 2) -> str:
+def salt_of(place: Workplace) -> bytes:
+    return read_secrets(place.store, place.key, place.ticket.digest).salt
+
+
+def write_features(
+    place: Workplace, name: str, *, train_rows: int, test_rows: int = 2, size: float = 1.0
+) -> str:
     generator = np.random.default_rng(train_rows)
     count = train_rows + test_rows
     arrays: dict[str, NDArray[np.generic]] = {
-        "features": generator.normal(size=(count, FEATURES)).astype(np.float32),
+        "features": generator.normal(0, size, (count, FEATURES)).astype(np.float32),
         "labels": generator.integers(CLASSES, size=count),
         "is_test": (np.arange(count) >= train_rows).astype(np.uint8),
     }
@@ -44,7 +60,7 @@ def write_features(place: Workplace, name: str, *, train_rows: int, test_rows: i
 
 
 def test_the_update_is_that_of_the_training_rows_under_the_tickets_numbers(three: ThreeSites) -> None:
-    place, features = three.place("alpha"), three.features("alpha")
+    place, features = three.accepted("alpha"), three.features("alpha")
     train(place, features=features, device="cpu")
     stored = read_update(place.store, place.ticket)
     examples = read_features(place.store, features).train
@@ -57,28 +73,74 @@ def test_the_update_is_that_of_the_training_rows_under_the_tickets_numbers(three
         seed=site_seed(3, 1, "alpha"),
         device="cpu",
     )
-    assert stored.num_examples == len(examples.labels) == 26  # 40 rows, every third a test row
+    assert stored[-1] == len(examples.labels) == 26  # 40 rows, every third a test row
     flat = np.concatenate([expected[name].ravel() for name in sorted(expected)])
-    assert np.array_equal(stored.values, flat)
+    assert np.array_equal(stored[:-1], 26 * flat.astype(np.float64))
 
 
-def test_the_published_commitment_binds_and_hides_the_update(three: ThreeSites) -> None:
-    place = three.place("alpha")
+@protections
+@pytest.mark.parametrize("largest_value", [10.0, 0.01])
+def test_an_update_beyond_the_charters_bounds_is_scaled_down(protection: str, largest_value: float) -> None:
+    """Its direction is kept; what is committed to is the whole vector that will be sealed."""
+    three = ThreeSites.start(protection=protection, clipping_norm=20.0, largest_value=largest_value)
+    place, features = three.accepted("alpha"), three.features("alpha")
+    train(place, features=features, device="cpu")
+    update = local_update(
+        place.model(),
+        read_features(place.store, features).train,
+        local_epochs=2,
+        learning_rate=0.1,
+        batch_size=16,
+        seed=site_seed(3, 1, "alpha"),
+        device="cpu",
+    )
+    flat = np.concatenate([update[name].ravel() for name in sorted(update)]).astype(np.float64)
+    scaled = 26 * flat * min(1.0, 20.0 / np.linalg.norm(flat), largest_value / np.abs(flat).max())
+    # Under `sealed` a step of 1000 examples times the largest value by (2^22 - 1) // 3.
+    step = 1000 * largest_value / 1398101 if protection == "sealed" else 1e-12
+    np.testing.assert_allclose(three.weighted("alpha")[:-1], scaled, rtol=1e-9, atol=step / 2 * 1.001)
+    assert three.weighted("alpha")[-1] == 26
+    assert (np.abs(flat).max() > largest_value) == (largest_value == 0.01)
+
+
+@protections
+def test_more_rows_than_the_charter_admits_are_bad_data_and_leave_nothing(protection: str) -> None:
+    three = ThreeSites.start(protection=protection, max_examples=25)
+    place = three.accepted("alpha")
+    with pytest.raises(BadDataError) as caught:
+        train(place, features=three.features("alpha"), device="cpu")
+    assert caught.value.disclosed == "the number of examples is not from 1 to 25, the charter's limit"
+    assert_nothing_was_made(three, place)
+
+
+@protections
+def test_the_published_commitment_binds_and_hides_the_update(protection: str) -> None:
+    three = walk("open", protection).three
+    place = three.accepted("alpha")
     outcome = train(place, features=three.features("alpha"), device="cpu")
     document = json.loads(three.exchange.read(key_of(three.exchange, outcome.reference)))
-    update = read_update(place.store, place.ticket)
-
+    secrets = read_secrets(place.store, place.key, place.ticket.digest)
+    kind = "<i4" if protection == "sealed" else "<f8"
     parts = [
+        three.charter.digest.encode(),
         place.ticket.digest.encode(),
         b"alpha",
-        update.salt,
-        update.num_examples.to_bytes(8, "little") + update.values.astype("<f8").tobytes(),
+        secrets.salt,
+        kind.encode(),
+        read_update(place.store, place.ticket).astype(kind).tobytes(),
     ]
     hashed = hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
-    assert document["body"] == {"ticket": place.ticket.digest, "site": "alpha", "commitment": hashed}
-    assert len(update.salt) == 32
+    ephemeral = secrets.ephemeral.public_key().public_bytes_raw()
+    assert document["body"] == {
+        "charter": three.charter.digest,
+        "ticket": place.ticket.digest,
+        "site": "alpha",
+        "ephemeral": base64.b64encode(ephemeral).decode(),
+        "commitment": hashed,
+    }
+    assert (len(secrets.salt), len(secrets.seed)) == (32, 32)
 
-    public = yaml.safe_load((three.keys_folder / "public.yaml").read_bytes())["keys"]["alpha"]
+    public = three.charter.sites["alpha"].signing
     canonical = json.dumps(document["body"], sort_keys=True, separators=(",", ":")).encode()
     message = b"crosscloud commitment\0" + hashlib.sha256(canonical).digest()
     key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public))
@@ -92,15 +154,19 @@ def test_the_published_commitment_binds_and_hides_the_update(three: ThreeSites) 
 
 def test_two_sites_with_equal_updates_commit_differently(three: ThreeSites) -> None:
     """The salt is random, so an update cannot be guessed and confirmed."""
-    places = [three.place(site) for site in ("alpha", "beta")]
+    places = [three.accepted(site) for site in ("alpha", "beta")]
     for place in places:
         train(place, features=write_features(place, "same", train_rows=16), device="cpu")
-    salts = {read_update(place.store, place.ticket).salt for place in places}
-    assert len(salts) == 2
+    assert len({salt_of(place) for place in places}) == 2
+    published = {
+        json.loads(three.exchange.read(commitment_key(p.ticket, p.site)))["body"]["commitment"]
+        for p in places
+    }
+    assert len(published) == 2
 
 
 def test_trains_once_a_ticket_whatever_features_come_later(three: ThreeSites) -> None:
-    place = three.place("alpha")
+    place = three.accepted("alpha")
     first = train(place, features=three.features("alpha"), device="cpu")
     document = three.exchange.read(commitment_key(place.ticket, "alpha"))
     update = place.store.read(update_key(place.ticket))
@@ -111,7 +177,7 @@ def test_trains_once_a_ticket_whatever_features_come_later(three: ThreeSites) ->
 
 
 def test_one_that_was_killed_before_publishing_publishes_what_it_had_stored(three: ThreeSites) -> None:
-    place = three.place("alpha")
+    place = three.accepted("alpha")
     train(place, features=three.features("alpha"), device="cpu")
     published = three.exchange_folder / commitment_key(place.ticket, "alpha")
     document = published.read_bytes()
@@ -123,29 +189,99 @@ def test_one_that_was_killed_before_publishing_publishes_what_it_had_stored(thre
 def test_a_new_round_is_trained_anew(three: ThreeSites) -> None:
     three.committed()
     later = three.next_round()
-    place = later.place("alpha")
+    place = later.accepted("alpha")
     train(place, features=three.features("alpha"), device="cpu")
     before = read_update(place.store, three.opened.ticket)
     after = read_update(place.store, place.ticket)
     assert later.opened.ticket.round_number == 2
-    assert not np.array_equal(before.values, after.values)
-    assert before.salt != after.salt
+    assert not np.array_equal(before, after)
 
 
-def test_training_that_diverges_is_bad_data_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path))
-    three = ThreeSites.start(hidden_units=3, learning_rate=1e30)
+@protections
+def test_secrets_are_drawn_once_a_ticket_and_anew_for_the_next(protection: str) -> None:
+    three = walk("trained", protection).three
     place = three.place("alpha")
-    with pytest.raises(BadDataError, match=r"diverged at learning rate 1e\+30") as caught:
+    first = place.store.read(f"secrets/{place.ticket.digest}.bin")
+    train(place, features="", device="cpu")
+    assert place.store.read(f"secrets/{place.ticket.digest}.bin") == first
+    ephemeral = ephemeral_of(three, "alpha")
+    three.seal(three.roster(dict.fromkeys(three.sites, "there")))
+    total = three.summed(dict.fromkeys(three.sites, "there"))
+    three.commit(three.open_sum(total).reference)
+    later = three.next_round()
+    assert salt_of(place)
+    train(later.accepted("alpha"), features=three.features("alpha"), device="cpu")
+    # The secrets of the round before were erased when its successor was accepted.
+    assert place.store.keys("secrets") == [f"secrets/{later.opened.ticket.digest}.bin"]
+    assert ephemeral_of(later, "alpha") != ephemeral
+
+
+def ephemeral_of(three: ThreeSites, site: str) -> str:
+    document = json.loads(three.exchange.read(commitment_key(three.opened.ticket, site)))
+    found: str = document["body"]["ephemeral"]
+    return found
+
+
+@protections
+def test_after_the_receipt_the_published_commitment_is_returned_without_a_secret(protection: str) -> None:
+    """The tail of a committed round is run again: what was committed to stays as it is."""
+    walked = walk("opened", protection)
+    three = walked.three
+    place, key = three.place("alpha"), commitment_key(three.opened.ticket, "alpha")
+    document = three.exchange.read(key)
+    for folder in ("secrets", "updates"):
+        shutil.rmtree(three.store_folder("alpha") / folder)
+    outcome = train(place, features="", device="cpu")
+    assert outcome.reference == walked.commitments["alpha"]
+    assert three.exchange.read(key) == document
+    assert place.store.keys("secrets") == place.store.keys("updates") == []
+
+
+@protections
+def test_the_whole_tail_runs_again_once_secrets_are_erased(protection: str) -> None:
+    walked = walk("committed", protection)
+    three = walked.three
+    for site in three.sites:
+        shutil.rmtree(three.store_folder(site) / "secrets")
+    before = content(three.exchange_uri)
+    again = three.next_attempt()
+    assert again.opened.stage == "committed"
+    commitments = again.train()
+    roster = again.roster(commitments)
+    sealed = again.seal(roster)
+    assert (commitments, roster, sealed) == (walked.commitments, walked.roster, walked.sealed)
+    assert again.open_sum(again.summed(sealed)).reference == walked.receipt
+    assert again.commit(walked.receipt).manifest["round"] == 1
+    assert content(three.exchange_uri) == before
+
+
+def test_a_receipt_without_a_commitment_of_its_own_does_not_stop_the_site(three: ThreeSites) -> None:
+    place = three.accepted("alpha")
+    three.exchange.create(receipt_key(place.ticket.folder), b"{}")
+    train(place, features=three.features("alpha"), device="cpu")
+    assert three.exchange.exists(commitment_key(place.ticket, "alpha"))
+
+
+def test_a_ticket_that_was_not_accepted_is_not_trained_for(three: ThreeSites) -> None:
+    place = three.place("alpha")
+    with pytest.raises(RefusedError, match="has not accepted the ticket of round 1") as caught:
         train(place, features=three.features("alpha"), device="cpu")
+    assert caught.value.disclosed
+    assert_nothing_was_made(three, place)
+
+
+@protections
+def test_training_that_diverges_is_bad_data_and_leaves_nothing(protection: str) -> None:
+    three = walk("open", protection, hidden_units=3).three
+    place = three.accepted("alpha")
+    with pytest.raises(BadDataError, match=r"diverged at learning rate 0\.1: lower it") as caught:
+        train(place, features=write_features(place, "huge", train_rows=16, size=1e30), device="cpu")
     assert caught.value.disclosed == str(caught.value)
     assert_nothing_was_made(three, place)
 
 
 def test_no_training_rows_are_bad_data_and_leave_nothing(three: ThreeSites) -> None:
-    place = three.place("alpha")
+    place = three.accepted("alpha")
     with pytest.raises(BadDataError, match="no training rows") as caught:
         train(place, features=write_features(place, "empty", train_rows=0), device="cpu")
     assert caught.value.disclosed == "there are no training rows"
@@ -155,14 +291,21 @@ def test_no_training_rows_are_bad_data_and_leave_nothing(three: ThreeSites) -> N
 def assert_nothing_was_made(three: ThreeSites, place: Workplace) -> None:
     assert not place.store.exists(update_key(place.ticket))
     assert not three.exchange.exists(commitment_key(place.ticket, "alpha"))
+    assert place.store.keys("secrets") == []
     with pytest.raises(ObjectMissingError):
         read_update(place.store, place.ticket)
 
 
 @pytest.mark.parametrize("signer", ["alpha", "beta"])
 def test_another_commitment_in_its_place_is_refused(three: ThreeSites, signer: str) -> None:
-    place = three.place("alpha")
-    foreign = Commitment(ticket=place.ticket.digest, site=signer, commitment="0" * 64)
+    place = three.accepted("alpha")
+    foreign = Commitment(
+        charter=place.ticket.charter,
+        ticket=place.ticket.digest,
+        site=signer,
+        ephemeral="",
+        commitment="0" * 64,
+    )
     document = foreign.signed(three.place(signer).key)
     three.exchange.create(commitment_key(place.ticket, "alpha"), document)
     with pytest.raises(RefusedError, match="another commitment") as caught:

@@ -1,0 +1,96 @@
+"""Searches for what must not be there, on the bytes that runs have left on the disk."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.conftest import SITES
+
+OWNERS = (*SITES, "coordinator", "key-holder")
+Words = NDArray[np.uint64]
+
+
+def files(*folders: Path) -> list[Path]:
+    return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+def outside_the_sites(home: Path) -> list[Path]:
+    """All that is neither a site's own nor a private key: pipeline roots, logs, exchange, state, charters."""
+    keys = home / "small/keys"
+    private = (home / "small/sites", *(keys / owner for owner in OWNERS))
+    found = [path for path in files(home) if not any(path.is_relative_to(folder) for folder in private)]
+    assert {path.relative_to(home).parts[1] for path in found} == {
+        "runs", "exchange", "state", "keys", "key-holder"
+    }  # fmt: skip
+    public = {path.relative_to(keys).parts[0] for path in found if path.is_relative_to(keys)}
+    assert public == {"cards", "charters", "certificates", "contexts"}
+    assert any(path.name == "log.txt" for path in found)
+    return found
+
+
+def own(home: Path, site: str, part: str = "") -> list[Path]:
+    return files(home / "small/sites" / site / "store" / part)
+
+
+def readable(path: Path) -> bytes:
+    """The content, and what it says once it is unpacked if it is Parquet or a warehouse."""
+    content = path.read_bytes()
+    if content.startswith(b"PAR1"):
+        address, query = ":memory:", f"SELECT * FROM read_parquet('{path}')"
+    elif content[8:12] == b"DUCK":
+        address, query = str(path), "SELECT * FROM visits"
+    else:
+        return content
+    with duckdb.connect(address, read_only=address != ":memory:") as connection:
+        return content + json.dumps(connection.execute(query).fetchall()).encode()
+
+
+def texts_in(paths: Iterable[Path], texts: Iterable[str]) -> set[str]:
+    """Those of the texts that some file holds."""
+    contents = [readable(path) for path in paths]
+    return {text for text in texts if any(text.encode() in content for content in contents)}
+
+
+def in_eights(content: bytes) -> Words:
+    """Every eight bytes in a row, wherever they begin: one float64, or two float32."""
+    parts = [content[start : start + (len(content) - start) // 8 * 8] for start in range(8)]
+    return np.unique(np.concatenate([np.frombuffer(part, "<u8") for part in parts]))
+
+
+@functools.cache
+def eights_of(path: Path) -> Words:
+    """Of a file that no test changes."""
+    return in_eights(path.read_bytes())
+
+
+def holding(paths: Iterable[Path], needles: Words) -> list[Path]:
+    return [path for path in paths if np.isin(needles, eights_of(path)).any()]
+
+
+def seven_decimals(text: bytes) -> set[bytes]:
+    return set(re.findall(rb"(?<![\d.])\d+\.\d{7}", text))
+
+
+def written_out(values: NDArray[np.float32] | NDArray[np.float64]) -> set[bytes]:
+    """Numbers as text, as float32 and float64 print them, to their seventh decimal."""
+    magnitudes = np.abs(values).ravel()
+    printed = [
+        str(number) for kind in (np.float32, np.float64) for number in magnitudes.astype(kind).tolist()
+    ]
+    printed += [str(number) for number in magnitudes.astype(np.float32)]
+    return seven_decimals(" ".join(printed).encode())
+
+
+def pairs(values: NDArray[np.float32] | NDArray[np.int32]) -> Words:
+    """Neighbours of four bytes as eight bytes, at both alignments, without those that hold a zero."""
+    found = [values[start : start + (len(values) - start) // 2 * 2].reshape(-1, 2) for start in (0, 1)]
+    kept = [np.ascontiguousarray(each[(each != 0).all(axis=1)]) for each in found]
+    return np.concatenate([np.frombuffer(each.tobytes(), "<u8") for each in kept])
