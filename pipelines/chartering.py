@@ -6,6 +6,7 @@ Where all parties are on one machine, `ensure_charter` does what they would do o
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -22,7 +23,7 @@ from components.agreement.charter_book import (
     sign_edition,
 )
 from components.agreement.key_certificate import certified_keys
-from components.agreement.private_keys import load_signing_key, private_folder, write_private
+from components.agreement.private_keys import SIGNING_KEY, load_signing_key, private_folder, write_private
 from components.agreement.server_optimizer import AVERAGE
 from components.agreement.site_policy import POLICY, SitePolicy, load_policy, query_digest
 from components.artifacts.documents import digest
@@ -44,20 +45,39 @@ def ensure_charter(federation: Federation) -> Charter:
         UsageError: the federation file differs from the charter or from a site's policy, or the
             charter waits for a signature.
     """
-    if not editions(open_store(federation.keys_uri)):
-        owners = (*federation.site_names, COORDINATOR, KEY_HOLDER)
-        initialise_keys(federation.federation, owners, keys_uri=federation.keys_uri)
-        charter = propose_charter(federation)
-        for signer in charter.signers:
-            sign_charter(federation, charter, signer)
+    _finish_first_edition(federation)
     charter = charter_in_force(federation.keys_uri)
     problems = [*differences(federation, charter), *policy_problems(federation, charter)]
     if problems:
         raise UsageError("\n".join(problems))
     if not certified_keys(federation.keys_uri, charter, charter.protection):
         first_round = next_round_number(open_store(federation.state_uri))
-        certify_key(charter, keys_uri=federation.keys_uri, first_round=first_round)
+        try:
+            certify_key(charter, keys_uri=federation.keys_uri, first_round=first_round)
+        except UsageError:
+            # Another start may have certified one in the meantime; it serves as well.
+            if not certified_keys(federation.keys_uri, charter, charter.protection):
+                raise
     return charter
+
+
+def _finish_first_edition(federation: Federation) -> None:
+    """Makes and signs the first edition where there is none, or where such a start was cut off.
+
+    What waits for parties of other machines is left to them.
+    """
+    keys_uri = federation.keys_uri
+    owners = (*federation.site_names, COORDINATOR, KEY_HOLDER)
+    proposed = newest_edition(federation)
+    if proposed is None:
+        initialise_keys(federation.federation, owners, keys_uri=keys_uri)
+        proposed = propose_charter(federation)
+    everybody = all((private_folder(keys_uri, owner) / SIGNING_KEY).is_file() for owner in owners)
+    if proposed.edition == 1 and everybody:
+        for signer in proposed.signers:
+            has_policy = (private_folder(keys_uri, signer) / POLICY).is_file()
+            if not has_policy or signer in unsigned(federation, proposed):
+                sign_charter(federation, proposed, signer)
 
 
 def propose_charter(federation: Federation) -> Charter:
@@ -126,8 +146,7 @@ def sign_charter(
     else:
         text = policy.to_yaml()
     sign_edition(keys_uri, charter, signer, key)
-    draft = path.with_name(f".{path.name}-{charter.digest[:16]}")
-    draft.unlink(missing_ok=True)
+    draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     write_private(draft, text)
     draft.replace(path)
     return policy

@@ -65,7 +65,13 @@ class MemberSum:
                 opened.enter_context(open_blob(exchange, ticket, self.manifest(site)))
                 for site in self.cutoff.members
             ]
-            yield from adder.add([cast(BinaryIO, source) for source in sources], self.length)
+            try:
+                yield from adder.add([cast(BinaryIO, source) for source in sources], self.length)
+            except CiphertextError:
+                # What no site signed is not what a site sealed wrongly: the digests are told first.
+                for source in sources:
+                    source.require_whole()
+                raise
             for source in sources:
                 source.require_whole()
 
@@ -91,5 +97,9 @@ def check_blob(attempt: Attempt, manifest: SealedManifest, adder: Summer) -> Non
         IntegrityError: they are not; no library has parsed them.
     """
     with open_blob(attempt.exchange, attempt.ticket, manifest) as source:
-        adder.check(cast(BinaryIO, source), manifest.length)
+        try:
+            adder.check(cast(BinaryIO, source), manifest.length)
+        except CiphertextError:
+            source.require_whole()
+            raise
         source.require_whole()

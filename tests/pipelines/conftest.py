@@ -80,20 +80,6 @@ def three_rounds(one_round: FinishedRun, finished_runs: FinishedRuns) -> Finishe
 
 
 @pytest.fixture
-def without_delta(
-    small_federation: Callable[..., SmallFederation], finished_runs: FinishedRuns
-) -> FinishedRun:
-    """One round of four sites of which the last has no warehouse. To be read only."""
-    if "four" not in finished_runs.found:
-        made = small_federation([*ROWS.values(), 54], names=(*SITES, "delta"))
-        federation = moved(made, finished_runs.folder / "four")
-        federation.warehouse("delta").rename(federation.home.parent / "delta.duckdb")
-        command = typed("run", str(federation.path), home=federation.home)
-        finished_runs.found["four"] = FinishedRun(federation=federation, command=command)
-    return finished_runs.found["four"]
-
-
-@pytest.fixture
 def after_one_round(
     one_round: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> SmallFederation:

@@ -59,8 +59,12 @@ class RoundInProcess:
         self.roster = ""
 
     def finish(self) -> None:
-        """Everything after the ticket."""
+        """Everything after the ticket, with all sites."""
         self.learn()
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Everything after the commitments, with the sites that have committed."""
         self.call()
         self.seal()
         self.add()

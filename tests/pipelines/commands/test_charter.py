@@ -109,7 +109,9 @@ def test_sign_keeps_a_policy_that_its_owner_has_edited(file: FederationFile, say
     say("charter", "new", "small.yaml")
     assert say("charter", "sign", "small.yaml", "--all").code == 0
     assert "rounds_a_day: 2 # our own rule" in path.read_text()
-    assert load_policy("small/keys", "beta").charter == charter_in_force("small/keys").digest
+    policy = load_policy("small/keys", "beta")
+    assert policy.next_charter == charter_in_force("small/keys").digest
+    assert policy.charter == charter_in_force("small/keys").previous
     assert say("charter", "sign", "small.yaml", "--as", "beta", "--renew-policy").code == 0
     assert load_policy("small/keys", "beta").rounds_a_day is None
 
@@ -234,16 +236,12 @@ def test_check_lists_everything_at_once(file: FederationFile, say: Say) -> None:
         "local_epochs: the federation file has 7, the charter in force has 100: ",
         "max_rounds: the federation file has 50, the charter in force has 10000: ",
         "alpha: the query with digest ",
-        "beta: ",
-        "key-holder: ",
     ]
     assert len(said.complaints) == len(starts)
     assert all(line.startswith(start) for line, start in zip(said.complaints, starts, strict=True))
-    assert "pins another charter than the one in force" in said.complaints[5]
-    assert "pins another charter than the one in force" in said.complaints[6]
     own = say("charter", "check", "small.yaml", "--as", "gamma").complaints
     assert own == said.complaints[:4]
-    assert say("charter", "check", "small.yaml", "--as", "key-holder").complaints[-1] == said.complaints[6]
+    assert say("charter", "check", "small.yaml", "--as", "key-holder").complaints == said.complaints[:4]
 
 
 def test_check_before_any_charter_is_in_force(file: FederationFile, say: Say) -> None:
