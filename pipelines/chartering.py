@@ -35,8 +35,6 @@ from components.rounds.round_opening.opening import ModelShape, genesis
 from components.rounds.state import committed_rounds, next_round_number
 from pipelines.federation import Federation
 
-NOT_TERMS = ("edition", "previous", "sites", "coordinator", "key_holder", "genesis", "format")
-
 
 def ensure_charter(federation: Federation) -> Charter:
     """The charter in force, made and signed by all parties on this machine where there is none.

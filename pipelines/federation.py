@@ -6,6 +6,7 @@ stand in it.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -430,7 +431,14 @@ def _limit_problems(document: dict[str, Any]) -> list[str]:
         return []
     limits = {name: field.default for name, field in Limits.model_fields.items()}
     limits |= given if isinstance(given, dict) else {}
-    return [
+    largest, norm = limits["largest_value"], limits["clipping_norm"]
+    problems: list[str] = []
+    numbers = isinstance(largest, int | float) and isinstance(norm, int | float)
+    if numbers and 0 < norm < largest < math.inf:
+        problems.append(
+            f"limits.largest_value: must be at most limits.clipping_norm, {norm:g}, got {largest:g}"
+        )
+    return problems + [
         f"training.{name}: must be at most limits.{name}, {limits[name]:g}, got {training[name]:g}"
         for name in ("local_epochs", "learning_rate", "batch_size")
         if isinstance(training.get(name), int | float) and isinstance(limits[name], int | float)

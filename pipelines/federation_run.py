@@ -166,6 +166,9 @@ def _failure(outcome: RunOutcome, log: Path) -> RunFailureError:
     reasons = [
         str(parameters["reason"]) for parameters in outcome.parameters.values() if parameters.get("reason")
     ]
-    if kind is errors.QuorumNotReachedError and reasons and all(r.startswith(MENDABLE) for r in reasons):
+    mendable = reasons and all(reason.startswith(MENDABLE) for reason in reasons)
+    # Once the roster is called nothing has to be mended: the next run goes on by itself.
+    called = outcome.parameters.get("roster", {}).get("roster")
+    if kind is errors.QuorumNotReachedError and mendable and not called:
         code = UsageError.exit_code
     return RunFailureError(f"{outcome.error} (log: {log})", code)
