@@ -69,7 +69,13 @@ def _finish_first_edition(federation: Federation) -> None:
     proposed = newest_edition(federation)
     if proposed is None:
         initialise_keys(federation.federation, owners, keys_uri=keys_uri)
-        proposed = propose_charter(federation)
+        try:
+            proposed = propose_charter(federation)
+        except UsageError:
+            # Another start may have been faster: its edition is signed then.
+            proposed = newest_edition(federation)
+            if proposed is None:
+                raise
     everybody = all((private_folder(keys_uri, owner) / SIGNING_KEY).is_file() for owner in owners)
     if proposed.edition == 1 and everybody:
         for signer in proposed.signers:
