@@ -98,7 +98,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "of no size": (stating(size=0), "states a size that no sealed update has"),
     "of a size that it has not": (stating(size=HEADER_BYTES), "is not the one its manifest signs"),
     "altered in the exchange": (storing(flipped), "is not the one its manifest signs"),
-    "cut in the exchange": (storing(lambda blob: blob[:-8]), "ends before its header says"),
+    "cut in the exchange": (storing(lambda blob: blob[:-8]), "is not the one its manifest signs"),
     "longer in the exchange": (storing(lambda blob: blob + bytes(8)), "is not the one its manifest signs"),
     "a word that no ciphertext has": (sealing(no_residue), "words that no ciphertext has"),
     "of another encryption key": (sealing(of_another_key), "sealed for context 000000000000"),
