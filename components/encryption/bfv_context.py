@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import struct
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.encryption.bfv_words import RING_DEGREE, ciphertext_content, serialised_ciphertext
-from components.encryption.packing import BLOCK_SLOTS, PLAIN_MODULUS
+from components.encryption.bfv_plaintext import plaintext_slots, serialised_plaintext
+from components.encryption.bfv_words import (
+    PARAMETERS_HASH,
+    RING_DEGREE,
+    ciphertext_content,
+    serialised_ciphertext,
+)
+from components.encryption.packing import PLAIN_MODULUS
+from components.encryption.seal_scratch import ScratchFile
 from components.encryption.tenseal_contexts import ContextKind, public_part
+from components.errors import CiphertextError
 
 __all__ = [
-    "decrypted_slots",
-    "encrypted_blocks",
+    "BlockDecryptor",
+    "BlockEncryptor",
     "generate_contexts",
     "load_public_context",
     "load_secret_context",
@@ -70,56 +78,77 @@ def require_public(public_context: bytes) -> None:
     _KIND.require_public(public_context)
 
 
-def encrypted_blocks(context: Any, blocks: Sequence[NDArray[np.uint64]]) -> Iterator[bytes]:
-    """Encrypt blocks under a context's public key, each with fresh randomness.
-
-    SEAL seeds its generator from the operating system for every ciphertext.
+class BlockEncryptor:
+    """A public key, ready to encrypt block after block.
 
     Args:
         context: A context from `load_public_context`, which has shown that it cannot decrypt.
-        blocks: Slots of shape (8192,) each, modulo the plaintext prime.
-
-    Returns:
-        The words of each ciphertext, 131,072 bytes.
-
-    Raises:
-        CiphertextError: TenSEAL wrote anything but a ciphertext of these parameters, or one that
-            anybody can read.
     """
-    vectors = [_vector(context, slots) for slots in blocks]
-    for vector in vectors:
-        yield ciphertext_content(vector.serialize())
+
+    def __init__(self, context: Any) -> None:
+        seal = _KIND.load_tenseal()._ts_cpp
+        self._context = context.data.seal_context()
+        self._encryptor = context.data.encryptor()
+        self._plaintext, self._ciphertext = seal.Plaintext(), seal.Ciphertext()
+        self._scratch = ScratchFile()
+
+    def encrypt(self, slots: NDArray[np.uint64]) -> bytes:
+        """Encrypt one block with fresh randomness; SEAL seeds its generator from the operating system.
+
+        Args:
+            slots: Shape (8192,), modulo the plaintext prime.
+
+        Returns:
+            The words of the ciphertext, 131,072 bytes.
+
+        Raises:
+            CiphertextError: SEAL wrote anything but a ciphertext of these parameters, or one that
+                anybody can read.
+        """
+        self._plaintext.load(self._context, self._scratch.put(serialised_plaintext(slots)))
+        self._encryptor.encrypt(self._plaintext, self._ciphertext)
+        return ciphertext_content(self._scratch.saved(self._ciphertext.save))
 
 
-def decrypted_slots(context: Any, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Decrypt one block.
+class BlockDecryptor:
+    """A secret key, ready to decrypt block after block.
 
     Args:
-        context: A secret context.
-        words: Shape (16384,), of one ciphertext or of a sum.
-
-    Returns:
-        Shape (8192,), modulo the plaintext prime.
+        context: A context from `load_secret_context`.
 
     Raises:
-        CiphertextError: They are not the words of a ciphertext; SEAL has not seen them.
+        ValueError: It cannot decrypt.
     """
-    vector = _KIND.load_tenseal()._ts_cpp.BFVVector(context.data, serialised_ciphertext(words))
-    # TenSEAL reads slots as centred integers.
-    centred = np.fromiter(vector.decrypt(), np.int64, BLOCK_SLOTS)
-    centred += (centred >> 63) & PLAIN_MODULUS
-    return centred.view(np.uint64)
+
+    def __init__(self, context: Any) -> None:
+        seal = _KIND.load_tenseal()._ts_cpp
+        self._context = context.data.seal_context()
+        self._decryptor = context.data.decryptor()
+        self._plaintext, self._ciphertext = seal.Plaintext(), seal.Ciphertext()
+        self._scratch = ScratchFile()
+
+    def decrypt(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Decrypt one block.
+
+        Args:
+            words: Shape (16384,), of one ciphertext or of a sum.
+
+        Returns:
+            Shape (8192,), modulo the plaintext prime.
+
+        Raises:
+            CiphertextError: They are not the words of a ciphertext; SEAL has not seen them.
+        """
+        self._ciphertext.load(self._context, self._scratch.put(serialised_ciphertext(words)))
+        self._decryptor.decrypt(self._ciphertext, self._plaintext)
+        return plaintext_slots(self._scratch.saved(self._plaintext.save))
 
 
-def _vector(context: Any, slots: NDArray[np.uint64]) -> Any:
-    # The class behind `bfv_vector`, which copies the slots twice more before it gets here.
-    return _KIND.load_tenseal()._ts_cpp.BFVVector(context.data, slots.tolist())
+def _require(context: Any) -> None:
+    """The parameters are ours: SEAL's own hash of those of a ciphertext says so."""
+    parameters = struct.pack("<4Q", *context.data.seal_context().first_parms_id())
+    if parameters != PARAMETERS_HASH:
+        raise CiphertextError("its parameters are others")
 
 
-def _try_out(context: Any) -> Any:
-    vector = _vector(context, np.zeros(BLOCK_SLOTS, np.uint64))
-    ciphertext_content(vector.serialize())
-    return vector
-
-
-_KIND: Final = ContextKind(protection="sealed", try_out=_try_out)
+_KIND: Final = ContextKind(protection="sealed", require=_require)

@@ -11,20 +11,22 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from components.encryption.packing import BLOCK_SLOTS, PLAIN_MODULUS
+from components.encryption.packing import PLAIN_MODULUS
 from components.encryption.seal_words import (
     CIPHERTEXT_BYTES,
     MODULUS,
     RING_DEGREE,
     WORDS,
     add_residues,
-    envelope,
+    parameters_hash,
     require_residues,
+    seal_envelope,
 )
 
 __all__ = [
     "CIPHERTEXT_BYTES",
     "MODULUS",
+    "PARAMETERS_HASH",
     "RING_DEGREE",
     "WORDS",
     "add_residues",
@@ -33,13 +35,13 @@ __all__ = [
     "serialised_ciphertext",
 ]
 
-_ENVELOPE: Final = envelope(
-    scheme=1, slots=BLOCK_SLOTS, plain_modulus=PLAIN_MODULUS, ntt_form=False, scale=1.0, after=b""
-)
+_BFV: Final = 1
+PARAMETERS_HASH: Final = parameters_hash(scheme=_BFV, plain_modulus=PLAIN_MODULUS)
+_ENVELOPE: Final = seal_envelope(scheme=_BFV, plain_modulus=PLAIN_MODULUS, ntt_form=False, scale=1.0)
 
 
 def ciphertext_content(serialised: bytes) -> bytes:
-    """Take the words out of one freshly encrypted, serialised `BFVVector` of 8192 values.
+    """Take the words out of one freshly encrypted, serialised ciphertext.
 
     Returns:
         16,384 words of eight bytes, little-endian, each below `MODULUS`: c0, then c1.
@@ -51,7 +53,7 @@ def ciphertext_content(serialised: bytes) -> bytes:
 
 
 def serialised_ciphertext(words: NDArray[np.uint64]) -> bytes:
-    """Write the serialisation of a `BFVVector` of 8192 values around the words of its ciphertext.
+    """Write what SEAL writes of a ciphertext with these words.
 
     Raises:
         CiphertextError: They are not 16,384 words below `MODULUS`.

@@ -16,8 +16,9 @@ from components.encryption.seal_words import (
     MODULUS,
     RING_DEGREE,
     WORDS,
-    envelope,
     require_residues,
+    seal_envelope,
+    tenseal_envelope,
 )
 
 __all__ = [
@@ -35,12 +36,9 @@ __all__ = [
 SLOTS: Final = RING_DEGREE // 2
 SCALE: Final = 2.0**31
 
-_ENVELOPE: Final = envelope(
-    scheme=2,
+_ENVELOPE: Final = tenseal_envelope(
+    seal_envelope(scheme=2, plain_modulus=0, ntt_form=True, scale=SCALE),
     slots=SLOTS,
-    plain_modulus=0,
-    ntt_form=True,
-    scale=SCALE,
     after=b"\x19" + struct.pack("<d", SCALE),
 )
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from components.errors import BadDataError, CiphertextError
 
 PLAIN_MODULUS: Final = 70368743669761
-"""p, the largest prime below 2^46 with p = 1 mod 2 * 8192: values are batched into 8192 slots modulo p."""
+"""p, the largest prime below 2^46 with p = 1 mod 2 * 8192, for which SEAL adds natively modulo p."""
 BLOCK_SLOTS: Final = 8192
 VALUE_SLOTS: Final = 8184
 """Slots of a block that carry values; the others are zero: an accident check, no defence against forgery."""

@@ -3,9 +3,9 @@
 SEAL's parser is not safe on bytes from elsewhere: mutated ciphertexts crash it, and a forged size
 field makes it return memory that is not the ciphertext's. So no serialisation of SEAL crosses a
 boundary here. What is sent are the two polynomials of a ciphertext, word by word, each below the
-modulus; the receiver itself writes the fixed bytes that TenSEAL expects around them:
+modulus; the receiver itself writes the fixed bytes that SEAL or TenSEAL expects around them:
 
-    protocol buffer  sizes = [slots], one ciphertext, what TenSEAL adds for the scheme
+    protocol buffer  of TenSEAL's vectors (`he`): sizes = [slots], one ciphertext, the scale
     SEAL header      magic 0xA15E, 16 bytes, version 4.3, compression zstd, payload size
     zstd frame       content size, no checksum, raw blocks (uniform words do not compress)
     SEAL ciphertext  parameters' hash, NTT form, 2 polynomials, degree, 1 prime, scale, factor 1
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -35,7 +35,10 @@ MODULUS: Final = 1152921504606748673
 WORDS: Final = 2 * RING_DEGREE
 CIPHERTEXT_BYTES: Final = WORDS * 8
 
-_UNCOMPRESSED, _ZSTD = 0, 2
+UNCOMPRESSED: Final = 0
+ZSTD: Final = 2
+"""SEAL's numbers of the compressions it writes and reads."""
+
 _ZSTD_BLOCK = 1 << 17
 
 
@@ -104,36 +107,51 @@ class Envelope:
         return b"".join((self.before, content[: self.first], self.between, content[self.first :], self.after))
 
 
-def envelope(
-    *, scheme: int, slots: int, plain_modulus: int, ntt_form: bool, scale: float, after: bytes
-) -> Envelope:
-    """Compute the envelope of a scheme's ciphertexts.
+def seal_envelope(*, scheme: int, plain_modulus: int, ntt_form: bool, scale: float) -> Envelope:
+    """Compute the envelope that SEAL itself writes around a scheme's ciphertexts.
 
     Args:
         scheme: SEAL's number of it: 1 for BFV, 2 for CKKS.
-        slots: Values that TenSEAL encrypts into one ciphertext; it states them.
         plain_modulus: Modulus of the plaintext, zero where the scheme has none.
         ntt_form: Whether its polynomials are written in NTT form.
         scale: Scale of its encoding, one where the scheme has none.
-        after: What TenSEAL's protocol buffer has after the ciphertext.
     """
     head = _ciphertext_head(scheme=scheme, plain_modulus=plain_modulus, ntt_form=ntt_form, scale=scale)
     content_bytes = len(head) + CIPHERTEXT_BYTES
     rest = content_bytes - _ZSTD_BLOCK
     zstd_head = bytes.fromhex("28b52ffda0") + struct.pack("<I", content_bytes)
-    payload_bytes = len(zstd_head) + 3 + _ZSTD_BLOCK + 3 + rest
-    seal_bytes = 16 + payload_bytes
-    sizes = _varint(slots)
-    before = b"".join(
-        (
-            b"\x0a" + _varint(len(sizes)) + sizes,
-            b"\x12" + _varint(seal_bytes) + _seal_header(_ZSTD, seal_bytes),
-            zstd_head + _zstd_block(_ZSTD_BLOCK, last=False) + head,
-        )
-    )
+    seal_bytes = 16 + len(zstd_head) + 3 + _ZSTD_BLOCK + 3 + rest
     return Envelope(
-        before=before, first=_ZSTD_BLOCK - len(head), between=_zstd_block(rest, last=True), after=after
+        before=seal_header(ZSTD, seal_bytes) + zstd_head + _zstd_block(_ZSTD_BLOCK, last=False) + head,
+        first=_ZSTD_BLOCK - len(head),
+        between=_zstd_block(rest, last=True),
+        after=b"",
     )
+
+
+def tenseal_envelope(inner: Envelope, *, slots: int, after: bytes) -> Envelope:
+    """Compute the envelope of a vector of TenSEAL that consists of one ciphertext.
+
+    Args:
+        inner: What SEAL writes around the ciphertext.
+        slots: Values that TenSEAL encrypts into one ciphertext; it states them.
+        after: What its protocol buffer has after the ciphertext.
+    """
+    sizes = _varint(slots)
+    seal_bytes = len(inner.before) + CIPHERTEXT_BYTES + len(inner.between)
+    before = b"\x0a" + _varint(len(sizes)) + sizes + b"\x12" + _varint(seal_bytes) + inner.before
+    return replace(inner, before=before, after=after)
+
+
+def parameters_hash(*, scheme: int, plain_modulus: int) -> bytes:
+    """SEAL's hash of the parameters of a ciphertext: BLAKE2b, 32 bytes, of scheme, degree and moduli."""
+    parameters = struct.pack("<4Q", scheme, RING_DEGREE, MODULUS, plain_modulus)
+    return hashlib.blake2b(parameters, digest_size=32).digest()
+
+
+def seal_header(compression: int, size: int) -> bytes:
+    """SEAL's own 16 bytes in front of everything it writes; `size` counts them too."""
+    return struct.pack("<HBBBBHQ", 0xA15E, 16, 4, 3, compression, 0, size)
 
 
 def require_residues(words: NDArray[np.uint64]) -> None:
@@ -161,18 +179,13 @@ def _varint(value: int) -> bytes:
     return bytes([*encoded, value])
 
 
-def _seal_header(compression: int, size: int) -> bytes:
-    return struct.pack("<HBBBBHQ", 0xA15E, 16, 4, 3, compression, 0, size)
-
-
 def _zstd_block(size: int, *, last: bool) -> bytes:
     return (size << 3 | last).to_bytes(3, "little")
 
 
 def _ciphertext_head(*, scheme: int, plain_modulus: int, ntt_form: bool, scale: float) -> bytes:
     """What SEAL writes before the words: 97 bytes."""
-    parameters = struct.pack("<4Q", scheme, RING_DEGREE, MODULUS, plain_modulus)
-    parameters_hash = hashlib.blake2b(parameters, digest_size=32).digest()
+    named = parameters_hash(scheme=scheme, plain_modulus=plain_modulus)
     fields = struct.pack("<?3QdQ", ntt_form, 2, RING_DEGREE, 1, scale, 1)
-    array = _seal_header(_UNCOMPRESSED, 16 + 8 + CIPHERTEXT_BYTES) + struct.pack("<Q", WORDS)
-    return parameters_hash + fields + array
+    array = seal_header(UNCOMPRESSED, 16 + 8 + CIPHERTEXT_BYTES) + struct.pack("<Q", WORDS)
+    return named + fields + array

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.encryption.bfv_context import (
-    decrypted_slots,
-    encrypted_blocks,
+    BlockDecryptor,
+    BlockEncryptor,
     generate_contexts,
     load_public_context,
     load_secret_context,
@@ -56,7 +56,7 @@ class SealedSealer:
     def __init__(self, public_context: bytes, packing: Packing, masks: Masks) -> None:
         if not masks.added:
             raise ValueError("a site adds its self-mask at the least: without one the key holder reads it")
-        self._context = load_public_context(public_context)
+        self._encryptor = BlockEncryptor(load_public_context(public_context))
         self._fingerprint = context_fingerprint(public_context)
         self._packing = packing
         self._masks = masks
@@ -87,7 +87,7 @@ class SealedSealer:
         yield frame.header()
         for first in range(0, frame.parts, _BLOCKS_AT_ONCE):
             blocks = range(first, min(first + _BLOCKS_AT_ONCE, frame.parts))
-            yield from encrypted_blocks(self._context, [self._masked(values, block) for block in blocks])
+            yield from map(self._encryptor.encrypt, [self._masked(values, block) for block in blocks])
 
     def _masked(self, values: NDArray[np.int32] | NDArray[np.int64], block: int) -> NDArray[np.uint64]:
         step = self._packing.values_per_block
@@ -153,8 +153,9 @@ class SealedOpener:
     """
 
     def __init__(self, secret_context: bytes, packing: Packing, masks: Masks) -> None:
-        self._context = load_secret_context(secret_context)
-        self._fingerprint = context_fingerprint(public_part(self._context))
+        context = load_secret_context(secret_context)
+        self._decryptor = BlockDecryptor(context)
+        self._fingerprint = context_fingerprint(public_part(context))
         self._packing = packing
         self._masks = masks
 
@@ -169,7 +170,7 @@ class SealedOpener:
         opened = np.empty(length, np.int64)
         step = self._packing.values_per_block
         for block in range(frame.parts):
-            slots = decrypted_slots(self._context, read_words(source))
+            slots = self._decryptor.decrypt(read_words(source))
             values = self._packing.unpack(self._masks.unmask(slots, block))
             part = opened[block * step : (block + 1) * step]
             part[:] = values[: part.size]

@@ -23,12 +23,12 @@ class ContextKind:
 
     Attributes:
         protection: Its name, for messages.
-        try_out: Encrypts once with a loaded context and returns the encrypted vector; raises if it is not of
-            the protection's parameters, which shows them as nothing else in TenSEAL does.
+        require: Raises `CiphertextError`, `ValueError` or `RuntimeError` unless a loaded context is of the
+            protection's parameters.
     """
 
     protection: str
-    try_out: Callable[[Any], Any]
+    require: Callable[[Any], None]
 
     def load_tenseal(self) -> ModuleType:
         """Import TenSEAL, which takes a moment and is not in every image.
@@ -50,24 +50,21 @@ class ContextKind:
         Raises:
             UsageError: What TenSEAL wrote is not told apart by its outermost fields.
         """
-        # Encrypting BFV switches settings of a context off that are serialised with it: first of all, then,
-        # so that a context and the same one loaded again have one serialisation.
-        self.try_out(context)
         public, secret = public_part(context), _serialised(context, with_secret_key=True)
         self.require_public(public)
         self._require_secret(secret)
         return public, secret
 
     def load_public(self, public_context: bytes) -> Any:
-        """Load a context that can encrypt and cannot decrypt, not even what it has encrypted itself.
+        """Load a context that can encrypt and cannot decrypt, whatever it says of itself.
 
         Raises:
             UsageError: It holds a secret key, or is no context of the protection.
         """
         self.require_public(public_context)
-        context, vector = self._loaded(public_context)
+        context = self._loaded(public_context)
         if (
-            _readable(vector)
+            _can_decrypt(context)
             or context.is_private()
             or context.has_secret_key()
             or not context.has_public_key()
@@ -84,7 +81,7 @@ class ContextKind:
             UsageError: It holds no secret key, or is no context of the protection.
         """
         self._require_secret(secret_context)
-        context, _ = self._loaded(secret_context)
+        context = self._loaded(secret_context)
         if not context.is_private() or not context.has_secret_key():
             raise UsageError("this context holds no secret key: only the key holder's own can open")
         return context
@@ -116,18 +113,17 @@ class ContextKind:
                 "make one with `crosscloud keys init`"
             )
 
-    def _loaded(self, content: bytes) -> tuple[Any, Any]:
-        """Load a context; return it and a vector that it has encrypted."""
+    def _loaded(self, content: bytes) -> Any:
         tenseal = self.load_tenseal()
         try:
             context = tenseal.context_from(content, n_threads=1)
-            vector = self.try_out(context)
+            self.require(context)
         except (CiphertextError, ValueError, RuntimeError) as error:
             raise UsageError(
                 f"this context cannot encrypt as {self.protection} does ({error}): "
                 "make one with `crosscloud keys init`"
             ) from error
-        return context, vector
+        return context
 
 
 def public_part(context: Any) -> bytes:
@@ -135,10 +131,9 @@ def public_part(context: Any) -> bytes:
     return _serialised(context, with_secret_key=False)
 
 
-def _readable(vector: Any) -> bool:
-    """Tell whether the context that an encrypted vector was made with can decrypt it."""
+def _can_decrypt(context: Any) -> bool:
     try:
-        vector.decrypt()
+        context.data.decryptor()
     except ValueError:
         return False
     return True

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tenseal
+from numpy.typing import NDArray
 
 from components.encryption import bfv_context, protection
 from components.encryption.bfv_context import (
-    decrypted_slots,
-    encrypted_blocks,
+    BlockDecryptor,
+    BlockEncryptor,
     generate_contexts,
     load_public_context,
     load_secret_context,
@@ -19,6 +20,7 @@ from components.encryption.bfv_context import (
 )
 from components.encryption.bfv_words import serialised_ciphertext
 from components.errors import CiphertextError, UsageError
+from tests.components.encryption.tenseal_vectors import vector_from
 
 P = 70368743669761
 CKKS, BFV = tenseal.SCHEME_TYPE.CKKS, tenseal.SCHEME_TYPE.BFV
@@ -34,6 +36,10 @@ def serialised(context: Any, *, secret: bool) -> bytes:
         save_public_key=True, save_secret_key=secret, save_galois_keys=False, save_relin_keys=False
     )
     return content
+
+
+def encrypted(public_context: bytes, blocks: list[NDArray[np.uint64]]) -> list[bytes]:
+    return list(map(BlockEncryptor(load_public_context(public_context)).encrypt, blocks))
 
 
 def test_the_public_context_holds_no_secret_key(contexts: tuple[bytes, bytes]) -> None:
@@ -53,7 +59,7 @@ def test_both_halves_have_one_public_part_however_often_they_have_encrypted(
     public, secret = contexts
     for context in (load_public_context(public), load_secret_context(secret)):
         assert public_part(context) == public
-        list(encrypted_blocks(context, [np.zeros(8192, np.uint64)]))
+        BlockEncryptor(context).encrypt(np.zeros(8192, np.uint64))
         assert public_part(context) == public
 
 
@@ -65,20 +71,37 @@ def test_slots_go_in_and_out(contexts: tuple[bytes, bytes]) -> None:
     slots = np.random.default_rng(0).integers(0, P, 8192, dtype=np.uint64)
     slots[:4] = 0, P - 1, P // 2, P // 2 + 1
     blocks = [slots, np.zeros(8192, np.uint64)]
-    contents = list(encrypted_blocks(load_public_context(contexts[0]), blocks))
+    contents = encrypted(contexts[0], blocks)
     assert [len(content) for content in contents] == [131_072] * 2
     secret = load_secret_context(contexts[1])
+    decryptor = BlockDecryptor(secret)
     for content, block in zip(contents, blocks, strict=True):
         words = np.frombuffer(content, "<u8")
-        np.testing.assert_array_equal(decrypted_slots(secret, words), block)
-        # TenSEAL's own way to open it, which centres.
-        opened = tenseal.bfv_vector_from(secret, serialised_ciphertext(words)).decrypt()
-        assert [slot % P for slot in opened] == block.tolist()
+        np.testing.assert_array_equal(decryptor.decrypt(words), block)
+
+
+def test_a_slot_is_a_coefficient(contexts: tuple[bytes, bytes]) -> None:
+    """TenSEAL reads values of the polynomial at roots of unity: of c X^0 it is c at all of them."""
+    slots = np.zeros(8192, np.uint64)
+    slots[0] = 7
+    (content,) = encrypted(contexts[0], [slots])
+    secret = load_secret_context(contexts[1])
+    opened = vector_from(secret, serialised_ciphertext(np.frombuffer(content, "<u8"))).decrypt()
+    assert opened == [7] * 8192
+
+
+def test_zeros_at_the_end_of_a_block_come_back(contexts: tuple[bytes, bytes]) -> None:
+    """SEAL leaves them out when it writes a plaintext."""
+    decryptor = BlockDecryptor(load_secret_context(contexts[1]))
+    for last in (0, 1, 100, 8191):
+        slots = np.zeros(8192, np.uint64)
+        slots[last] = P - 1
+        (content,) = encrypted(contexts[0], [slots])
+        np.testing.assert_array_equal(decryptor.decrypt(np.frombuffer(content, "<u8")), slots)
 
 
 def test_equal_blocks_differ_encrypted(contexts: tuple[bytes, bytes]) -> None:
-    context = load_public_context(contexts[0])
-    contents = list(encrypted_blocks(context, [np.zeros(8192, np.uint64)] * 6))
+    contents = encrypted(contexts[0], [np.zeros(8192, np.uint64)] * 6)
     words = np.array([np.frombuffer(content, "<u8") for content in contents])
     # Two independent uniform words are equal with probability 2^-60.
     for i in range(6):
@@ -90,22 +113,25 @@ def test_what_was_encrypted_cannot_be_decrypted_with_the_public_context(
     contexts: tuple[bytes, bytes],
 ) -> None:
     context = load_public_context(contexts[0])
-    content = next(encrypted_blocks(context, [np.zeros(8192, np.uint64)]))
+    with pytest.raises(ValueError, match="doesn't support decryption"):
+        BlockDecryptor(context)
+    (content,) = encrypted(contexts[0], [np.zeros(8192, np.uint64)])
     with pytest.raises(ValueError, match="secret_key"):
-        decrypted_slots(context, np.frombuffer(content, "<u8"))
+        vector_from(context, serialised_ciphertext(np.frombuffer(content, "<u8"))).decrypt()
 
 
 def test_another_key_opens_to_noise(contexts: tuple[bytes, bytes]) -> None:
-    content = next(encrypted_blocks(load_public_context(contexts[0]), [np.zeros(8192, np.uint64)]))
-    opened = decrypted_slots(load_secret_context(generate_contexts()[1]), np.frombuffer(content, "<u8"))
+    (content,) = encrypted(contexts[0], [np.zeros(8192, np.uint64)])
+    other = BlockDecryptor(load_secret_context(generate_contexts()[1]))
+    opened = other.decrypt(np.frombuffer(content, "<u8"))
     assert (opened == 0).sum() < 5
 
 
 def test_words_that_no_ciphertext_has_do_not_reach_seal(contexts: tuple[bytes, bytes]) -> None:
-    secret = load_secret_context(contexts[1])
+    decryptor = BlockDecryptor(load_secret_context(contexts[1]))
     for words in (np.full(16_384, 2**60, np.uint64), np.zeros(16_383, np.uint64), np.zeros(0, np.uint64)):
         with pytest.raises(CiphertextError):
-            decrypted_slots(secret, words)
+            decryptor.decrypt(words)
 
 
 def test_a_site_and_the_aggregator_refuse_a_secret_key(contexts: tuple[bytes, bytes]) -> None:

@@ -13,12 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-import tenseal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from components.encryption.bfv_context import decrypted_slots, encrypted_blocks, load_public_context
+from components.encryption.bfv_context import BlockDecryptor, BlockEncryptor, load_public_context
 from components.encryption.bfv_context import load_secret_context as load_secret
 from components.encryption.bfv_words import MODULUS, WORDS, serialised_ciphertext
 from components.encryption.masks import Masks
@@ -31,6 +30,7 @@ from components.encryption.sealed import (
     generate_contexts,
 )
 from components.errors import BadDataError, CiphertextError, UsageError
+from tests.components.encryption.tenseal_vectors import ciphertext_of, vector_from
 
 P = 70368743669761
 HEADER_BYTES = 80
@@ -144,7 +144,7 @@ def test_one_sites_ciphertext_decrypts_to_uniform_noise(
     )
     words = words_of(sealed(contexts[0], values, hiding, pack))
     secret = load_secret(contexts[1])
-    slots = np.concatenate([decrypted_slots(secret, part) for part in words])
+    slots = np.concatenate([BlockDecryptor(secret).decrypt(part) for part in words])
     assert slots.size == 13 * 8192 > 100_000
     assert uniform_evidence(slots) == []
     # The same checks tell what is not masked from noise.
@@ -183,20 +183,20 @@ def test_sealing_again_gives_other_ciphertexts_of_the_same_masked_slots(contexts
     values = np.arange(20_000, dtype=np.int32)
     first, second = (words_of(sealed(contexts[0], values)) for _ in range(2))
     assert not (first == second).any()
-    secret = load_secret(contexts[1])
+    decryptor = BlockDecryptor(load_secret(contexts[1]))
     for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(decrypted_slots(secret, one), decrypted_slots(secret, other))
+        np.testing.assert_array_equal(decryptor.decrypt(one), decryptor.decrypt(other))
 
 
 def test_what_is_decrypted_is_the_packed_values_and_the_masks(contexts: Contexts) -> None:
     values = np.random.default_rng(0).integers(-packing().bound, packing().bound, 5 * 16_368 + 7)
-    masks, secret = masks_of(1, 3), load_secret(contexts[1])
+    masks, decryptor = masks_of(1, 3), BlockDecryptor(load_secret(contexts[1]))
     words = words_of(sealed(contexts[0], values, masks))
     assert len(words) == 6
     for block, part in enumerate(words):
         packed = packing().pack(values[block * 16_368 : (block + 1) * 16_368])
         expected = (packed.astype(object) + masks.block(block).astype(object)) % P
-        assert decrypted_slots(secret, part).tolist() == expected.tolist()
+        assert decryptor.decrypt(part).tolist() == expected.tolist()
 
 
 def test_numpy_adds_as_seal_does(contexts: Contexts) -> None:
@@ -204,12 +204,10 @@ def test_numpy_adds_as_seal_does(contexts: Contexts) -> None:
     total = words_of(added(contexts[0], blobs, 16_369))
     public = load_public_context(contexts[0])
     for part in range(2):
-        first, *others = (
-            tenseal.bfv_vector_from(public, serialised_ciphertext(words_of(blob)[part])) for blob in blobs
-        )
+        first, *others = (vector_from(public, serialised_ciphertext(words_of(blob)[part])) for blob in blobs)
         for other in others:
             first += other
-        assert first.serialize() == serialised_ciphertext(total[part])
+        assert ciphertext_of(first) == serialised_ciphertext(total[part])
 
 
 @pytest.mark.parametrize("sites", [1, 32])
@@ -297,7 +295,7 @@ def test_a_sum_with_values_in_the_zero_slots_does_not_open(contexts: Contexts) -
     blob = sealed(contexts[0], np.ones(16_368, np.int32))
     slots = packing().pack(np.ones(16_368, np.int32))
     slots[8191] = 1
-    (content,) = encrypted_blocks(load_public_context(contexts[0]), [masks_of(0, 3).mask(slots, 0)])
+    content = BlockEncryptor(load_public_context(contexts[0])).encrypt(masks_of(0, 3).mask(slots, 0))
     with pytest.raises(CiphertextError, match=REFUSED):
         SealedOpener(contexts[1], packing(), masks_of(0, 3)).open(
             io.BytesIO(blob[:HEADER_BYTES] + content), 16_368

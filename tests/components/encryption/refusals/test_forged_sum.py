@@ -1,9 +1,9 @@
 """A forged sum: opened once, it gives the secret key away; a key holder who adds himself opens none.
 
 The malicious aggregator waits until all have released. Then everybody can compute the masks of the sum,
-and it hands over, instead of the sum, a ciphertext that decrypts to the masks plus the slots of the
-secret key. The eight zero slots do not help: it makes the key's slots vanish there, and ternary
-coefficients give them back.
+and it hands over, instead of the sum, ciphertexts that decrypt to the masks plus bits of the secret
+key. The eight zero slots do not help: there the bits are rounded away, and the key's coefficients that
+would have shown there show, turned round, in another ciphertext.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from components.agreement.cutoff import sum_key
 from components.artifacts.stores import key_of
 from components.encryption.aggregate_opening.unmasking import released_masks
-from components.encryption.bfv_context import decrypted_slots, load_secret_context
+from components.encryption.bfv_context import BlockDecryptor, load_secret_context
 from components.encryption.bfv_words import MODULUS, WORDS
 from components.encryption.ciphertext_sum import MemberSum, sealed_length
 from components.encryption.masks import Masks
-from components.encryption.packing import FIELD_BITS, PLAIN_MODULUS, VALUE_SLOTS, Packing
+from components.encryption.packing import VALUE_SLOTS, Packing
 from components.encryption.sealed import SealedOpener
 from components.encryption.update_vector import fixed_point, from_sum
 from components.errors import DigestMismatchError
 from tests.components.aggregation.three_sites import ThreeSites
-from tests.components.encryption.refusals.key_recovery import chosen_words, decrypt, key_from
+from tests.components.encryption.refusals.key_recovery import chosen_words, decrypt, unshifted
 from tests.components.encryption.refusals.walk import (
     THREE,
     WalkTo,
@@ -41,8 +41,10 @@ from tests.components.encryption.refusals.walk import (
     words_of,
 )
 
-HIDDEN_UNITS = 1488
-"""Gives a sealed vector of a full block of 16368 values and a second one with the count."""
+HIDDEN_UNITS = 5952
+"""Gives a sealed vector of four full blocks of 16368 values and a fifth one with the count."""
+QUESTIONS = [(1, 0), (-1, 0), (1, 8), (-1, 8)]
+"""Sign and shift by block: two blocks tell all coefficients of the key but the last eight."""
 
 
 def member_sum(three: ThreeSites) -> MemberSum:
@@ -59,11 +61,14 @@ def public_masks(three: ThreeSites) -> Masks:
 
 
 def forged_sum(three: ThreeSites) -> bytes:
-    """The true sum with a chosen ciphertext in the place of its first block."""
+    """The true sum with a chosen ciphertext in the place of each full block."""
     total = three.exchange.read(sum_key(three.opened.ticket))
     words = words_of(total)
-    seen = [1] * VALUE_SLOTS + [0] * 8
-    words[:WORDS] = chosen_words(seen, [int(slot) for slot in public_masks(three).block(0)])
+    masks = public_masks(three)
+    for block, (sign, shift) in enumerate(QUESTIONS):
+        words[block * WORDS : (block + 1) * WORDS] = chosen_words(
+            masks.block(block).tolist(), asked=VALUE_SLOTS, sign=sign, shift=shift
+        )
     return with_words(total, words)
 
 
@@ -79,8 +84,10 @@ def open_without_adding(three: ThreeSites, sealed_sum: str) -> NDArray[np.float6
 def stolen_key(three: ThreeSites, published: NDArray[np.float64]) -> NDArray[np.int64]:
     """The key, from nothing but the values a key holder has published."""
     steps = np.rint(published * fixed_point(three.charter).scale).astype(np.int64)
-    slots = steps[:VALUE_SLOTS] + (steps[VALUE_SLOTS : 2 * VALUE_SLOTS] << FIELD_BITS)
-    return key_from([int(slot) % PLAIN_MODULUS for slot in slots])
+    shown = [steps[2 * block * VALUE_SLOTS :][:VALUE_SLOTS] for block in range(len(QUESTIONS))]
+    straight, turned = shown[0] + shown[1], shown[2] + shown[3]
+    last = unshifted(turned, 8)[-8:]
+    return np.concatenate([straight, last])
 
 
 def test_one_forged_sum_gives_the_key_to_who_opens_it_and_is_refused_by_ours(
@@ -93,10 +100,10 @@ def test_one_forged_sum_gives_the_key_to_who_opens_it_and_is_refused_by_ours(
 
     key = stolen_key(three, open_without_adding(three, forged))
     assert set(key) == {-1, 0, 1}
-    context = load_secret_context(secret_key_file(three))
+    decryptor = BlockDecryptor(load_secret_context(secret_key_file(three)))
     for site in THREE:
         uploaded = words_of(blob_of(three, site))[:WORDS]
-        assert np.array_equal(decrypt(uploaded, key).astype(np.uint64), decrypted_slots(context, uploaded))
+        assert np.array_equal(decrypt(uploaded, key).astype(np.uint64), decryptor.decrypt(uploaded))
 
     with refused(three, DigestMismatchError, "is not the sum of its members: the aggregator altered it"):
         three.open_sum(forged)

@@ -18,7 +18,7 @@ from components.agreement.round_secrets import read_secrets
 from components.artifacts.documents import digest
 from components.encryption.aggregate_opening.unmasking import released_masks
 from components.encryption.attempt_masks import attempt_names, private_half, public_halves
-from components.encryption.bfv_context import decrypted_slots, load_secret_context
+from components.encryption.bfv_context import BlockDecryptor, load_secret_context
 from components.encryption.ciphertext_sum import MemberSum, sealed_length
 from components.encryption.masks import Masks
 from components.encryption.packing import PLAIN_MODULUS, Packing
@@ -98,7 +98,7 @@ class TestBeforeTheCutOff:
         assert own.added[0] not in {*opened.added, *opened.subtracted}
 
         blob = blob_of(three, "delta")
-        slots = decrypted_slots(load_secret_context(secret_key_file(three)), words_of(blob))
+        slots = BlockDecryptor(load_secret_context(secret_key_file(three))).decrypt(words_of(blob))
         rest = Masks(added=pads["added"], subtracted=pads["subtracted"]).unmask(slots, 0)
         assert departures(rest) == []
         # The attack is whole but for that key: with it, delta's vector lies open.
@@ -118,8 +118,8 @@ class TestBeforeTheCutOff:
         three = walk.three
         three.aggregate({site: walk.sealed[site] for site in THREE})
         three.release()
-        context = load_secret_context(secret_key_file(three))
-        total = sum(decrypted_slots(context, words_of(blob_of(three, site))).astype(object) for site in FOUR)
+        decryptor = BlockDecryptor(load_secret_context(secret_key_file(three)))
+        total = sum(decryptor.decrypt(words_of(blob_of(three, site))).astype(object) for site in FOUR)
         selves = [masks_of(three, site).added[0] for site in THREE]
         slots = (np.asarray(total) % PLAIN_MODULUS).astype(np.uint64)
         assert departures(Masks(added=tuple(selves), subtracted=()).unmask(slots, 0)) == []

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from components.encryption.bfv_context import (
-    decrypted_slots,
+    BlockDecryptor,
     generate_contexts,
     load_public_context,
     load_secret_context,
@@ -33,6 +33,7 @@ from components.encryption.sealed import SealedOpener, SealedSealer
 from components.errors import UsageError
 from tests.components.encryption.refusals.uniformity import correlation, departures
 from tests.components.encryption.refusals.walk import THREE, WalkTo, blob_of, words_of
+from tests.components.encryption.tenseal_vectors import vector_from
 
 BLOCKS = 13
 PACKING = Packing(values_per_slot=2, sites=3)
@@ -80,8 +81,8 @@ def ciphertexts(contexts: tuple[bytes, bytes]) -> dict[str, NDArray[np.uint64]]:
 
 def decrypted(secret: bytes, words: NDArray[np.uint64]) -> Slots:
     """What the key holder reads in ciphertexts, shape (106496,)."""
-    context = load_secret_context(secret)
-    return np.concatenate([decrypted_slots(context, block) for block in words])
+    decryptor = BlockDecryptor(load_secret_context(secret))
+    return np.concatenate([decryptor.decrypt(block) for block in words])
 
 
 def added(ciphertexts: dict[str, NDArray[np.uint64]], sites: Sequence[str]) -> NDArray[np.uint64]:
@@ -199,7 +200,7 @@ class TestAggregator:
         assert not context.is_private()
         total = three.exchange.read(f"{three.opened.ticket.folder}/sum.bin")
         for blob in (blob_of(three, "alpha"), total):
-            vector = tenseal.bfv_vector_from(context, serialised_ciphertext(words_of(blob)))
+            vector = vector_from(context, serialised_ciphertext(words_of(blob)))
             with pytest.raises(ValueError, match="secret"):
                 vector.decrypt()
         with pytest.raises(UsageError, match="holds no secret key"):
