@@ -7,7 +7,8 @@ from components.agreement.charter_book import charter_in_force
 from components.agreement.private_keys import private_folder
 from components.agreement.site_policy import POLICY, load_policy
 from components.errors import UsageError
-from pipelines.chartering import differences, newest_edition, policy_problems, unsigned
+from pipelines.charter_comparison import differences, policy_problems
+from pipelines.chartering import newest_edition, unsigned
 from pipelines.federation import Federation
 
 

@@ -1,4 +1,4 @@
-"""Charters of a federation file: drafted from it, signed by its parties, compared with it.
+"""Charters of a federation file: drafted from it and signed by its parties.
 
 Where all parties are on one machine, `ensure_charter` does what they would do one by one.
 """
@@ -8,10 +8,8 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from components.agreement.charter import COORDINATOR, KEY_HOLDER, Charter
 from components.agreement.charter_book import (
@@ -24,15 +22,15 @@ from components.agreement.charter_book import (
 )
 from components.agreement.key_certificate import certified_keys
 from components.agreement.private_keys import SIGNING_KEY, load_signing_key, private_folder, write_private
-from components.agreement.server_optimizer import AVERAGE
 from components.agreement.site_policy import POLICY, SitePolicy, load_policy, query_digest
 from components.artifacts.documents import digest
 from components.artifacts.stores import open_store
 from components.encryption.keys import certify_key, initialise_keys, offered_keys
 from components.encryption.update_vector import fixed_point
 from components.errors import RefusedError, UsageError
-from components.rounds.round_opening.opening import ModelShape, genesis
-from components.rounds.state import committed_rounds, next_round_number
+from components.rounds.round_opening.opening import genesis
+from components.rounds.state import next_round_number
+from pipelines.charter_comparison import differences, policy_problems, shape, terms
 from pipelines.federation import Federation
 
 
@@ -200,113 +198,6 @@ def first_policy(federation: Federation, charter: Charter, signer: str) -> SiteP
     )
 
 
-def terms(federation: Federation) -> dict[str, Any]:
-    """What the federation file says of a charter: everything but keys, genesis and history."""
-    limits = federation.limits
-    return {
-        "federation": federation.federation,
-        "protection": federation.protection,
-        "values_per_slot": limits.values_per_slot,
-        "algorithm": federation.training.algorithm,
-        "server_optimizer": AVERAGE,
-        "encoder": federation.encoder.digest,
-        "rotation_rounds": limits.key_rotation_rounds,
-        "colluding_sites": federation.quorum.colluding_sites,
-        "min_sum_sites": federation.min_sum_sites,
-        "min_sites": federation.quorum.min_sites,
-        "clipping_norm": limits.clipping_norm,
-        "largest_value": limits.largest_value,
-        "max_examples": limits.max_examples,
-        "local_epochs": limits.local_epochs,
-        "learning_rate": limits.learning_rate,
-        "batch_size": limits.batch_size,
-        "max_rounds": limits.rounds,
-    }
-
-
-def shape(federation: Federation) -> ModelShape:
-    """The head that the federation file asks for."""
-    return ModelShape(
-        features=federation.encoder.dimensions,
-        hidden_units=federation.head.hidden_units,
-        classes=len(federation.task.classes),
-        seed=federation.training.seed,
-    )
-
-
-def disagreements(federation: Federation, charter: Charter) -> list[tuple[str, str, str]]:
-    """Terms in which the federation file and a charter differ: name, the file's value, the charter's."""
-    asked = terms(federation) | {"sites": sorted(federation.site_names)}
-    agreed = asdict(charter) | {"sites": sorted(charter.sites)}
-    if not committed_rounds(open_store(federation.state_uri)):
-        # Later rounds start from the model that was committed, whatever the file's seed is now.
-        asked["genesis"] = digest(genesis(shape(federation)))
-    return [
-        (name, _shown(asked[name]), _shown(agreed[name])) for name in asked if asked[name] != agreed[name]
-    ]
-
-
-def differences(federation: Federation, charter: Charter) -> list[str]:
-    """Where the federation file and a charter disagree, one a line."""
-    return [
-        f"{name}: the federation file has {asked}, the charter in force has {agreed}: change the file back, "
-        "or have a new charter signed ('crosscloud charter new', then 'charter sign')"
-        for name, asked, agreed in disagreements(federation, charter)
-    ]
-
-
-def changes(older: Charter, newer: Charter) -> list[str]:
-    """What a new edition changes, one a line."""
-    before, after = asdict(older), asdict(newer)
-    return [
-        f"{name}: {_shown(before[name])} → {_shown(after[name])}"
-        for name in before
-        if name not in {"edition", "previous", "sites"} and before[name] != after[name]
-    ] + _site_changes(older, newer)
-
-
-def _site_changes(older: Charter, newer: Charter) -> list[str]:
-    lines = [f"sites: {site} leaves" for site in older.site_names if site not in newer.sites]
-    lines += [f"sites: {site} joins" for site in newer.site_names if site not in older.sites]
-    for site in newer.site_names:
-        if site in older.sites and older.sites[site] != newer.sites[site]:
-            lines.append(f"sites: {site} has other keys")
-    return lines
-
-
-def policy_problems(federation: Federation, charter: Charter) -> list[str]:
-    """What the policies that lie on this machine would refuse of the federation file, one a line."""
-    problems: list[str] = []
-    for site in federation.sites:
-        path = private_folder(federation.keys_uri, site.name) / POLICY
-        if not path.is_file():
-            continue
-        policy = load_policy(federation.keys_uri, site.name)
-        if charter.digest not in {policy.charter, policy.next_charter}:
-            problems.append(
-                f"{site.name}: {path} pins another charter than the one in force: "
-                f"'crosscloud charter sign --as {site.name}'"
-            )
-        checks = [
-            partial(policy.require_protection, charter.protection),
-            partial(policy.require_query, site.data.sql),
-            partial(policy.require_stores, [site.store_uri, federation.exchange_uri]),
-            partial(policy.require_release, site.evaluation.release),
-        ]
-        if federation.encoder.digest:
-            checks.append(partial(policy.require_encoder, federation.encoder.digest))
-        for check in checks:
-            try:
-                check()
-            except RefusedError as error:
-                problems.append(f"{site.name}: {error} ({path})")
-    return problems
-
-
 def unsigned(federation: Federation, charter: Charter) -> tuple[str, ...]:
     """Who has not signed an edition."""
     return missing_signatures(open_store(federation.keys_uri), charter)
-
-
-def _shown(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

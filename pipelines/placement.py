@@ -5,7 +5,7 @@ from __future__ import annotations
 from kfp import dsl, kubernetes
 
 from components.agreement.private_keys import MOUNTED_KEYS
-from pipelines.federation import Placement
+from pipelines.federation_sections import Placement
 
 
 def place(

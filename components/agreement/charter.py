@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -92,7 +93,7 @@ class Charter:
     max_rounds: int
     format: int = FORMAT
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The charter's digest, cd."""
         return digest(self.to_json())
@@ -146,8 +147,11 @@ def least_sum_sites(sites: int, colluding: int) -> int:
     return max(colluding + 2, (sites + colluding) // 2 + 1)
 
 
+@lru_cache(maxsize=256)
 def read_charter(content: bytes) -> Charter:
     """Reads a charter and checks its rules; whose signatures it has is another question.
+
+    The same bytes are read once in a process: every document of a round leads back to them.
 
     Raises:
         SignatureError: not in this form, or it breaks a rule of `Charter.problems`.

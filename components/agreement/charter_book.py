@@ -12,8 +12,9 @@ the digest with the one in its own policy.
 from __future__ import annotations
 
 import contextlib
+from functools import lru_cache
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from components.agreement.charter import Charter, read_charter
 from components.artifacts.documents import sign, verify
@@ -104,10 +105,25 @@ def missing_signatures(store: Store, charter: Charter) -> tuple[str, ...]:
         except ObjectMissingError:
             missing.append(signer)
             continue
-        body = verify(document, domain=DOMAIN, signer=signer, key=charter.key(signer))
-        if body != {"charter": charter.digest}:
-            raise SignatureError(f"the signature of {signer} is of another charter")
+        require_signature(document, charter, signer)
     return tuple(missing)
+
+
+def require_signature(document: bytes, charter: Charter, signer: str) -> None:
+    """Passes a party's signature of a charter.
+
+    Raises:
+        SignatureError: it is not this party's, or of another charter.
+    """
+    _require_signature(document, signer, charter.key(signer).public_bytes_raw(), charter.digest)
+
+
+@lru_cache(maxsize=4096)
+def _require_signature(document: bytes, signer: str, key: bytes, charter: str) -> None:
+    # The same bytes are verified once in a process: every document of a round leads back to them.
+    public = Ed25519PublicKey.from_public_bytes(key)
+    if verify(document, domain=DOMAIN, signer=signer, key=public) != {"charter": charter}:
+        raise SignatureError(f"the signature of {signer} is of another charter")
 
 
 def charter_in_force(keys_uri: str) -> Charter:

@@ -10,6 +10,7 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 from components.agreement.roster import Roster
 from components.agreement.ticket import Ticket
@@ -26,7 +27,7 @@ class Cutoff:
     members: tuple[str, ...]
     left_out: Mapping[str, str]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The digest of roster and members, ud."""
         return digest(canonical_json({"roster": self.roster, "members": list(self.members)}))

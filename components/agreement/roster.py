@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -36,7 +37,7 @@ class Roster:
     commitments: Mapping[str, str]
     left_out: Mapping[str, str]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """rd, over what binds: charter, ticket and commitments in the order of the sites' names."""
         body = {"charter": self.charter, "ticket": self.ticket, "commitments": dict(self.commitments)}

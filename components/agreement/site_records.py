@@ -109,9 +109,9 @@ def accept_cutoff(store: Store, ticket: Ticket, *, roster: str, cutoff: str) -> 
         RefusedError: another set was fixed for this roster, or the site has released its masks in
             another attempt of this round and purpose.
     """
+    _require_not_released(store, ticket)
     if create_or_read(store, f"cutoffs/{roster}.txt", cutoff.encode()) != cutoff.encode():
         _refuse(f"a second set of sites was fixed for the roster of round {ticket.round_number}")
-    _require_not_released(store, ticket)
     if create_or_read(store, _released_key(ticket), ticket.digest.encode()) != ticket.digest.encode():
         _refuse(_released_text(ticket))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -57,7 +58,7 @@ class Ticket:
     seed: int
     format: int = FORMAT
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """td, the name of this attempt in every later document."""
         return digest(canonical_json(asdict(self)))

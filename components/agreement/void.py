@@ -8,7 +8,7 @@ from components.agreement.charter import COORDINATOR, Charter
 from components.agreement.ticket import Ticket
 from components.artifacts.documents import digest, sign, verify
 from components.artifacts.stores import Store
-from components.errors import ObjectMissingError, RefusedError, SignatureError
+from components.errors import IntegrityError, ObjectMissingError, RefusedError, SignatureError
 
 DOMAIN = "void"
 
@@ -35,6 +35,27 @@ def read_void(document: bytes, charter: Charter) -> tuple[str, int, str]:
         return str(body["ticket"]), int(body["round_number"]), str(body["reason"])
     except (KeyError, TypeError, ValueError):
         raise SignatureError("a void is not in the form this version knows") from None
+
+
+def is_void(exchange: Store, ticket: Ticket, charter: Charter) -> bool:
+    """Tells whether the coordinator has declared an attempt void.
+
+    Raises:
+        IntegrityError: what lies there is not the coordinator's void of this attempt.
+    """
+    try:
+        document = exchange.read(void_key(ticket.folder), limit=1 << 16)
+    except ObjectMissingError:
+        return False
+    try:
+        ended = read_void(document, charter)[:2]
+    except SignatureError:
+        ended = ("", 0)
+    if ended != (ticket.digest, ticket.round_number):
+        raise IntegrityError(
+            f"the void in {ticket.folder} is not the coordinator's for this attempt: remove it and run again"
+        )
+    return True
 
 
 def check_attempt(exchange: Store, ticket: Ticket, charter: Charter) -> None:

@@ -169,22 +169,27 @@ class FileStore:
             for folder, folders, files in os.walk(start, onerror=_unless_missing):
                 # Temporary files, lost+found and whatever else nobody created through a store.
                 folders[:] = [name for name in folders if is_key(name)]
-                base = Path(folder)
+                below = folder.removeprefix(str(self._root)).lstrip("/")
                 found += [
-                    (base / name).relative_to(self._root).as_posix()
+                    f"{below}/{name}" if below else name
                     for name in files
-                    if is_key(name) and not (base / name).is_symlink()
+                    if is_key(name) and not os.path.islink(f"{folder}/{name}")  # noqa: PTH114  (a Path costs more)
                 ]
         return sorted(found)
 
     def _path(self, key: str) -> Path:
         path = self._root / key
-        below_root = (path, *path.parents)[: len(Path(key).parts)]
+        part = str(self._root)
         with self._refusals("reach", path):
             # Nothing in a store is a symbolic link, so one is an accident or a way out of the root.
-            linked = next((part for part in below_root if part.is_symlink()), None)
-        if linked is not None:
-            raise StoreError(f"{linked} is a symbolic link, which a store does not follow: remove it")
+            for name in Path(key).parts:
+                part = f"{part}/{name}"
+                try:
+                    linked = stat.S_ISLNK(os.lstat(part).st_mode)
+                except _NOT_A_FILE:
+                    break
+                if linked:
+                    raise StoreError(f"{part} is a symbolic link, which a store does not follow: remove it")
         return path
 
     def _link(self, temporary: Path, path: Path, key: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
 from components.agreement.charter import Charter, raw_key
 from components.agreement.commitment import Commitment
 from components.agreement.private_keys import load_agreement_key
@@ -39,6 +41,24 @@ def public_halves(charter: Charter, commitments: Mapping[str, Commitment]) -> li
     if len({half.ephemeral for half in halves}) != len(halves):
         raise SignatureError("two sites on the roster have committed with the same ephemeral key")
     return halves
+
+
+def unusable_keys(commitments: Mapping[str, Commitment]) -> dict[str, str]:
+    """Why nobody can seal beside a site, by site: its ephemeral key is none, of low order, or a double."""
+    probe, reasons, owners = X25519PrivateKey.generate(), dict[str, str](), dict[bytes, list[str]]()
+    for site, commitment in commitments.items():
+        try:
+            key = raw_key(commitment.ephemeral)
+            probe.exchange(X25519PublicKey.from_public_bytes(key))
+        except (ValueError, SignatureError):
+            reasons[site] = "refused: its ephemeral key is unusable"
+        else:
+            # By its bytes: base64 has several spellings of the same 32.
+            owners.setdefault(key, []).append(site)
+    for sites in owners.values():
+        if len(sites) > 1:
+            reasons |= dict.fromkeys(sites, "refused: two sites have committed with the same ephemeral key")
+    return reasons
 
 
 def private_half(place: Workplace, secrets: RoundSecrets) -> PrivateHalf:

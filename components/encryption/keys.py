@@ -122,7 +122,7 @@ def read_card(store: Store, owner: str, federation: str) -> KeyCard:
     try:
         key = Ed25519PublicKey.from_public_bytes(raw_key(json.loads(document)["body"]["signing"]))
         card = KeyCard(**verify(document, domain=DOMAIN, signer=owner, key=key))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise SignatureError(f"the card of {owner} is not in the form this version knows") from None
     if card.federation != federation or card.owner != owner:
         raise UsageError(

@@ -125,16 +125,12 @@ def committed_rounds(state: Store) -> list[int]:
     Raises:
         IntegrityError: a round is missing between others.
     """
-    committed, voided = _numbers(state, "round.json"), _numbers(state, "void.json")
-    ended = sorted({*committed, *voided})
-    if ended != list(range(1, len(ended) + 1)):
-        raise IntegrityError(f"rounds of {state.uri} must be 1, 2, 3 …, found {ended}")
-    return committed
+    return _ended_rounds(state)[0]
 
 
 def next_round_number(state: Store) -> int:
     """Number of the round that follows the last one, committed or void."""
-    return max([*committed_rounds(state), *_numbers(state, "void.json")], default=0) + 1
+    return max(_ended_rounds(state)[1], default=0) + 1
 
 
 def newest_record(state: Store, keys_uri: str, charter: Charter) -> RoundRecord | None:
@@ -161,6 +157,14 @@ def is_finished(state: Store, round_number: int) -> bool:
     return state.exists(round_key(round_number, "report.json"))
 
 
-def _numbers(state: Store, name: str) -> list[int]:
-    parts = [key.split("/") for key in state.keys("rounds")]
-    return sorted(int(each[1]) for each in parts if each[2:] == [name] and each[1].isdigit())
+def _ended_rounds(state: Store) -> tuple[list[int], list[int]]:
+    """Numbers of the committed rounds, and of all that are committed or void, from one listing."""
+    named: dict[str, set[int]] = {"round.json": set(), "void.json": set()}
+    for key in state.keys("rounds"):
+        _, number, *name = key.split("/")
+        if number.isdigit() and len(name) == 1 and name[0] in named:
+            named[name[0]].add(int(number))
+    ended = sorted(named["round.json"] | named["void.json"])
+    if ended != list(range(1, len(ended) + 1)):
+        raise IntegrityError(f"rounds of {state.uri} must be 1, 2, 3 …, found {ended}")
+    return sorted(named["round.json"]), ended

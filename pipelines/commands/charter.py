@@ -26,7 +26,8 @@ app = typer.Typer(no_args_is_help=True, help="What all sites and the key holder 
 @app.command("new")
 def new(federation: FederationFile, method: Method = None) -> None:
     """Draft the next edition from the federation file and the parties' public keys."""
-    from pipelines.chartering import changes, newest_edition, propose_charter
+    from pipelines.charter_comparison import changes
+    from pipelines.chartering import newest_edition, propose_charter
 
     chosen = load(federation, method)
     before = newest_edition(chosen)
@@ -79,7 +80,8 @@ def show(
 ) -> None:
     """Print an edition: its terms, its parties, who has signed, and what changed."""
     from components.agreement.charter import COORDINATOR
-    from pipelines.chartering import changes, unsigned
+    from pipelines.charter_comparison import changes
+    from pipelines.chartering import unsigned
     from pipelines.keyring import charter_keys, edition_in_force, fingerprint
 
     chosen = load(federation)
@@ -154,7 +156,7 @@ def _signers(charter: Charter, owners: list[str] | None, *, everybody: bool) -> 
 
 def _require_agreement(federation: Federation, charter: Charter, signers: tuple[str, ...]) -> None:
     """Nobody signs other terms than those of the file he works with."""
-    from pipelines.chartering import disagreements
+    from pipelines.charter_comparison import disagreements
 
     found = disagreements(federation, charter)
     if found:

@@ -22,7 +22,8 @@ from components.rounds.round_opening.component import open_round
 from components.training.adaptation.component import adapt
 from components.training.local_training.component import train
 from pipelines.federated_round.site_tasks import SiteTasks
-from pipelines.federation import SEALED, Federation
+from pipelines.federation import Federation
+from pipelines.federation_rules import SEALED
 from pipelines.placement import place
 
 

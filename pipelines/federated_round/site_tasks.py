@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 from kfp import dsl
 from kfp.dsl import base_component
 
-from pipelines.federation import Federation, Site
+from pipelines.federation import Federation
+from pipelines.federation_sections import Site
 from pipelines.placement import place
 
 Component: TypeAlias = base_component.BaseComponent

@@ -16,6 +16,7 @@ from pipelines.chartering import ensure_charter
 from pipelines.federation import load_federation
 from tests.conftest import SITES, SmallFederation
 from tests.pipelines.chartered import Chartered
+from tests.pipelines.round_in_process import RoundInProcess
 from tests.pipelines.run_in_progress import COMMAND, PATIENCE, RunInProgress
 
 ROWS = {"alpha": 41, "beta": 66, "gamma": 102}
@@ -35,6 +36,8 @@ class FinishedRuns:
 
     folder: Path
     found: dict[str, FinishedRun] = field(default_factory=dict)
+    in_process: dict[str, SmallFederation] = field(default_factory=dict)
+    """By protection."""
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +80,23 @@ def three_rounds(one_round: FinishedRun, finished_runs: FinishedRuns) -> Finishe
             command = run.ended()
         finished_runs.found["three"] = FinishedRun(federation=federation, command=command)
     return finished_runs.found["three"]
+
+
+RoundUnder = Callable[[str], SmallFederation]
+
+
+@pytest.fixture
+def round_under(small_federation: Callable[..., SmallFederation], finished_runs: FinishedRuns) -> RoundUnder:
+    """A federation after one round in process under a protection, made once. To be read only."""
+
+    def finished(protection: str) -> SmallFederation:
+        if protection not in finished_runs.in_process:
+            made = small_federation(list(ROWS.values()), protection=protection)
+            RoundInProcess(made).finish()
+            finished_runs.in_process[protection] = moved(made, finished_runs.folder / protection)
+        return finished_runs.in_process[protection]
+
+    return finished
 
 
 @pytest.fixture

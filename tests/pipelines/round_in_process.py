@@ -20,7 +20,8 @@ from components.rounds.round_commit.committing import commit_round
 from components.rounds.round_opening.opening import RoundRequest, open_round
 from components.training.adaptation.adaptation import adapt
 from components.training.local_training.training import train
-from pipelines.chartering import ensure_charter, shape
+from pipelines.charter_comparison import shape
+from pipelines.chartering import ensure_charter
 from pipelines.federation import load_federation
 from pipelines.readiness import encoder_spec
 from tests.conftest import SmallFederation

@@ -13,14 +13,12 @@ from components.agreement.charter import Charter
 from components.agreement.charter_book import charter_in_force
 from components.artifacts.stores import open_store
 from components.errors import UsageError
+from pipelines.charter_comparison import changes, differences, terms
 from pipelines.chartering import (
-    changes,
-    differences,
     ensure_charter,
     newest_edition,
     propose_charter,
     sign_charter,
-    terms,
     unsigned,
 )
 from pipelines.federation import load_federation

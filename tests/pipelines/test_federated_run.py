@@ -19,7 +19,8 @@ from components.encryption.ckks import ABSOLUTE_ERROR
 from components.encryption.update_vector import fixed_point
 from components.rounds.verification import verify_state
 from tests.conftest import SITES, SmallFederation
-from tests.pipelines.conftest import ROWS, FinishedRun, typed
+from tests.pipelines.command_line import say_here
+from tests.pipelines.conftest import ROWS, FinishedRun, RoundUnder, typed
 from tests.pipelines.kept_updates import (
     assert_mean_of_updates,
     committed,
@@ -119,13 +120,16 @@ def test_anybody_can_check_the_rounds_afterwards(
 
 @pytest.mark.parametrize(("protection", "noise"), [("none", 0.0), ("he", ABSOLUTE_ERROR)])
 def test_every_protection_commits_the_same_model_within_its_stated_error(
-    one_round: FinishedRun, small_federation: Callable[..., SmallFederation], protection: str, noise: float
+    one_round: FinishedRun,
+    round_under: RoundUnder,
+    monkeypatch: pytest.MonkeyPatch,
+    protection: str,
+    noise: float,
 ) -> None:
     """Against the sites' updates in clear, which the round without a seal keeps; `sealed` ran by command."""
     sealed = one_round.federation
-    made = small_federation(list(ROWS.values()), protection=protection)
-    round_one = RoundInProcess(made)
-    round_one.finish()
+    made = round_under(protection)
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(made.home))
     base = model(made, record(made, 1)["parent"])
     mean = mean_of(made, 1, SITES)
     num_examples = sum(kept(made, 1, site)[1] for site in SITES)
@@ -133,7 +137,7 @@ def test_every_protection_commits_the_same_model_within_its_stated_error(
     rounding = 2.0**-25
     assert np.abs(base + mean).max() < 1
     assert np.abs(committed(made, 1) - (base + mean)).max() <= noise / num_examples + rounding
-    points = fixed_point(round_one.charter)
+    points = fixed_point(charter_in_force("small/keys"))
     assert points.absolute_error(3) == pytest.approx(3 * 0.5 / steps(sealed))
     difference = np.abs(committed(sealed, 1) - (base + mean)).max()
     assert 0 < difference <= points.absolute_error(3) / num_examples + rounding
@@ -160,9 +164,14 @@ def test_later_rounds_read_the_warehouse_again_and_the_features_from_the_store(
     assert "rows/s" not in log.read_text()
 
 
-def test_the_newest_report_is_found_by_command(three_rounds: FinishedRun) -> None:
-    command = typed("report", str(three_rounds.federation.path), home=three_rounds.federation.home)
-    assert (command.returncode, command.stdout) == (0, "home/small/state/rounds/00003/report.html\n")
+def test_the_newest_report_is_found_by_command(
+    three_rounds: FinishedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = three_rounds.federation.home
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(home))
+    monkeypatch.chdir(home.parent)
+    said = say_here(monkeypatch, capsys)("report", three_rounds.federation.path)
+    assert said.lines == ["home/small/state/rounds/00003/report.html"]
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -256,19 +265,27 @@ def test_a_round_without_its_quorum_is_refused_and_finished_once_the_data_are_me
 ) -> None:
     federation, home = after_one_round, after_one_round.home
     federation.warehouse("alpha").rename(home / "away")
-    change(federation.warehouse("beta"), "UPDATE visits SET organ = 'spleen' WHERE id = 0")
+    for site in ("beta", "gamma"):
+        change(federation.warehouse(site), "UPDATE visits SET organ = 'spleen' WHERE id = 0")
     refused = typed("run", str(federation.path), home=home)
     assert refused.returncode == 2, "people can mend both"
     (line,) = refused.stderr.splitlines()
-    assert line.startswith("crosscloud: round 2: 1 of 3 sites can take part, the quorum is 3. ")
+    assert line.startswith("crosscloud: round 2: 0 of 3 sites can take part, the quorum is 3. ")
     assert "alpha: unreachable: the warehouse is not there" in line
-    assert "beta: bad_data: a label is not in task.classes" in line
-    assert "spleen" in refused.stdout, "the person who is all of the sites reads their notes"
+    named = (
+        "label 'spleen' in column 'organ' (1 rows) is not in task.classes, which has 3: map it to one of them"
+    )
+    for site in ("beta", "gamma"):
+        assert f"{site}: bad_data: a label is not in task.classes" in line
+    assert refused.stdout.count(named) == 2, "the person who is all of the sites reads their notes"
+    assert "spleen" not in line
+    assert "Traceback" not in refused.stdout
     assert sorted(path.name for path in (home / "small/state/rounds").iterdir()) == ["00001"]
     assert not list((home / "small/exchange/rounds/00002-1").glob("roster.json"))
 
     (home / "away").rename(federation.warehouse("alpha"))
-    change(federation.warehouse("beta"), "UPDATE visits SET organ = 'heart' WHERE id = 0")
+    for site in ("beta", "gamma"):
+        change(federation.warehouse(site), "UPDATE visits SET organ = 'heart' WHERE id = 0")
     RoundInProcess(federation).finish()
     assert record(federation, 2)["members"] == list(SITES)
     assert (record(federation, 2)["attempt"], record(federation, 2)["left_out"]) == (1, {})

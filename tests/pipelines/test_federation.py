@@ -59,6 +59,7 @@ def problems(path: Path) -> list[str]:
         (set_in("limits", "local_epochs", to=1), "training.local_epochs:", ["limits.local_epochs, 1"]),
         (set_in("limits", "learning_rate", to=0.01), "training.learning_rate:", ["rate, 0.01", "0.05"]),
         (set_in("limits", "batch_size", to=8), "training.batch_size:", ["limits.batch_size, 8", "got 16"]),
+        (set_in("limits", "max_examples", to=10**13), "limits: max_examples is 1", ["3 sites hold at most"]),
         (set_in("sites", 1, "name", to="alpha"), "sites:", ["alpha stands twice"]),
         (set_in("sites", 1, "name", to="coordinator"), "sites:", ["coordinator is the name of a role"]),
         (set_in("sites", 1, "name", to="Beta!"), "sites[1].name:", ["pattern", "Beta!"]),
@@ -86,6 +87,37 @@ def test_a_broken_rule_is_one_line_with_path_and_value(
     assert line.startswith(start)
     for part in parts:
         assert part in line
+
+
+@pytest.mark.parametrize("protection", ["none", "he", "sealed"])
+@pytest.mark.parametrize("values_per_slot", [1, 2])
+def test_the_count_of_examples_must_fit_two_digits_of_a_slot(
+    small_federation: Callable[..., Any], protection: str, values_per_slot: int
+) -> None:
+    """Digits from 0 to floor((2^22 - 1) / K), or floor((2^45 - 1) / K); and K n exact in float64."""
+    made = small_federation(rows=0, protection=protection)
+    digit = {1: 2**45 - 1, 2: 2**22 - 1}[values_per_slot] // 3
+    most = min((digit + 1) ** 2 - 1, 2**53 // 3)
+    made.document["limits"] = {"values_per_slot": values_per_slot, "max_examples": most}
+    assert load_federation(made.save()).limits.max_examples == most
+    made.document["limits"]["max_examples"] = most + 1
+    (line,) = problems(made.save())
+    assert line.startswith(f"limits: max_examples is {most + 1}: ")
+    assert line.endswith(", lower it")
+
+
+def test_bounds_are_told_beside_another_limit_that_breaks_its_rule(
+    small_federation: Callable[..., Any],
+) -> None:
+    limits = {"rounds": 0, "clipping_norm": 0.5, "learning_rate": 1e-3, "batch_size": 250_000}
+    made = small_federation(rows=0, limits=limits)
+    set_in("training", "batch_size", to=1_000_000)(made.document)
+    assert problems(made.save()) == [
+        "limits.rounds: Input should be greater than or equal to 1, got 0",
+        "limits.largest_value: must be at most limits.clipping_norm, 0.5, got 1",
+        "training.learning_rate: must be at most limits.learning_rate, 0.001, got 0.05",
+        "training.batch_size: must be at most limits.batch_size, 250,000, got 1,000,000",
+    ]
 
 
 def test_all_problems_are_told_at_once(small_federation: Callable[..., Any]) -> None:
@@ -203,6 +235,16 @@ def test_methods_choose_the_protection(small_federation: Callable[..., Any]) -> 
     assert federation.protection == "sealed"
     with pytest.raises(UsageError, match=r"^unknown method 'magic': known are fedavg, he-fl, sealed$"):
         federation.with_method("magic")
+
+
+def test_a_method_whose_protection_the_file_does_not_suit_is_refused(
+    small_federation: Callable[..., Any],
+) -> None:
+    made = small_federation(rows=0, names=NAMES[:7], protection="none", quorum={"min_sites": 2})
+    federation = load_federation(made.path)
+    assert federation.with_method("he-fl").protection == "he"
+    with pytest.raises(UsageError, match=r"^under sealed: quorum\.min_sites: sealed needs at least 5 of 7"):
+        federation.with_method("sealed")
 
 
 def test_sites_are_found_by_name(small_federation: Callable[..., Any]) -> None:

@@ -14,7 +14,8 @@ import yaml
 
 from components.agreement.charter import read_charter
 from components.agreement.charter_book import charter_in_force
-from pipelines.chartering import ensure_charter, policy_problems, unsigned
+from pipelines.charter_comparison import policy_problems
+from pipelines.chartering import ensure_charter, unsigned
 from tests.conftest import SITES, SmallFederation
 from tests.pipelines.chartered import KEYS, SIGNERS, Chartered, content
 

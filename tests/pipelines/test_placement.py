@@ -43,8 +43,18 @@ class Compiled:
         }
 
 
+@pytest.fixture(scope="module")
+def compiled_once() -> list[Compiled]:
+    """The spec that these tests read, once one of them has compiled it."""
+    return []
+
+
 @pytest.fixture
-def compiled(small_federation: Callable[..., SmallFederation], tmp_path: Path) -> Compiled:
+def compiled(
+    small_federation: Callable[..., SmallFederation], tmp_path: Path, compiled_once: list[Compiled]
+) -> Compiled:
+    if compiled_once:
+        return compiled_once[0]
     made = small_federation(
         rows=0,
         coordinator={"node_selector": {"party": "coordinator"}, "keys_secret": "of-the-coordinator"},
@@ -58,7 +68,8 @@ def compiled(small_federation: Callable[..., SmallFederation], tmp_path: Path) -
         "keys_secret": "of-alpha",
     }
     made.site("beta")["placement"] = {"keys_secret": "of-beta"}
-    return Compiled(compile_round(load_federation(made.save()), tmp_path / "round.yaml"))
+    compiled_once.append(Compiled(compile_round(load_federation(made.save()), tmp_path / "round.yaml")))
+    return compiled_once[0]
 
 
 def test_a_secret_is_mounted_in_its_owners_tasks_and_in_no_other(compiled: Compiled) -> None:

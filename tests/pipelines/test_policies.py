@@ -15,10 +15,10 @@ from components.agreement.charter_book import charter_in_force
 from components.agreement.key_certificate import certified_keys
 from components.agreement.site_policy import SitePolicy, load_policy
 from components.errors import UsageError
+from pipelines.charter_comparison import policy_problems
 from pipelines.chartering import (
     ensure_charter,
     first_policy,
-    policy_problems,
     propose_charter,
     sign_charter,
     unsigned,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,8 @@ from tests.pipelines.byte_search import (
     texts_in,
     written_out,
 )
-from tests.pipelines.conftest import ROWS, FinishedRun
+from tests.pipelines.conftest import ROWS, FinishedRun, RoundUnder
 from tests.pipelines.kept_updates import kept, record, steps, trained
-from tests.pipelines.round_in_process import RoundInProcess
 
 FRACTIONS = written_out(np.array([a / b for b in range(1, 103) for a in range(1, b)]))
 TELLING_WORDS = {word for group in WORDS.values() for word in group if len(word) >= 6}
@@ -149,26 +148,16 @@ def test_sealed_no_update_is_printed(three_rounds: FinishedRun) -> None:
             assert [path for path, printed in texts.items() if decimals & printed] == []
 
 
-def in_process(small_federation: Callable[..., SmallFederation], protection: str) -> SmallFederation:
-    made = small_federation(list(ROWS.values()), protection=protection)
-    RoundInProcess(made).finish()
-    return made
-
-
-def test_under_he_no_update_leaves_its_site_in_clear(
-    small_federation: Callable[..., SmallFederation],
-) -> None:
-    federation = in_process(small_federation, "he")
+def test_under_he_no_update_leaves_its_site_in_clear(round_under: RoundUnder) -> None:
+    federation = round_under("he")
     home = federation.home
     for site in SITES:
         assert holding(files(home), needles_of(federation, site, 1)) == own(home, site, "updates")
 
 
-def test_without_a_seal_the_same_search_does_find_the_update(
-    small_federation: Callable[..., SmallFederation],
-) -> None:
+def test_without_a_seal_the_same_search_does_find_the_update(round_under: RoundUnder) -> None:
     """The control: what the seal is there to prevent."""
-    federation = in_process(small_federation, "none")
+    federation = round_under("none")
     home = federation.home
     for site in SITES:
         published = files(home / "small/exchange", home / "small/state")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
 from typing import Any, BinaryIO, cast
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from components.agreement.attempt import Attempt
 from components.agreement.charter import KEY_HOLDER
-from components.agreement.cutoff import end_attempt
+from components.agreement.cutoff import end_attempt, shortfall_key
 from components.agreement.private_keys import load_signing_key
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
@@ -21,6 +22,7 @@ from components.agreement.receipt import (
     read_receipt,
     receipt_key,
 )
+from components.agreement.void import is_void
 from components.artifacts import tensors
 from components.artifacts.documents import canonical_json, digest
 from components.artifacts.stores import create_or_read, key_of, open_store, reference
@@ -37,6 +39,7 @@ from components.errors import (
     DigestMismatchError,
     IntegrityError,
     QuorumNotReachedError,
+    SignatureError,
 )
 from components.execution.outcome import Outcome
 
@@ -63,10 +66,12 @@ def open_aggregate(
         IntegrityError: a ticket, roster, manifest, release or ciphertext is not what it should be,
             or another set of sites was opened for this ticket before.
     """
-    attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri, pinned_by=KEY_HOLDER)
+    attempt = _attempt(ticket, exchange_uri, keys_uri)
     exchange, folder = attempt.exchange, attempt.ticket.folder
     if not exchange.exists(receipt_key(folder)):
+        _require_not_over(attempt)
         receipt = _open(attempt, sealed_sum, store_uri)
+        _require_not_over(attempt)
         document = receipt.signed(load_signing_key(keys_uri, KEY_HOLDER))
         create_or_read(exchange, receipt_key(folder), document)
     document = exchange.read(receipt_key(folder), limit=MAX_RECEIPT_BYTES)
@@ -77,6 +82,18 @@ def open_aggregate(
         manifest={"sites": list(given.members), "sealed_sum": given.sealed_sum, "aggregate": given.aggregate},
         metrics={"sites": float(len(given.members))},
     )
+
+
+def _attempt(ticket: str, exchange_uri: str, keys_uri: str) -> Attempt:
+    """The attempt, under the charter the key holder has pinned; under another if it is opened already."""
+    try:
+        return Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri, pinned_by=KEY_HOLDER)
+    except SignatureError:
+        with contextlib.suppress(SignatureError):
+            earlier = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
+            if earlier.exchange.exists(receipt_key(earlier.ticket.folder)):
+                return earlier
+        raise
 
 
 def _open(attempt: Attempt, sealed_sum: str, store_uri: str) -> Receipt:
@@ -126,6 +143,16 @@ def _summed(
     return added, ciphertexts, from_sum(charter, opened)
 
 
+def _require_not_over(attempt: Attempt) -> None:
+    """Passes an attempt that nobody has given up: the next round may have begun from the same model."""
+    ticket, exchange = attempt.ticket, attempt.exchange
+    if exchange.exists(shortfall_key(ticket)) or is_void(exchange, ticket, attempt.charter):
+        raise QuorumNotReachedError(
+            f"round {ticket.round_number} is void: nothing of it is opened any more. "
+            "Run again: the next round starts from the same model"
+        )
+
+
 def _require_quorum(summed: MemberSum) -> None:
     charter, number = summed.attempt.charter, summed.attempt.ticket.round_number
     sizes = {
@@ -134,6 +161,7 @@ def _require_quorum(summed: MemberSum) -> None:
     }
     for name, (size, least) in sizes.items():
         if size < least:
+            end_attempt(summed.attempt.exchange, summed.attempt.ticket, summed.cutoff)
             raise QuorumNotReachedError(
                 f"round {number}: a {name} of {size} sites is not opened, the charter asks for {least}"
             )

@@ -9,13 +9,13 @@ from __future__ import annotations
 from components.agreement.cutoff import Cutoff, read_cutoff
 from components.agreement.released import ReleasedMasks, release_key
 from components.agreement.roster import Roster, read_commitments, read_roster, roster_key
-from components.agreement.round_secrets import read_secrets
+from components.agreement.round_secrets import RoundSecrets, read_secrets
 from components.agreement.site_records import accept_cutoff, accepted_roster
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, reference
 from components.encryption.attempt_masks import attempt_names, private_half, public_halves
 from components.encryption.release_lock import release
-from components.errors import RefusedError
+from components.errors import ObjectMissingError, RefusedError
 from components.execution.outcome import Outcome
 
 
@@ -26,8 +26,8 @@ def release_masks(place: Workplace) -> Outcome:
 
     Raises:
         RefusedError: the site did not seal under this roster, is not in the set, the set is too
-            small or lacks a peer it insists on, another set was fixed before, or it has released
-            in another attempt of this round.
+            small or lacks a peer it insists on, another set was fixed before, it has released in
+            another attempt of this round, or it has erased the attempt's secrets.
         IntegrityError: roster or cut-off are not what they should be.
     """
     place.require_accepted()
@@ -36,12 +36,14 @@ def release_masks(place: Workplace) -> Outcome:
     roster = read_roster(document, ticket, place.charter)
     cutoff = read_cutoff(place.exchange, ticket, roster)
     _check(place, roster, cutoff)
-    accept_cutoff(place.store, ticket, roster=roster.digest, cutoff=cutoff.digest)
     kept = f"releases/{cutoff.digest}.json"
-    if place.store.exists(kept):
+    # Before anything is remembered: a late call for an attempt that is over must not use up the round.
+    secrets = None if place.store.exists(kept) else _secrets(place)
+    accept_cutoff(place.store, ticket, roster=roster.digest, cutoff=cutoff.digest)
+    if secrets is None:
         signed = place.store.read(kept)
     else:
-        signed = create_or_read(place.store, kept, _release(place, roster, cutoff))
+        signed = create_or_read(place.store, kept, _release(place, secrets, roster, cutoff))
     key = release_key(ticket, place.site)
     if create_or_read(place.exchange, key, signed) != signed:
         _refuse(f"another release lies where this site's belongs for round {ticket.round_number}")
@@ -66,9 +68,17 @@ def _check(place: Workplace, roster: Roster, cutoff: Cutoff) -> None:
     place.policy.require_peers(cutoff.members)
 
 
-def _release(place: Workplace, roster: Roster, cutoff: Cutoff) -> bytes:
+def _secrets(place: Workplace) -> RoundSecrets:
+    try:
+        return read_secrets(place.store, place.key, place.ticket.digest)
+    except ObjectMissingError:
+        number, attempt = place.ticket.round_number, place.ticket.attempt
+        text = f"the site has erased its secrets of attempt {attempt} of round {number}: it releases nothing"
+        raise RefusedError(text, disclosed=text) from None
+
+
+def _release(place: Workplace, secrets: RoundSecrets, roster: Roster, cutoff: Cutoff) -> bytes:
     ticket, charter = place.ticket, place.charter
-    secrets = read_secrets(place.store, place.key, ticket.digest)
     commitments = read_commitments(place.exchange, ticket, roster, charter)
     made = release(
         attempt_names(ticket, roster),

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from components.agreement.attempt import Attempt
 from components.agreement.charter import COORDINATOR
-from components.agreement.commitment import commitment_key, read_commitment
+from components.agreement.commitment import Commitment, commitment_key, read_commitment
 from components.agreement.private_keys import load_signing_key
 from components.agreement.roster import Roster, roster_key
 from components.artifacts.documents import digest
 from components.artifacts.stores import create_or_read, reference
+from components.encryption.attempt_masks import unusable_keys
+from components.encryption.update_vector import SEALED
 from components.errors import IntegrityError, ObjectMissingError, QuorumNotReachedError
 from components.execution.outcome import Outcome, disclosed_reason
 
@@ -59,6 +61,7 @@ def call_roster(
 def _gather(attempt: Attempt, commitments: Mapping[str, str], reasons: Mapping[str, str]) -> Roster:
     ticket = attempt.ticket
     found: dict[str, str] = {}
+    made: dict[str, Commitment] = {}
     left_out: dict[str, str] = {}
     for site in attempt.charter.site_names:
         if not commitments.get(site):
@@ -66,10 +69,14 @@ def _gather(attempt: Attempt, commitments: Mapping[str, str], reasons: Mapping[s
             continue
         try:
             document = attempt.exchange.read(commitment_key(ticket, site), limit=1 << 16)
-            read_commitment(document, ticket, site, attempt.charter)
+            made[site] = read_commitment(document, ticket, site, attempt.charter)
             found[site] = digest(document)
         except (IntegrityError, ObjectMissingError) as error:
             left_out[site] = disclosed_reason(error)
+    if attempt.charter.protection == SEALED:
+        unusable = unusable_keys(made)
+        left_out |= unusable
+        found = {site: named for site, named in found.items() if site not in unusable}
     return Roster(charter=ticket.charter, ticket=ticket.digest, commitments=found, left_out=left_out)
 
 

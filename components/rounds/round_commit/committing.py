@@ -44,6 +44,10 @@ def commit_round(
     commit_key = round_key(attempt.ticket.round_number, "round.json")
     published = f"{attempt.ticket.folder}/committed.json"
     if stage != COMMITTED:
+        if state.exists(round_key(attempt.ticket.round_number, "void.json")):
+            raise IntegrityError(
+                f"round {attempt.ticket.round_number} was declared void while this run worked: run again"
+            )
         record, content = _next_round(attempt, receipt)
         with contextlib.suppress(ObjectExistsError):
             exchange.create(model_key(record.model), content)

@@ -6,19 +6,18 @@ import contextlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from components.agreement.charter import COORDINATOR, Charter
-from components.agreement.charter_book import charter_in_force, charter_of
+from components.agreement.charter_book import charter_in_force, charter_of, is_ancestor
 from components.agreement.cutoff import shortfall_key
 from components.agreement.model_store import model_key
 from components.agreement.private_keys import load_signing_key
-from components.agreement.ticket import UPDATE, Ticket, charter_named, read_ticket, ticket_digest
-from components.agreement.void import void_document, void_key
+from components.agreement.receipt import MAX_RECEIPT_BYTES, read_receipt, receipt_key
+from components.agreement.ticket import UPDATE, Ticket, charter_named, read_ticket
+from components.agreement.void import is_void, void_document, void_key
 from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store, create_or_read, open_store, reference
-from components.errors import IntegrityError, ObjectExistsError, UsageError
+from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, UsageError
 from components.execution import central_step
 from components.execution.outcome import Outcome
 from components.rounds.state import (
@@ -129,7 +128,7 @@ def open_round(
         batch_size=request.batch_size,
         seed=request.seed,
     )
-    ticket = _issue(state, exchange, charter, asked, load_signing_key(keys_uri, COORDINATOR))
+    ticket = _issue(state, exchange, charter, asked, keys_uri)
     return OpenedRound(
         ticket=ticket, reference=reference(exchange, f"{ticket.folder}/ticket.json"), stage=OPEN
     )
@@ -156,26 +155,22 @@ def _check_charter(request: RoundRequest, charter: Charter) -> None:
             )
 
 
-def _issue(state: Store, exchange: Store, charter: Charter, asked: Ticket, key: Ed25519PrivateKey) -> Ticket:
+def _issue(state: Store, exchange: Store, charter: Charter, asked: Ticket, keys_uri: str) -> Ticket:
     """The newest attempt that is neither committed nor void; one after a void is created."""
-    candidate = asked
+    key, candidate = load_signing_key(keys_uri, COORDINATOR), asked
     while True:
         document = create_or_read(exchange, f"{candidate.folder}/ticket.json", candidate.signed(key))
-        ended = _end_of(exchange, candidate.folder, document, charter)
+        ticket = _read_ticket(document, charter, keys_uri)
+        ended = _end_of(exchange, ticket, charter, keys_uri)
         if not ended:
             break
-        void = create_or_read(
-            exchange,
-            void_key(candidate.folder),
-            void_document(ticket_digest(document), candidate.round_number, ended, key),
-        )
+        void = _void(exchange, ticket, void_document(ticket.digest, ticket.round_number, ended, key), charter)
         if exchange.exists(f"{candidate.folder}/cutoff.json"):
             # Some site may have released its masks: this round is over, the next number follows.
             create_or_read(state, round_key(candidate.round_number, "void.json"), void)
             candidate = replace(candidate, round_number=candidate.round_number + 1, attempt=1, void="")
         else:
             candidate = replace(candidate, attempt=candidate.attempt + 1, void=digest(void))
-    ticket = read_ticket(document, charter)
     if (ticket.folder, ticket.previous) != (candidate.folder, candidate.previous):
         raise IntegrityError(f"the ticket in {candidate.folder} is another round's or attempt's")
     if ticket.model != asked.model:
@@ -186,12 +181,34 @@ def _issue(state: Store, exchange: Store, charter: Charter, asked: Ticket, key: 
     return ticket
 
 
-def _end_of(exchange: Store, folder: str, document: bytes, charter: Charter) -> str:
+def _read_ticket(document: bytes, charter: Charter, keys_uri: str) -> Ticket:
+    """A ticket of the charter in force, or of an edition that it follows from."""
+    named = charter_named(document)
+    if not is_ancestor(keys_uri, named, charter):
+        raise IntegrityError(f"a ticket in the exchange names a foreign charter, {named[:12]}")
+    return read_ticket(document, charter_of(keys_uri, named))
+
+
+def _void(exchange: Store, ticket: Ticket, made: bytes, charter: Charter) -> bytes:
+    """The void of an attempt that is over: the one made now, or the coordinator's of an earlier run."""
+    found = create_or_read(exchange, void_key(ticket.folder), made)
+    if found != made:
+        is_void(exchange, ticket, charter)
+    return found
+
+
+def _end_of(exchange: Store, ticket: Ticket, charter: Charter, keys_uri: str) -> str:
     """Why an attempt is over; empty while it can go on."""
-    if charter_named(document) != charter.digest:
+    if exchange.exists(shortfall_key(ticket)):
+        return "too few sites sealed or released, or what they sealed does not open"
+    if ticket.charter == charter.digest:
+        return ""
+    # Once there is a receipt the sum is known: the attempt is committed under the edition it was opened with.
+    try:
+        document = exchange.read(receipt_key(ticket.folder), limit=MAX_RECEIPT_BYTES)
+        read_receipt(document, ticket, charter_of(keys_uri, ticket.charter))
+    except (ObjectMissingError, IntegrityError):
         return "the charter was changed"
-    if exchange.exists(shortfall_key(read_ticket(document, charter))):
-        return "too few sites sealed or released"
     return ""
 
 

@@ -272,8 +272,10 @@ class TestCutoffs:
         accept_cutoff(store, FIRST, roster=RD, cutoff=UD)
         with refused("has released its masks in another attempt of round 7: the next round may follow"):
             accept(store, TICKET)
+        before = store.keys()
         with refused("has released its masks in another attempt of round 7"):
             accept_cutoff(store, TICKET, roster="4e" * 32, cutoff="0e" * 32)
+        assert store.keys() == before, "what is refused is not remembered"
         accept(store, FIRST)
         accept_cutoff(store, FIRST, roster=RD, cutoff=UD)
 

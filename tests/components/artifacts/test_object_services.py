@@ -221,7 +221,7 @@ class ServiceContract(ConditionalCreateContract):
 
     def test_memory_does_not_grow_with_the_content(self, server: Server) -> None:
         # Two blocks of a reader, or what is on its way.
-        assert peak_of_streaming(server.uri, 64 * 2**20) < 16 * 2**20
+        assert peak_of_streaming(server.uri, 32 * 2**20) < 16 * 2**20
 
     def test_a_repeated_write_sends_everything_again(self, server: Server) -> None:
         store, content = open_store(server.uri), b"whole" * 200_000

@@ -13,7 +13,7 @@ from components.agreement.commitment import Commitment
 from components.agreement.private_keys import load_agreement_key
 from components.agreement.roster import Roster, read_commitments
 from components.agreement.round_secrets import read_secrets
-from components.encryption.attempt_masks import attempt_names, private_half, public_halves
+from components.encryption.attempt_masks import attempt_names, private_half, public_halves, unusable_keys
 from components.encryption.pair_keys import pad_key, shared_secret, site_masks
 from components.errors import SignatureError, UsageError
 from tests.components.aggregation.three_sites import AGREEMENT_KEY, SITES, ThreeSites
@@ -92,6 +92,30 @@ def test_two_sites_with_one_ephemeral_key_are_refused(three: ThreeSites) -> None
     found["beta"] = replace(found["beta"], ephemeral=found["gamma"].ephemeral)
     with pytest.raises(SignatureError, match=r"two sites .* same ephemeral key"):
         public_halves(three.charter, found)
+
+
+class TestUnusableKeys:
+    def test_are_none_of_honest_sites(self, three: ThreeSites) -> None:
+        assert unusable_keys(commitments(three)) == {}
+
+    @pytest.mark.parametrize("key", [b"", bytes(31), bytes(33), bytes(32), (1).to_bytes(32, "little")])
+    def test_are_no_keys_and_those_of_low_order(self, three: ThreeSites, key: bytes) -> None:
+        found = commitments(three)
+        found["beta"] = replace(found["beta"], ephemeral=base64.b64encode(key).decode())
+        assert unusable_keys(found) == {"beta": "refused: its ephemeral key is unusable"}
+
+    def test_are_those_of_two_sites_however_they_are_spelled(self, three: ThreeSites) -> None:
+        found = commitments(three)
+        text = found["gamma"].ephemeral
+        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+        # 32 bytes leave the last letter two bits that say nothing.
+        other = f"{text[:42]}{letters[letters.index(text[42]) + 3]}="
+        for spelled in (text, other):
+            found["beta"] = replace(found["beta"], ephemeral=spelled)
+            reason = "refused: two sites have committed with the same ephemeral key"
+            assert unusable_keys(found) == {"beta": reason, "gamma": reason}
+            with pytest.raises(SignatureError, match=r"two sites .* same ephemeral key"):
+                public_halves(three.charter, found)
 
 
 def test_a_site_without_its_agreement_key_is_told_where_it_belongs(three: ThreeSites) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from pipelines.local import LocalRunner, RunOutcome, StepEvent
 from pipelines.local.process_group import end_group, remove_folders
+from tests.pipelines.local.conftest import MODULES
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
@@ -60,8 +61,8 @@ PARENT = """
     from pathlib import Path
     from pipelines.local import LocalRunner
 
-    folder, spec, warm = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "warm"
-    with LocalRunner(home=folder / "home", log_path=folder / "log", warm=warm) as runner:
+    folder, spec, warm, modules = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "warm", sys.argv[4:]
+    with LocalRunner(home=folder / "home", log_path=folder / "log", warm=warm, modules=modules) as runner:
         runner.run(
             spec,
             {"pid_file": str(folder / "pid")},
@@ -83,7 +84,8 @@ PARENT = """
     ],
 )
 def test_nothing_outlives_the_parent(tmp_path: Path, specs: Path, how: str, number: int) -> None:
-    command = [sys.executable, "-c", textwrap.dedent(PARENT), str(tmp_path), str(specs / "working.yaml"), how]
+    parent_of = [sys.executable, "-c", textwrap.dedent(PARENT)]
+    command = [*parent_of, str(tmp_path), str(specs / "working.yaml"), how, *MODULES]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert parent.stdout is not None
     assert any(line == "begun\n" for line in parent.stdout)
@@ -108,7 +110,7 @@ class Interrupted:
     def __init__(self, folder: Path, specs: Path, *, warm: bool) -> None:
         self.folder, self.specs = folder, specs
         self.log = folder / "log"
-        self.runner = LocalRunner(home=folder / "home", log_path=self.log, warm=warm)
+        self.runner = LocalRunner(home=folder / "home", log_path=self.log, warm=warm, modules=MODULES)
         self.step = self.session = 0
 
     def run(self, interrupt: Callable[[], None]) -> RunOutcome:

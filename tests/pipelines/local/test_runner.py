@@ -19,16 +19,17 @@ import pytest
 
 from components.errors import UsageError
 from pipelines.local import LocalRunner, RunOutcome, StepEvent
+from tests.pipelines.local.conftest import MODULES
 
 
 class Place:
     """A runner, and the folders it works in; their names have spaces."""
 
-    def __init__(self, folder: Path, specs: Path, *, warm: bool) -> None:
+    def __init__(self, folder: Path, specs: Path, *, warm: bool, modules: tuple[str, ...] = MODULES) -> None:
         self.home = folder / "the home of it"
         self.log = folder / "logs of it" / "run.log"
         self.specs = specs
-        self.runner = LocalRunner(home=self.home, log_path=self.log, warm=warm)
+        self.runner = LocalRunner(home=self.home, log_path=self.log, warm=warm, modules=modules)
         self.root = folder / "pipeline roots"
         self.runs = 0
         self.events: list[StepEvent] = []
@@ -103,15 +104,15 @@ def test_progress_arrives_while_the_step_runs(place: Place, tmp_path: Path) -> N
         "working",
         on_event=lambda event: arrived.append((time.monotonic(), event)),
         pid_file=str(tmp_path / "pid"),
-        seconds=1.0,
+        seconds=0.6,
     )
 
     times = {event.message: at for at, event in arrived if event.status == "progress"}
     assert list(times) == ["begun", "half way"]
     assert all(event.title == "work" for _, event in arrived)
     ended = arrived[-1][0]
-    assert times["half way"] - times["begun"] == pytest.approx(1.0, abs=0.3)
-    assert ended - times["half way"] > 0.7
+    assert times["half way"] - times["begun"] == pytest.approx(0.6, abs=0.3)
+    assert ended - times["half way"] > 0.4
 
 
 def test_a_step_s_surroundings(place: Place) -> None:
@@ -260,7 +261,8 @@ def test_an_interpreter_in_a_folder_with_spaces_runs_and_does_not_import_kfp(
 
         folder = Path({str(tmp_path)!r})
         for warm in (False, True):
-            with LocalRunner(home=folder / "a home", log_path=folder / "a log", warm=warm) as runner:
+            places = {{"home": folder / "a home", "log_path": folder / "a log"}}
+            with LocalRunner(**places, warm=warm, modules={MODULES}) as runner:
                 spec = Path({str(specs / "surroundings.yaml")!r})
                 outcome = runner.run(spec, {{}}, pipeline_root=folder / f"root {{warm}}")
                 assert outcome.succeeded, outcome.error
@@ -285,6 +287,6 @@ def test_folders_named_like_ours_where_the_command_is_typed_do_not_matter(
     monkeypatch.chdir(tmp_path)
 
     for warm in (False, True):
-        place = Place(tmp_path / str(warm), specs, warm=warm)
+        place = Place(tmp_path / str(warm), specs, warm=warm, modules=(*MODULES, "components.errors"))
         with place.runner:
             assert place.run("greetings").succeeded

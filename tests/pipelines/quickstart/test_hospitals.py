@@ -71,22 +71,16 @@ def test_seed_7_deals_these_records(warehouses: Mapping[str, Rows]) -> None:
     assert state.hexdigest() == DEALT
 
 
-def test_two_builds_are_the_same_and_another_seed_is_not(tmp_path: Path) -> None:
+def test_two_builds_are_the_same_in_whatever_order_and_another_seed_is_not(tmp_path: Path) -> None:
     places = [files(tmp_path / part) for part in ("one", "two", "three")]
+    built = (places[0], dict(reversed(places[1].items())), places[2])
     counts = [
-        build(place, seed=seed, rows_per_class=10) for place, seed in zip(places, (3, 3, 4), strict=True)
+        build(place, seed=seed, rows_per_class=10) for place, seed in zip(built, (3, 3, 4), strict=True)
     ]
     one, two, three = ([read(path) for path in place.values()] for place in places)
     assert one == two
     assert counts[0] == counts[1] == {name: len(rows) for name, rows in zip(HOSPITALS, one, strict=True)}
     assert one != three
-
-
-def test_the_order_in_which_hospitals_are_named_does_not_count(tmp_path: Path) -> None:
-    build(files(tmp_path / "one"), rows_per_class=5)
-    build(dict(reversed(files(tmp_path / "two").items())), rows_per_class=5)
-    for one, two in zip(files(tmp_path / "one").values(), files(tmp_path / "two").values(), strict=True):
-        assert read(one) == read(two)
 
 
 def test_every_diagnosis_is_at_one_hospital(warehouses: Mapping[str, Rows]) -> None:

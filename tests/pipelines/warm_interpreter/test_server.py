@@ -8,124 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import textwrap
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
 from pipelines import warm_interpreter
 from pipelines.warm_interpreter.server import receive
+from tests.pipelines.warm_interpreter.bench import IS_WARM, Bench
 
 pytestmark = pytest.mark.skipif(not warm_interpreter.SUPPORTED, reason="the fork server needs Linux")
 
-EXECUTOR = "kfp.dsl.executor_main"
 
-
-@dataclass
-class Bench:
-    """Runs components of one function, `step`, as Kubeflow's command line does."""
-
-    folder: Path
-    socket_path: Path
-    environment: dict[str, str]
-    server: subprocess.Popen[bytes] | None = None
-    made: list[Path] = field(default_factory=list)
-
-    def component(self, body: str) -> list[str]:
-        """The interpreter's arguments that run a component with this body."""
-        path = self.folder / "made" / f"component_{len(self.made)}.py"
-        path.parent.mkdir(exist_ok=True)
-        self.made.append(path)
-        lines = textwrap.indent(textwrap.dedent(body).strip(), "    ")
-        path.write_text(f"def step():\n{lines}\n", encoding="utf-8")
-        outputs = {"outputs": {"outputFile": str(self.folder / "out" / "executor_output.json")}}
-        return [
-            "-m", EXECUTOR, "--component_module_path", str(path),
-            "--executor_input", json.dumps(outputs), "--function_to_execute", "step",
-        ]  # fmt: skip
-
-    def shim(self) -> list[str]:
-        """The command that stands in for `python3`."""
-        return warm_interpreter.shim_command(sys.executable, self.socket_path)
-
-    def start(
-        self, command: Sequence[str], environment: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[str]:
-        """Starts a command in the bench's folder and environment, without input."""
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env={**self.environment, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(
-        self, command: Sequence[str], environment: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Runs a command to its end, within a minute."""
-        process = self.start(command, environment)
-        output, errors = process.communicate(timeout=60)
-        return subprocess.CompletedProcess(command, process.returncode, output, errors)
-
-    def serve(self, modules: Sequence[str]) -> None:
-        """Starts the fork server and waits until it listens."""
-        self.server = subprocess.Popen(
-            warm_interpreter.server_command(sys.executable, self.socket_path, modules),
-            stdin=subprocess.PIPE,
-            env=self.environment,
-        )
-        await_true(self.socket_path.exists)
-
-    def close(self) -> None:
-        """Lets the server go, as an owner that ends does."""
-        if self.server is not None and self.server.stdin is not None:
-            self.server.stdin.close()
-            self.server.wait(10)
-
-
-def await_true(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Waits until `condition` holds and fails the test if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-
-
-@contextmanager
-def served_from(folder: Path, **variables: str) -> Iterator[Bench]:
-    """A bench in an environment like that of a pipeline's step; its socket's path is short enough for one."""
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
-    environment = {**inherited, "_KFP_RUNTIME": "true", "PYTHONUNBUFFERED": "1", **variables}
-    with tempfile.TemporaryDirectory(dir="/tmp") as short:
-        bench = Bench(folder=folder, socket_path=Path(short) / "socket", environment=environment)
-        yield bench
-        bench.close()
-
-
-@pytest.fixture(scope="module", params=["", "1"], ids=["python -m", "python -P -m"])
-def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """A served bench, with the working directory on the module path and without."""
-    with served_from(tmp_path_factory.mktemp("a working folder"), PYTHONSAFEPATH=request.param) as bench:
-        bench.serve(["kfp.dsl.executor_main", "numpy.random", "a_module_that_is_not_installed"])
-        yield bench
-
-
-@pytest.fixture
-def own_bench(tmp_path: Path) -> Iterator[Bench]:
-    """A bench of the test's own, whose server is not started yet."""
-    with served_from(tmp_path) as bench:
-        yield bench
-
-
-IS_WARM = "__import__('sys').modules.get('pipelines.warm_interpreter.server') is not None"
+@pytest.fixture(scope="module")
+def ended_plainly() -> dict[str, subprocess.CompletedProcess[str]]:
+    """What the interpreter did with the bodies that were run without a server."""
+    return {}
 
 
 def test_a_step_sees_the_interpreter_that_it_would_have_had(bench: Bench) -> None:
@@ -180,10 +76,15 @@ def test_what_is_compared_did_run_in_a_fork(bench: Bench) -> None:
         ("__import__('os').kill(__import__('os').getpid(), 9)", -signal.SIGKILL),
     ],
 )
-def test_a_step_ends_as_it_would_have_ended(bench: Bench, body: str, status: int) -> None:
+def test_a_step_ends_as_it_would_have_ended(
+    bench: Bench, ended_plainly: dict[str, subprocess.CompletedProcess[str]], body: str, status: int
+) -> None:
+    """How a plain interpreter ends does not depend on where it looks for modules: each is asked once."""
     step = bench.component(body)
 
-    plainly = bench.run([sys.executable, *step])
+    if body not in ended_plainly:
+        ended_plainly[body] = bench.run([sys.executable, *step])
+    plainly = ended_plainly[body]
     warmly = bench.run([*bench.shim(), *step])
 
     assert warmly.returncode == plainly.returncode == status
@@ -268,94 +169,6 @@ def test_any_other_command_line_is_the_real_interpreter_s(bench: Bench) -> None:
     other_module = bench.run([*bench.shim(), "-m", "json.tool", "--help"])
     assert other_module.returncode == 0
     assert "json.tool" in other_module.stdout
-
-
-def test_without_a_server_the_step_runs_plainly(own_bench: Bench) -> None:
-    step = own_bench.component(f"print('WARM', {IS_WARM})")
-    shim = [*own_bench.shim(), *step]
-
-    assert "WARM False" in own_bench.run(shim).stdout
-    own_bench.serve(["kfp.dsl.executor_main"])
-    assert "WARM True" in own_bench.run(shim).stdout
-    own_bench.close()
-    assert own_bench.socket_path.exists()
-    assert "WARM False" in own_bench.run(shim).stdout
-
-
-def test_a_step_that_waits_for_a_server_that_breaks_runs_plainly(own_bench: Bench, tmp_path: Path) -> None:
-    (tmp_path / "broken.py").write_text("import time; time.sleep(1); raise OSError('library missing')")
-    own_bench.environment["PYTHONPATH"] = str(tmp_path)
-    own_bench.serve(["broken"])
-    step = own_bench.component(f"print('WARM', {IS_WARM})")
-
-    completed = own_bench.run([*own_bench.shim(), *step])
-
-    assert completed.returncode == 0
-    assert "WARM False" in completed.stdout
-
-
-SLEEPING_STEP = (
-    "import os, pathlib, time; pathlib.Path('pid').write_text(f'{os.getpid()}\\n'); time.sleep(60)"
-)
-
-
-def started_step(bench: Bench) -> tuple[subprocess.Popen[str], int]:
-    """A shim whose step sleeps, and the step's process id."""
-    shim = bench.start([*bench.shim(), *bench.component(SLEEPING_STEP)])
-    written = bench.folder / "pid"
-    await_true(lambda: written.exists() and written.read_text().endswith("\n"))
-    return shim, int(written.read_text())
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process exists and has not ended."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_killing_the_shim_kills_the_step_and_nothing_else(own_bench: Bench, number: int) -> None:
-    own_bench.serve(["kfp.dsl.executor_main"])
-    shim, pid = started_step(own_bench)
-    assert is_running(pid)
-
-    shim.send_signal(number)
-    shim.wait(5)
-
-    await_true(lambda: not is_running(pid), 2.0)
-    assert shim.returncode == -number
-    assert (
-        "WARM True"
-        in own_bench.run([*own_bench.shim(), *own_bench.component(f"print('WARM', {IS_WARM})")]).stdout
-    )
-
-
-def test_steps_end_with_the_server_and_are_not_run_again(own_bench: Bench) -> None:
-    own_bench.serve(["kfp.dsl.executor_main"])
-    shim, pid = started_step(own_bench)
-    assert own_bench.server is not None
-
-    own_bench.server.kill()
-    own_bench.server.wait()
-    _, errors = shim.communicate(timeout=5)
-
-    await_true(lambda: not is_running(pid), 2.0)
-    assert shim.returncode == 1
-    assert "the warm interpreter ended" in errors
-
-
-def test_server_and_steps_end_with_their_owner(own_bench: Bench) -> None:
-    own_bench.serve(["kfp.dsl.executor_main"])
-    shim, pid = started_step(own_bench)
-    assert own_bench.server is not None
-    assert own_bench.server.stdin is not None
-
-    own_bench.server.stdin.close()
-
-    assert own_bench.server.wait(5) == 0
-    await_true(lambda: not is_running(pid), 2.0)
-    shim.communicate(timeout=5)
 
 
 def test_steps_run_side_by_side(bench: Bench) -> None:

@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from components.agreement.charter_book import charter_key, signature_key
-from components.agreement.cutoff import Cutoff, cutoff_key, shortfall_key, sum_key
+from components.agreement.cutoff import Cutoff, cutoff_key, end_attempt, shortfall_key, sum_key
 from components.agreement.key_certificate import certificate_key, certified_keys
 from components.agreement.receipt import aggregate_key, receipt_key
 from components.agreement.released import ReleasedMasks, read_release, release_key
 from components.agreement.roster import read_commitments, roster_key
 from components.agreement.round_secrets import read_secrets
 from components.agreement.sealed_manifest import blob_key
-from components.artifacts.stores import open_store
+from components.agreement.void import void_document, void_key
+from components.artifacts.stores import open_store, reference
 from components.encryption.attempt_masks import attempt_names, private_half, public_halves
 from components.encryption.bfv_words import MODULUS
 from components.encryption.ciphertext_sum import MemberSum, attempt_summer, sealed_length
-from components.encryption.packing import BLOCK_SLOTS
+from components.encryption.packing import BLOCK_SLOTS, PLAIN_MODULUS
 from components.encryption.release_lock import Release, open_releases, release
 from components.errors import (
     CiphertextError,
@@ -33,13 +33,13 @@ from components.errors import (
     SignatureError,
 )
 from tests.components.aggregation.three_sites import ThreeSites
-from tests.components.encryption.refusals.key_recovery import chosen_words
 from tests.components.encryption.refusals.walk import (
     FOUR,
     THREE,
     WalkTo,
     ask,
     blob_of,
+    files,
     goes_on,
     nothing_is_open,
     put,
@@ -53,7 +53,8 @@ from tests.components.encryption.refusals.walk import (
     words_of,
 )
 
-VOID = ["exchange/rounds/00001-1/shortfall.json"]
+VOID_KEY = "rounds/00001-1/shortfall.json"
+VOID = [f"exchange/{VOID_KEY}"]
 
 
 def summed(three: ThreeSites, members: Sequence[str]) -> str:
@@ -147,10 +148,10 @@ class TestSet:
         two = without(roster_of(three), "gamma", "delta")
         put(three, roster_key(three.opened.ticket), two.signed(signing_key(three, "coordinator")))
         show_cutoff(three, ("alpha", "beta"))
-        with refused(
-            three, QuorumNotReachedError, "a roster of 2 sites is not opened, the charter asks for 3"
-        ):
+        text = "a roster of 2 sites is not opened, the charter asks for 3"
+        with refused(three, QuorumNotReachedError, text, remembers=VOID):
             three.open_sum(walk.total)
+        after_a_void(three)
 
     def test_a_set_below_u_min_is_not_opened(self, walk_to: WalkTo) -> None:
         walk = walk_to("summed", FOUR)
@@ -159,8 +160,11 @@ class TestSet:
         for site in two:
             collude(three, site, two)
         total = summed(three, two)
-        with refused(three, QuorumNotReachedError, "a sum of 2 sites is not opened, the charter asks for 3"):
+        text = "a sum of 2 sites is not opened, the charter asks for 3"
+        with refused(three, QuorumNotReachedError, text, remembers=VOID):
             three.open_sum(total)
+        assert json.loads(three.exchange.read(VOID_KEY))["members"] == list(two)
+        after_a_void(three)
 
     def test_a_second_set_for_one_attempt_is_not_opened(self, walk_to: WalkTo) -> None:
         """Every site is malicious and releases twice; the coordinator takes the first receipt away."""
@@ -254,9 +258,8 @@ class TestMembers:
         walk = walk_to("rostered")
         three = walk.three
         sealed = three.seal(walk.roster)
-        nothing, one = [0] * BLOCK_SLOTS, [0] * BLOCK_SLOTS
-        one[-2] = 1
-        words = (words_of(blob_of(three, "gamma")) + chosen_words(nothing, one)) % np.uint64(MODULUS)
+        words = words_of(blob_of(three, "gamma")).copy()
+        words[BLOCK_SLOTS - 2] = (words[BLOCK_SLOTS - 2] + MODULUS // PLAIN_MODULUS) % MODULUS
         upload(three, "gamma", with_words(blob_of(three, "gamma"), words))
         total = three.summed(sealed)
         noted = [*VOID, "key-holder/opened/"]
@@ -264,6 +267,50 @@ class TestMembers:
             three.open_sum(total)
         assert nothing_is_open(three)
         after_a_void(three)
+
+
+class TestAnAttemptThatIsOver:
+    """The next round may have begun from the same model: two sums of it would give away their difference."""
+
+    @pytest.mark.parametrize("said", ["shortfall", "void"])
+    def test_is_not_opened_though_all_have_released(self, walk_to: WalkTo, said: str) -> None:
+        walk = walk_to("released")
+        three, ticket = walk.three, walk.three.opened.ticket
+        if said == "shortfall":
+            end_attempt(three.exchange, ticket, three.attempt().cutoff(three.attempt().roster()))
+        else:
+            own = signing_key(three, "coordinator")
+            three.exchange.create(void_key(ticket.folder), void_document(ticket.digest, 1, "timeout", own))
+        with refused(three, QuorumNotReachedError, "round 1 is void: nothing of it is opened any more"):
+            three.open_sum(walk.total)
+        if said == "shortfall":
+            after_a_void(three)
+
+    def test_that_was_given_up_for_a_late_release_is_not_opened_beside_the_next(
+        self, walk_to: WalkTo
+    ) -> None:
+        walk = walk_to("summed")
+        three = walk.three
+        three.release(["alpha", "beta"])
+        with refused(three, QuorumNotReachedError, "gamma sealed but did not release", remembers=VOID):
+            three.open_sum(walk.total)
+        later = three.next_attempt()
+        three.release(["gamma"])
+        with refused(three, QuorumNotReachedError, "round 1 is void: nothing of it is opened any more"):
+            three.open_sum(walk.total)
+        assert nothing_is_open(three)
+        goes_on(later)
+
+    @pytest.mark.parametrize("said", ["shortfall", "void"])
+    def test_that_was_opened_before_keeps_its_receipt(self, walk_to: WalkTo, said: str) -> None:
+        walk = walk_to("committed")
+        three, ticket = walk.three, walk.three.opened.ticket
+        key = {"shortfall": shortfall_key(ticket), "void": void_key(ticket.folder)}[said]
+        three.exchange.create(key, b"{}")
+        before = files(three)
+        given = reference(three.exchange, receipt_key(ticket.folder))
+        assert three.open_sum(walk.total).reference == given
+        assert files(three) == before
 
 
 class TestReleases:

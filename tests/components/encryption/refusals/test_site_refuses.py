@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -13,7 +13,7 @@ from components.agreement.commitment import Commitment, commitment_key, read_com
 from components.agreement.cutoff import Cutoff
 from components.agreement.key_certificate import certificate_key, certified_keys, context_key
 from components.agreement.released import release_key
-from components.agreement.roster import roster_key
+from components.agreement.roster import Roster, roster_key
 from components.agreement.sealed_manifest import blob_key, manifest_key
 from components.agreement.ticket import Ticket
 from components.artifacts.documents import digest
@@ -69,6 +69,14 @@ def commit_as_gamma(three: ThreeSites, ephemeral: bytes) -> dict[str, str]:
     return commitments | {"gamma": reference(three.exchange, commitment_key(ticket, "gamma"))}
 
 
+def call_them_all(three: ThreeSites, commitments: Mapping[str, str]) -> str:
+    """The roster of a malicious coordinator, who leaves nobody out whatever was committed to."""
+    ticket = three.opened.ticket
+    named = {site: digest(three.exchange.read(commitment_key(ticket, site))) for site in commitments}
+    roster = Roster(charter=ticket.charter, ticket=ticket.digest, commitments=named, left_out={})
+    return three.sign_roster(roster, roster_key(ticket))
+
+
 def ephemeral_of(three: ThreeSites, site: str) -> bytes:
     ticket = three.opened.ticket
     document = three.exchange.read(commitment_key(ticket, site))
@@ -90,7 +98,7 @@ class TestEphemeralKeys:
     def test_a_zero_diffie_hellman_result_is_refused(self, walk_to: WalkTo, point: str) -> None:
         """Everybody would know what masks this pair."""
         three = walk_to("opened").three
-        roster = three.roster(commit_as_gamma(three, LOW_ORDER[point].to_bytes(32, "little")))
+        roster = call_them_all(three, commit_as_gamma(three, LOW_ORDER[point].to_bytes(32, "little")))
         text = "a public key of gamma is no key or gives an all-zero secret"
         with refused(three, RefusedError, text, remembers=ROSTER_SEEN):
             three.seal(roster, ["alpha"])
@@ -103,7 +111,7 @@ class TestEphemeralKeys:
     def test_a_repeated_ephemeral_key_is_refused(self, walk_to: WalkTo) -> None:
         three = walk_to("opened").three
         three.train(("beta",))
-        roster = three.roster(commit_as_gamma(three, ephemeral_of(three, "beta")))
+        roster = call_them_all(three, commit_as_gamma(three, ephemeral_of(three, "beta")))
         text = "two sites on the roster have committed with the same ephemeral key"
         with refused(three, SignatureError, text, remembers=ROSTER_SEEN):
             three.seal(roster, ["alpha"])
@@ -113,7 +121,7 @@ class TestEphemeralKeys:
 
     def test_a_commitment_without_an_ephemeral_key_is_refused(self, walk_to: WalkTo) -> None:
         three = walk_to("opened").three
-        roster = three.roster(commit_as_gamma(three, b""))
+        roster = call_them_all(three, commit_as_gamma(three, b""))
         with refused(three, SignatureError, "must be 32 bytes in base64", remembers=ROSTER_SEEN):
             three.seal(roster, ["alpha"])
 

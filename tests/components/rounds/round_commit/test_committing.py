@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from components.agreement.cutoff import end_attempt
 from components.agreement.model_store import model_key
 from components.agreement.private_keys import load_signing_key
 from components.agreement.receipt import aggregate_key, read_receipt, receipt_key
@@ -18,11 +19,9 @@ from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import open_store, reference
 from components.errors import (
-    CrosscloudError,
     DigestMismatchError,
     IntegrityError,
     ObjectMissingError,
-    QuorumNotReachedError,
     RoundAlreadyCommittedError,
     SignatureError,
 )
@@ -258,20 +257,20 @@ class TestARefusal:
             three.commit("small/exchange/rounds/00001-1/receipt.json")
         assert state_of(three) == {}
 
-    @pytest.mark.xfail(strict=True, reason="a round that was voided is committed all the same")
-    def test_of_a_round_that_was_voided_meanwhile(self) -> None:
-        """A release came late, the sum was opened after all; the next round has begun without it."""
-        walked = walk("summed", "sealed")
+    @protections
+    def test_of_a_round_that_was_voided_meanwhile(self, protection: str) -> None:
+        """Another run gave the attempt up while the sum was opened; the next round has begun without it."""
+        walked = walk("opened", protection)
         three = walked.three
-        three.release(("alpha", "beta"))
-        with pytest.raises(QuorumNotReachedError):
-            three.open_sum(walked.total)
-        second = three.next_attempt()
+        end_attempt(three.exchange, three.opened.ticket, three.attempt().cutoff(three.attempt().roster()))
+        second, before = three.next_attempt(), content(three.exchange_uri)
         assert second.opened.ticket.round_number == 2
-        three.release(("gamma",))
-        with pytest.raises(CrosscloudError, match="void"):
-            three.commit(three.open_sum(walked.total).reference)
-        assert "rounds/00001/round.json" not in state_of(three)
+        with pytest.raises(
+            IntegrityError, match="round 1 was declared void while this run worked: run again"
+        ):
+            three.commit(walked.receipt)
+        assert set(state_of(three)) == {"rounds/00001/void.json"}
+        assert content(three.exchange_uri) == before
         assert second.next_attempt().opened == second.opened
 
 

@@ -1,6 +1,7 @@
+"""Where a federation stands, and the ticket that a run is given there."""
+
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,64 +11,25 @@ import numpy as np
 import pytest
 
 from components.agreement.charter_book import propose
-from components.agreement.cutoff import Cutoff, cutoff_key, shortfall_key
 from components.agreement.private_keys import load_signing_key
-from components.agreement.released import read_release, release_key
-from components.agreement.site_update import keep_update
 from components.agreement.ticket import read_ticket
 from components.agreement.void import read_void
 from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import open_store
 from components.errors import (
-    CrosscloudError,
     DigestMismatchError,
     IntegrityError,
-    QuorumNotReachedError,
     RefusedError,
     UsageError,
 )
 from components.execution.journal import entries
 from components.rounds.round_opening import opening
 from components.rounds.round_opening.opening import OpenedRound
-from components.rounds.state import checkpoint_key, newest_record, next_round_number
-from components.training.local_training.training import train
-from tests.components.aggregation.three_sites import ThreeSites, put_in_force, set_policy
+from components.rounds.state import checkpoint_key, newest_record
+from tests.components.aggregation.three_sites import ThreeSites, set_policy
+from tests.components.rounds.round_opening.runs import ASKED, again, amend
 from tests.components.rounds.walks import content, walk
-
-ASKED: dict[str, Any] = {"local_epochs": 9, "learning_rate": 0.5, "batch_size": 99, "seed": 77}
-
-
-@pytest.fixture
-def three(home: Path) -> ThreeSites:
-    return walk("open", "none").three
-
-
-@pytest.fixture
-def finished(home: Path) -> ThreeSites:
-    """A round committed and reported."""
-    three = walk("committed", "none").three
-    open_store(three.state_uri).create("rounds/00001/report.json", b"{}")
-    return three
-
-
-def again(three: ThreeSites, *, shape: dict[str, int] | None = None, **asked: Any) -> OpenedRound:
-    return opening.open_round(
-        replace(three.request, **asked),
-        replace(three.shape, **(shape or {})),
-        state_uri=three.state_uri,
-        exchange_uri=three.exchange_uri,
-        keys_uri=three.keys_uri,
-    )
-
-
-def amend(three: ThreeSites, **changes: Any) -> ThreeSites:
-    """The next edition of the charter, in force and pinned."""
-    edition = replace(
-        three.charter, edition=three.charter.edition + 1, previous=three.charter.digest, **changes
-    )
-    put_in_force(three.name, edition)
-    return three
 
 
 class TestGenesis:
@@ -167,7 +129,7 @@ class TestTheCharter:
 
     @pytest.mark.parametrize(
         ("protection", "step"),
-        [("none", "summed"), ("he", "opened"), ("sealed", "summed"), ("sealed", "released")],
+        [("none", "summed"), ("he", "released"), ("sealed", "summed"), ("sealed", "released")],
     )
     def test_that_was_changed_after_the_cut_off_opens_the_next_round(
         self, protection: str, step: str
@@ -215,6 +177,14 @@ class TestAnOpenRound:
         path.write_bytes(forged.signed(load_signing_key(three.keys_uri, "alpha")))
         with pytest.raises(IntegrityError):
             again(three)
+
+    def test_whose_ticket_names_a_foreign_charter_is_refused(self, three: ThreeSites) -> None:
+        foreign = replace(three.opened.ticket, charter="0" * 64)
+        path = three.exchange_folder / "rounds/00001-1/ticket.json"
+        path.write_bytes(foreign.signed(load_signing_key(three.keys_uri, "coordinator")))
+        with pytest.raises(IntegrityError, match="names a foreign charter, 000000000000"):
+            again(three)
+        assert content(three.state_uri) == {}
 
     def test_is_resumed_by_the_sites_too(self, three: ThreeSites) -> None:
         three.train()
@@ -294,191 +264,6 @@ class TestAfterACommit:
         finished.exchange.create("rounds/00002-1/ticket.json", replayed)
         with pytest.raises(IntegrityError, match="ticket in rounds/00002-1 is another round"):
             again(finished)
-
-
-class TestAfterAShortfallBeforeTheCutOff:
-    @pytest.fixture(params=["none", "sealed"])
-    def short(self, home: Path, request: pytest.FixtureRequest) -> ThreeSites:
-        walked = walk("sealed", request.param)
-        with pytest.raises(QuorumNotReachedError):
-            walked.three.aggregate({"beta": walked.sealed["beta"]})
-        assert walked.three.exchange.exists(shortfall_key(walked.three.opened.ticket))
-        return walked.three
-
-    def test_a_new_attempt_is_opened_and_the_old_one_is_void(self, short: ThreeSites) -> None:
-        first = short.opened.ticket
-        second = again(short, **ASKED)
-        assert (second.stage, second.reference) == ("open", "small/exchange/rounds/00001-2/ticket.json")
-        assert (second.ticket.round_number, second.ticket.attempt) == (1, 2)
-        assert (second.ticket.local_epochs, second.ticket.seed) == (9, 77)
-        void = short.exchange.read("rounds/00001-1/void.json")
-        assert second.ticket.void == digest(void)
-        reason = "too few sites sealed or released"
-        assert read_void(void, short.charter) == (first.digest, 1, reason)
-        assert content(short.state_uri) == {}
-
-    def test_the_new_attempt_is_resumed(self, short: ThreeSites) -> None:
-        second, before = again(short, **ASKED), content(short.exchange_uri)
-        assert again(short) == second
-        assert content(short.exchange_uri) == before
-
-    def test_attempts_are_counted_on(self, short: ThreeSites) -> None:
-        second = again(short)
-        short.exchange.create(shortfall_key(second.ticket), b"{}")
-        third = again(short)
-        assert third.ticket.attempt == 3
-        assert third.ticket.void == digest(short.exchange.read("rounds/00001-2/void.json"))
-        assert not short.exchange.exists("rounds/00001-3/void.json")
-
-    def test_the_new_attempt_can_be_committed(self, short: ThreeSites) -> None:
-        second = short.next_attempt()
-        second.committed()
-        record = newest_record(open_store(short.state_uri), short.keys_uri, short.charter)
-        assert record is not None
-        assert (record.round_number, record.attempt, record.folder) == (1, 2, "rounds/00001-2")
-        assert again(short).stage == "committed"
-
-
-class TestAfterAMissingRelease:
-    """Some site may have released: the number is used up, and so is every attempt of it."""
-
-    @pytest.fixture
-    def short(self, home: Path) -> ThreeSites:
-        walked = walk("released", "sealed")
-        three = walked.three
-        (three.exchange_folder / release_key(three.opened.ticket, "beta")).unlink()
-        with pytest.raises(QuorumNotReachedError):
-            three.open_sum(walked.total)
-        return three
-
-    def test_the_next_round_starts_from_the_same_model(self, short: ThreeSites) -> None:
-        first = short.opened.ticket
-        second = again(short, **ASKED)
-        assert (second.stage, second.reference) == ("open", "small/exchange/rounds/00002-1/ticket.json")
-        assert (second.ticket.round_number, second.ticket.attempt, second.ticket.void) == (2, 1, "")
-        assert (second.ticket.model, second.ticket.previous) == (first.model, first.previous)
-        assert second.ticket.local_epochs == 9
-        assert not short.exchange.exists("rounds/00001-2/ticket.json")
-
-    def test_the_void_lies_in_the_state(self, short: ThreeSites) -> None:
-        again(short)
-        void = content(short.state_uri)["rounds/00001/void.json"]
-        assert void == short.exchange.read("rounds/00001-1/void.json")
-        reason = "too few sites sealed or released"
-        assert read_void(void, short.charter) == (short.opened.ticket.digest, 1, reason)
-        assert next_round_number(open_store(short.state_uri)) == 2
-
-    def test_the_next_round_is_resumed_and_committed(self, short: ThreeSites) -> None:
-        second, before = short.next_attempt(), content(short.exchange_uri)
-        assert short.next_attempt().opened == second.opened
-        assert content(short.exchange_uri) == before
-        assert second.committed().manifest["round"] == 2
-        third = second.next_round()
-        assert third.opened.ticket.round_number == 3
-        assert third.opened.ticket.previous_folder == "rounds/00002-1"
-        assert third.committed().manifest["round"] == 3
-
-    @pytest.mark.parametrize("killed", ["before the state", "before the next ticket"])
-    def test_a_run_that_was_killed_in_between_is_gone_on_with(
-        self, short: ThreeSites, home: Path, killed: str
-    ) -> None:
-        second = again(short)
-        void = content(short.state_uri)["rounds/00001/void.json"]
-        (home / "small/exchange/rounds/00002-1/ticket.json").unlink()
-        if killed == "before the state":
-            (home / "small/state/rounds/00001/void.json").unlink()
-        third = again(short)
-        assert (third.ticket.round_number, third.ticket.attempt) == (2, 1)
-        assert third.ticket.model == second.ticket.model
-        assert content(short.state_uri) == {"rounds/00001/void.json": void}
-
-    def test_several_rounds_may_be_void_in_a_row(self, short: ThreeSites) -> None:
-        second = short.next_attempt()
-        total = second.aggregate(second.sealed()).reference
-        second.release(("alpha",))
-        with pytest.raises(QuorumNotReachedError, match="beta, gamma sealed but did not release"):
-            second.open_sum(total)
-        third = second.next_attempt()
-        assert (third.opened.ticket.round_number, third.opened.ticket.attempt) == (3, 1)
-        assert set(content(short.state_uri)) == {"rounds/00001/void.json", "rounds/00002/void.json"}
-        assert third.committed().manifest["round"] == 3
-
-    def test_one_that_follows_a_committed_round_keeps_its_receipt(self) -> None:
-        first = walk("committed", "sealed").three
-        second = first.next_round()
-        total = second.aggregate(second.sealed()).reference
-        with pytest.raises(QuorumNotReachedError):
-            second.open_sum(total)
-        third = second.next_attempt()
-        assert third.opened.ticket.round_number == 3
-        assert third.opened.ticket.model == second.opened.ticket.model
-        assert third.opened.ticket.previous == second.opened.ticket.previous != ""
-        assert third.committed().manifest["round"] == 3
-
-
-class TestAnAttemptThatCannotBeOpened:
-    """What the key holder or the commit refuses, it refuses each time: the federation must go on after it."""
-
-    def test_for_releases_that_open_nothing_is_void(self) -> None:
-        walked = walk("released", "sealed")
-        three = walked.three
-        key = release_key(three.opened.ticket, "beta")
-        attempt = three.attempt()
-        cutoff = attempt.cutoff(attempt.roster())
-        found = read_release(three.exchange, three.opened.ticket, cutoff, "beta", attempt.charter)
-        forged = replace(found, locked="AAAA").signed(three.place("beta").key)
-        (three.exchange_folder / key).write_bytes(forged)
-        with pytest.raises(IntegrityError):
-            three.open_sum(walked.total)
-        assert three.next_attempt().opened.ticket.round_number == 2
-
-    def test_for_a_mean_beyond_the_charters_norm_is_void(self) -> None:
-        three = walk("open", "none").three
-        place = three.accepted("alpha")
-
-        keep_update(place.store, place.ticket, np.append(np.full(28, 1e6), 26.0))
-        commitments = {"alpha": train(place, features="", device="cpu").reference}
-        roster = three.roster(commitments | three.train(("beta", "gamma")))
-        receipt = three.open_sum(three.summed(three.seal(roster))).reference
-        with pytest.raises(IntegrityError, match="longer than the charter"):
-            three.commit(receipt)
-        assert three.next_attempt().opened.ticket.round_number == 2
-
-    @pytest.mark.xfail(strict=True, reason="the attempt is resumed for ever")
-    def test_for_a_cut_off_below_the_quorum_is_void(self) -> None:
-        walked = walk("sealed", "sealed")
-        three = walked.three
-
-        fixed = Cutoff(roster=three.attempt().roster().digest, members=("alpha", "beta"), left_out={})
-        three.exchange.create(cutoff_key(three.opened.ticket), fixed.to_json())
-        total = three.aggregate(walked.sealed).reference
-        with pytest.raises(QuorumNotReachedError):
-            three.open_sum(total)
-        assert three.next_attempt().opened.ticket.round_number == 2
-
-
-class TestAnAttemptWithAReceipt:
-    """Who has released in it starts from no earlier model: it must be committed, or never opened."""
-
-    @pytest.mark.xfail(strict=True, reason="it is voided, and its sites refuse the round that follows")
-    def test_is_gone_on_with_when_the_charter_is_changed(self) -> None:
-        later = amend(walk("opened", "sealed").three, max_rounds=50).next_attempt()
-        committed = later.committed()
-        assert committed.manifest["round"] in {1, 2}
-
-    @pytest.mark.xfail(strict=True, reason="void and opened: sites refuse the next round")
-    def test_does_not_come_about_once_it_is_void(self) -> None:
-        """A release came late; another run has given the attempt up meanwhile."""
-        walked = walk("summed", "sealed")
-        three = walked.three
-        three.release(("alpha", "beta"))
-        with pytest.raises(QuorumNotReachedError):
-            three.open_sum(walked.total)
-        second = three.next_attempt()
-        three.release(("gamma",))
-        with contextlib.suppress(CrosscloudError):
-            three.open_sum(walked.total)
-        assert second.committed().manifest["round"] == 2
 
 
 class TestTheStep:
