@@ -17,6 +17,7 @@
     │   ├── SourceUnreachableError           unreachable
     │   ├── BadDataError                     bad_data
     │   ├── RefusedError                     refused
+    │   │   └── PrivacyBudgetExceededError   the site's ledger holds no more for this release
     │   ├── EncoderError                     bad_encoder
     │   └── DeadlineExceededError            timeout
     ├── QuorumNotReachedError                too few sites: nothing was committed
@@ -128,6 +129,10 @@ class RefusedError(SiteError):
     """The site declines what it was asked to do."""
 
     reason: ClassVar[str] = "refused"
+
+
+class PrivacyBudgetExceededError(RefusedError):
+    """A release would cost more than the site's privacy budget has left."""
 
 
 class EncoderError(SiteError):
