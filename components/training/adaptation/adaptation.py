@@ -30,13 +30,14 @@ def adapt(place: Workplace, *, model: str, features: str) -> Outcome:
         head = read_model(place.exchange, model)
         examples = read_features(place.store, features).train
         delta = fit_adaptation(
-            head["output.weight"],
+            heads.last_layer(head),
             head["output.bias"],
             heads.penultimate(head, examples.features),
             examples.labels,
             seed=place.ticket.seed,
         )
-        content = tensors.encode({"output.weight": delta.weight_delta, "output.bias": delta.bias_delta})
+        changed = heads.last_layer_tensors(head, delta.weight_delta) | {"output.bias": delta.bias_delta}
+        content = tensors.encode(changed)
         create_or_read(place.store, key, content)
     return Outcome(reference=reference(place.store, key), manifest={"uri": reference(place.store, key)})
 

@@ -1,26 +1,26 @@
 """Federated averaging at the site: McMahan et al. 2017, Algorithm 1, ClientUpdate.
 
-"Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017.
+"Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017. With a
+proximal term it is FedProx: Li et al. 2020, "Federated Optimization in Heterogeneous Networks",
+MLSys 2020, Algorithm 2, which minimises F_k(w) + μ/2 ‖w − w_t‖² and so keeps sites that differ together.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.errors import UsageError
 from components.training.features import Examples
+from components.training.local_training.reproducible import make_reproducible
 
 if TYPE_CHECKING:
     import torch
-
-SMALL_STEP = 1 << 26
-"""Multiplications a step below which a second thread costs more than it brings, most of all on a busy
-machine: threads that wait for each other between two tiny products spin."""
 
 
 def local_update(
@@ -32,6 +32,7 @@ def local_update(
     batch_size: int,
     seed: int,
     device: str,
+    proximal: float = 0.0,
 ) -> dict[str, NDArray[np.float64]]:
     """Weights after local SGD on mean cross-entropy, minus the weights it started from.
 
@@ -45,18 +46,21 @@ def local_update(
         batch_size: rows a step; the last batch of a pass may be smaller.
         seed: of the order of rows.
         device: of torch.
+        proximal: μ of FedProx, from 0; with 0 the bytes are those of federated averaging.
+
+    Raises:
+        UsageError: `proximal` is out of range.
     """
     import torch
 
-    if device.startswith("cuda"):
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # As torch.use_deterministic_algorithms(True), which would load the compiler for 1.4 s.
-    torch.set_deterministic_debug_mode("error")
-    if batch_size * sum(values.size for values in model.values()) < SMALL_STEP:
-        torch.set_num_threads(1)
+    if not (math.isfinite(proximal) and proximal >= 0):
+        raise UsageError(f"proximal must be a finite number from 0, got {proximal!r}")
+
+    make_reproducible(device, batch_size * sum(values.size for values in model.values()))
     weights = {
         name: torch.tensor(values, device=device, requires_grad=True) for name, values in model.items()
     }
+    anchor = {name: weight.detach().clone() for name, weight in weights.items()} if proximal else {}
     features = torch.from_numpy(examples.features).to(device)
     labels = torch.from_numpy(examples.labels).to(device)
     generator = np.random.Generator(np.random.PCG64(seed))
@@ -66,7 +70,9 @@ def local_update(
             loss = torch.nn.functional.cross_entropy(_logits(weights, features[rows]), labels[rows])
             gradients = torch.autograd.grad(loss, list(weights.values()))
             with torch.no_grad():
-                for weight, gradient in zip(weights.values(), gradients, strict=True):
+                for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+                    if proximal:
+                        gradient.add_(weight - anchor[name], alpha=proximal)
                     weight.sub_(gradient, alpha=learning_rate)
     return {
         name: weight.detach().cpu().numpy().astype(np.float64) - model[name].astype(np.float64)
@@ -83,6 +89,8 @@ def site_seed(seed: int, round_number: int, site: str) -> int:
 def _logits(weights: Mapping[str, torch.Tensor], features: torch.Tensor) -> torch.Tensor:
     from torch.nn.functional import linear, relu
 
-    if "hidden.weight" in weights:
-        features = relu(linear(features, weights["hidden.weight"], weights["hidden.bias"]))
-    return linear(features, weights["output.weight"], weights["output.bias"])
+    if "hidden.weight" not in weights:
+        return linear(features, weights["output.weight"], weights["output.bias"])
+    hidden = relu(linear(features, weights["hidden.weight"], weights["hidden.bias"]))
+    scores = linear(hidden, weights["output.weight"], weights["output.bias"])
+    return scores + features @ weights["skip.weight"].T if "skip.weight" in weights else scores

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from components.artifacts.documents import digest
 from components.artifacts.tensors import encode
+from components.errors import UsageError
 from components.training import heads
 
 N, FEATURES, HIDDEN, CLASSES = 50, 11, 7, 5
@@ -17,9 +18,9 @@ GENESIS = "13bf73dcb405e82a14644450d876a016b83d5323da93c7a6a9d9b983041ab78c"
 widths = st.integers(1, 40)
 
 
-def random_head(hidden_units: int) -> heads.Head:
+def random_head(hidden_units: int, skip: bool = False) -> heads.Head:
     generator = np.random.default_rng(hidden_units)
-    like = heads.initial(FEATURES, hidden_units, CLASSES, 0)
+    like = heads.initial(FEATURES, hidden_units, CLASSES, 0, skip)
     return {name: generator.normal(size=values.shape).astype(np.float32) for name, values in like.items()}
 
 
@@ -121,6 +122,55 @@ def test_weights_are_uniform() -> None:
     # Of 102,400 uniform values in ±1 the mean deviates by 0.0018 and the second moment by 0.0009.
     assert abs(weight.mean()) < 0.01
     assert abs((weight**2).mean() - 1 / 3) < 0.005
+
+
+class TestSkip:
+    def test_logits_are_those_of_the_two_paths_in_torch(self) -> None:
+        import torch
+
+        head = random_head(HIDDEN, skip=True)
+        with torch.no_grad():
+            direct = torch.tensor(rows()).double() @ torch.tensor(head["skip.weight"]).double().T
+        expected = torch_module(head, up_to="output") + direct.numpy()
+        np.testing.assert_allclose(heads.logits(head, rows()), expected, atol=5e-5)
+
+    def test_starts_at_zero_and_leaves_the_rest_of_the_genesis_model_alone(self) -> None:
+        plain, skipping = (heads.initial(6, 5, 4, 7, skip) for skip in (False, True))
+        assert skipping.keys() - plain.keys() == {"skip.weight"}
+        assert skipping["skip.weight"].shape == (4, 6)
+        assert skipping["skip.weight"].dtype == np.float32
+        assert not skipping["skip.weight"].any()
+        assert all(plain[name].tobytes() == skipping[name].tobytes() for name in plain)
+
+    def test_of_zero_changes_no_logit(self) -> None:
+        head = random_head(HIDDEN)
+        with_skip = head | {"skip.weight": np.zeros((CLASSES, FEATURES), np.float32)}
+        np.testing.assert_allclose(heads.logits(with_skip, rows()), heads.logits(head, rows()), atol=1e-6)
+
+    def test_the_last_layer_is_given_hidden_units_and_features(self) -> None:
+        head = random_head(HIDDEN, skip=True)
+        inputs = heads.penultimate(head, rows())
+        assert inputs.shape == (N, HIDDEN + FEATURES)
+        np.testing.assert_allclose(inputs[:, :HIDDEN], torch_module(head, up_to="hidden"), atol=1e-5)
+        assert np.array_equal(inputs[:, HIDDEN:], rows())
+
+    @pytest.mark.parametrize(("hidden_units", "skip"), [(0, False), (HIDDEN, False), (HIDDEN, True)])
+    def test_the_last_layer_and_its_tensors_are_each_others_inverse(
+        self, hidden_units: int, skip: bool
+    ) -> None:
+        head = random_head(hidden_units, skip)
+        weight = heads.last_layer(head)
+        np.testing.assert_array_equal(
+            heads.penultimate(head, rows()) @ weight.T + head["output.bias"], heads.logits(head, rows())
+        )
+        parts = heads.last_layer_tensors(head, weight)
+        assert parts.keys() == head.keys() & {"output.weight", "skip.weight"}
+        assert all(np.array_equal(parts[name], head[name]) for name in parts)
+        assert all(values.flags.c_contiguous for values in parts.values())
+
+    def test_of_a_linear_head_is_refused(self) -> None:
+        with pytest.raises(UsageError, match=r"^a skip connection needs hidden_units above 0, got 0"):
+            heads.initial(6, 0, 4, 7, skip=True)
 
 
 def test_a_linear_head_starts_by_knowing_nothing() -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from components.agreement.model_store import model_key
 from components.agreement.receipt import receipt_key
 from components.artifacts import tensors
+from components.artifacts.documents import digest
 from components.artifacts.stores import Store, key_of, reference
 from components.errors import DigestMismatchError, ObjectMissingError, SignatureError
 from components.training import heads
@@ -75,6 +76,38 @@ def test_fits_the_last_layer_of_the_model_to_the_training_rows(three: ThreeSites
     before = (heads.logits(head, features).argmax(axis=1) == labels).mean()
     after = (heads.logits(adapted(head, delta), features).argmax(axis=1) == labels).mean()
     assert after > max(before, 0.9)
+
+
+def test_fits_both_paths_of_a_head_with_a_skip_connection(three: ThreeSites) -> None:
+    place, arrays = three.place("alpha"), rows()
+    generator = np.random.default_rng(4)
+    like = heads.initial(FEATURES, 5, CLASSES, 0, skip=True)
+    head = {name: generator.normal(0, 0.3, array.shape).astype(np.float32) for name, array in like.items()}
+    content = tensors.encode(head)
+    model = digest(content)
+    three.exchange.create(model_key(model), content)
+    outcome = adapt(place, model=model, features=put(place.store, "a", arrays))
+
+    train = arrays["is_test"] == 0
+    features, labels = arrays["features"][train].astype(np.float32), arrays["labels"][train].astype(np.int64)
+    hidden = np.maximum(features @ head["hidden.weight"].T + head["hidden.bias"], 0)
+    together = np.hstack([head["output.weight"], head["skip.weight"]])
+    expected = fit_adaptation(
+        together, head["output.bias"], np.hstack([hidden, features]), labels, seed=place.ticket.seed
+    )
+    delta = read_delta(place.store, outcome.reference)
+    assert delta.keys() == {"output.weight", "output.bias", "skip.weight"}
+    assert np.array_equal(delta["output.weight"], expected.weight_delta[:, :5])
+    assert np.array_equal(delta["skip.weight"], expected.weight_delta[:, 5:])
+    assert delta["skip.weight"].any()
+
+    before = (heads.logits(head, features).argmax(axis=1) == labels).mean()
+    fitted = adapted(head, delta)
+    after = (heads.logits(fitted, features).argmax(axis=1) == labels).mean()
+    assert after > max(before, 0.9)
+    residual = heads.logits(fitted, features) - heads.logits(head, features)
+    inputs = np.hstack([hidden, features]).astype(np.float64)
+    np.testing.assert_allclose(residual, inputs @ expected.weight_delta.T + expected.bias_delta, atol=1e-4)
 
 
 def test_test_rows_do_not_matter(three: ThreeSites) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from components.errors import UsageError
 from components.training import heads
 from components.training.features import Examples
 from components.training.local_training.federated_averaging import local_update, site_seed
@@ -26,9 +27,9 @@ def examples(count: int = N) -> Examples:
     )
 
 
-def model(hidden_units: int) -> heads.Head:
+def model(hidden_units: int, skip: bool = False) -> heads.Head:
     generator = np.random.default_rng(1)
-    like = heads.initial(FEATURES, hidden_units, CLASSES, 0)
+    like = heads.initial(FEATURES, hidden_units, CLASSES, 0, skip)
     return {k: generator.normal(0, 0.5, values.shape).astype(np.float32) for k, values in like.items()}
 
 
@@ -40,6 +41,7 @@ def update(
     rate: float = 0.2,
     batch_size: int = 8,
     seed: int = 5,
+    proximal: float = 0.0,
 ) -> dict[str, Float64]:
     return local_update(
         head,
@@ -49,11 +51,19 @@ def update(
         batch_size=batch_size,
         seed=seed,
         device="cpu",
+        proximal=proximal,
     )
 
 
 def by_hand(
-    head: heads.Head, rows: Examples, *, epochs: int, rate: float, batch_size: int, seed: int
+    head: heads.Head,
+    rows: Examples,
+    *,
+    epochs: int,
+    rate: float,
+    batch_size: int,
+    seed: int,
+    proximal: float = 0.0,
 ) -> dict[str, Float64]:
     """SGD with the gradients of softmax cross-entropy: (p - onehot) / n at the logits, chained back."""
     weights = {name: values.astype(np.float64) for name, values in head.items()}
@@ -67,6 +77,8 @@ def by_hand(
             before = x @ weights["hidden.weight"].T + weights["hidden.bias"] if deep else x
             inputs = np.maximum(before, 0) if deep else x
             scores = inputs @ weights["output.weight"].T + weights["output.bias"]
+            if "skip.weight" in weights:
+                scores = scores + x @ weights["skip.weight"].T
             exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
             error = exponentials / exponentials.sum(axis=1, keepdims=True)
             error[np.arange(len(y)), y] -= 1
@@ -75,8 +87,11 @@ def by_hand(
             if deep:
                 back = (error @ weights["output.weight"]) * (before > 0)
                 gradients |= {"hidden.weight": back.T @ x, "hidden.bias": back.sum(axis=0)}
+            if "skip.weight" in weights:
+                gradients["skip.weight"] = error.T @ x
             for name, gradient in gradients.items():
-                weights[name] = weights[name] - rate * gradient
+                pulled = gradient + proximal * (weights[name] - head[name])
+                weights[name] = weights[name] - rate * pulled
     return {name: weights[name] - head[name].astype(np.float64) for name in head}
 
 
@@ -92,6 +107,48 @@ def test_is_sgd_on_mean_cross_entropy(hidden_units: int, batch_size: int, epochs
         assert values.dtype == np.float64
         # At most 111 steps, each rounded to float32 at weights of magnitude 2; float64 by hand.
         np.testing.assert_allclose(values, expected[name], atol=2e-5)
+
+
+@pytest.mark.parametrize("proximal", [0.0, 0.3, 2.0])
+def test_a_skip_connection_and_a_proximal_term_are_as_written_out(proximal: float) -> None:
+    head, rows = model(6, skip=True), examples()
+    expected = by_hand(head, rows, epochs=3, rate=0.2, batch_size=8, seed=5, proximal=proximal)
+    found = update(head, rows, proximal=proximal)
+    assert found.keys() == expected.keys()
+    for name, values in found.items():
+        np.testing.assert_allclose(values, expected[name], atol=2e-5)
+
+
+class TestProximal:
+    @pytest.mark.parametrize("hidden_units", [0, 6])
+    def test_of_zero_is_federated_averaging_bit_for_bit(self, hidden_units: int) -> None:
+        head, rows = model(hidden_units), examples()
+        plain = local_update(
+            head, rows, local_epochs=3, learning_rate=0.2, batch_size=8, seed=5, device="cpu"
+        )
+        found = update(head, rows, proximal=0.0)
+        assert all(found[name].tobytes() == plain[name].tobytes() for name in head)
+
+    def test_leaves_the_first_step_alone(self) -> None:
+        """At the global model the pull towards it is zero."""
+        head, rows = model(6), examples()
+        one = update(head, rows, epochs=1, batch_size=N)
+        pulled = update(head, rows, epochs=1, batch_size=N, proximal=5.0)
+        assert all(one[name].tobytes() == pulled[name].tobytes() for name in head)
+
+    def test_keeps_a_site_near_the_global_model(self) -> None:
+        head, rows = model(0), examples()
+        lengths = [
+            np.sqrt(sum((values**2).sum() for values in update(head, rows, epochs=20, proximal=mu).values()))
+            for mu in (0.0, 0.1, 1.0, 4.0)
+        ]
+        assert lengths == sorted(lengths, reverse=True)
+        assert lengths[-1] < lengths[0] / 4
+
+    @pytest.mark.parametrize("proximal", [-0.1, np.nan, np.inf])
+    def test_out_of_range_is_refused(self, proximal: float) -> None:
+        with pytest.raises(UsageError, match=r"^proximal must be a finite number from 0, got"):
+            update(model(0), examples(), proximal=proximal)
 
 
 def test_one_step_from_zero_is_the_closed_form() -> None:

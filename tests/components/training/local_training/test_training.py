@@ -137,6 +137,7 @@ def test_the_published_commitment_binds_and_hides_the_update(protection: str) ->
         "site": "alpha",
         "ephemeral": base64.b64encode(ephemeral).decode(),
         "commitment": hashed,
+        "ledger": None,
     }
     assert (len(secrets.salt), len(secrets.seed)) == (32, 32)
 
