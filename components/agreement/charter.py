@@ -19,12 +19,16 @@ from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from components.agreement.noise_terms import LEAST_HONEST_SITES, NoiseTerms, read_noise_terms
+from components.agreement.server_steps import SERVER_STEPS
 from components.artifacts.documents import canonical_json, digest
 from components.errors import SignatureError
 
 COORDINATOR = "coordinator"
 KEY_HOLDER = "key-holder"
 FORMAT = 1
+GRADIENT_SUMS = "fedsgd"
+"""The algorithm whose sums have a sensitivity to one example."""
 _SITE_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _RESERVED = {COORDINATOR, KEY_HOLDER, "aggregator"}
@@ -59,13 +63,16 @@ class Charter:
         colluding_sites: t, sites that may work against the others without breaking the claim.
         min_sum_sites: u_min, fewest sites in a sum that is opened.
         min_sites: fewest sites on a roster.
-        clipping_norm: C, largest L2 norm of a site's update.
+        clipping_norm: C, largest L2 norm of a site's update, or of one example's gradient under `fedsgd`.
         largest_value: M, largest magnitude of one coordinate of it, at most C.
         max_examples: most training rows a site may weigh its update with.
         local_epochs: most passes a run may ask for.
         learning_rate: largest step of the local optimiser.
         batch_size: most rows a step.
         max_rounds: number of the last round.
+        server_learning_rate: of the server optimiser; of no meaning for `average`.
+        proximal: μ of `fedprox`, above 0 under it and 0 otherwise.
+        privacy: the noise of every round's sum; None where updates are not noised.
     """
 
     federation: str
@@ -91,6 +98,9 @@ class Charter:
     learning_rate: float
     batch_size: int
     max_rounds: int
+    server_learning_rate: float = 1.0
+    proximal: float = 0.0
+    privacy: NoiseTerms | None = None
     format: int = FORMAT
 
     @cached_property
@@ -139,6 +149,7 @@ class Charter:
             *_key_problems(self),
             *_number_problems(self),
             *_quorum_problems(self),
+            *_privacy_problems(self),
         ]
 
 
@@ -159,7 +170,7 @@ def read_charter(content: bytes) -> Charter:
     try:
         body: dict[str, Any] = json.loads(content)
         sites = {name: SitePublicKeys(**keys) for name, keys in body["sites"].items()}
-        charter = Charter(**(body | {"sites": sites}))
+        charter = Charter(**(body | {"sites": sites, "privacy": read_noise_terms(body["privacy"])}))
         same = charter.to_json() == content
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SignatureError("a charter is not in the form this version knows") from error
@@ -245,10 +256,15 @@ def _number_problems(charter: Charter) -> list[str]:
         for name, least in whole.items()
         if type(value := getattr(charter, name)) is not int or value < least
     ]
-    for name in ("clipping_norm", "largest_value", "learning_rate"):
+    for name in ("clipping_norm", "largest_value", "learning_rate", "server_learning_rate"):
         value = getattr(charter, name)
         if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
             problems.append(f"{name} must be a finite number above 0, got {value!r}")
+    proximal = charter.proximal
+    if type(proximal) not in (int, float) or not math.isfinite(proximal) or proximal < 0:
+        problems.append(f"proximal must be a finite number from 0, got {proximal!r}")
+    elif (proximal > 0) != (charter.algorithm == "fedprox"):
+        problems.append(f"proximal belongs to fedprox alone, got {proximal:g} with {charter.algorithm!r}")
     if not problems and charter.largest_value > charter.clipping_norm:
         problems.append(
             f"largest_value must be at most clipping_norm, {charter.clipping_norm:g}, "
@@ -257,6 +273,35 @@ def _number_problems(charter: Charter) -> list[str]:
     packed: object = charter.values_per_slot
     if type(packed) is not int or packed not in (1, 2):
         problems.append(f"values_per_slot must be 1 or 2, got {charter.values_per_slot!r}")
+    return problems
+
+
+def _privacy_problems(charter: Charter) -> list[str]:
+    """Noise prices something for a sum of clipped contributions alone, and only where the seal adds them."""
+    terms = charter.privacy
+    if (terms is not None) != (charter.algorithm == GRADIENT_SUMS):
+        return [
+            f"privacy belongs to algorithm {GRADIENT_SUMS} and to no other: a sum of weighted updates has no "
+            f"sensitivity to one example, got {charter.algorithm!r} {'with' if terms else 'without'} it"
+        ]
+    if terms is None:
+        return []
+    problems = terms.problems()
+    if charter.server_optimizer not in SERVER_STEPS:
+        problems.append(
+            f"server_optimizer must be one of {', '.join(SERVER_STEPS)} under {GRADIENT_SUMS}, "
+            f"got {charter.server_optimizer!r}"
+        )
+    if charter.protection != "sealed" or charter.values_per_slot != 1:
+        problems.append(
+            "noise that sites share needs protection sealed with one value a slot, got "
+            f"{charter.protection} with {charter.values_per_slot}"
+        )
+    if charter.min_sum_sites - charter.colluding_sites < LEAST_HONEST_SITES:
+        problems.append(
+            f"min_sum_sites less colluding_sites must be at least {LEAST_HONEST_SITES}, got "
+            f"{charter.min_sum_sites} - {charter.colluding_sites}: noise of one site would protect alone"
+        )
     return problems
 
 

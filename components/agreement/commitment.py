@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -11,9 +13,10 @@ from numpy.typing import NDArray
 
 from components.agreement.charter import Charter, raw_key
 from components.agreement.document_form import well_formed
+from components.agreement.ledger_head import read_ledger_head
 from components.agreement.ticket import Ticket
 from components.artifacts.documents import framed, sign, verify
-from components.errors import SignatureError
+from components.errors import IntegrityError, SignatureError
 
 DOMAIN = "commitment"
 _HASH_BLOCK = 1 << 20
@@ -29,6 +32,8 @@ class Commitment:
         site: whose it is.
         ephemeral: X25519 public key of this attempt, base64; empty where nothing is masked.
         commitment: SHA-256 over cd, td, site, salt and the vector: it binds and hides.
+        ledger: head of the site's privacy ledger, which holds this ticket's charge (`LedgerHead`); None where
+            nothing is charged.
     """
 
     charter: str
@@ -36,6 +41,7 @@ class Commitment:
     site: str
     ephemeral: str
     commitment: str
+    ledger: Mapping[str, Any] | None = None
 
     def signed(self, key: Ed25519PrivateKey) -> bytes:
         """The document the site publishes."""
@@ -81,4 +87,9 @@ def read_commitment(document: bytes, ticket: Ticket, site: str, charter: Charter
         raise SignatureError(f"the commitment of {site} was made for another ticket")
     if found.ephemeral:
         raw_key(found.ephemeral)
+    try:
+        if found.ledger is not None:
+            read_ledger_head(found.ledger)
+    except IntegrityError:
+        raise SignatureError(f"the commitment of {site} is not in the form this version knows") from None
     return found

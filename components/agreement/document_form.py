@@ -29,6 +29,7 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "int": lambda value: type(value) is int,
     "tuple[str, ...]": _is_listing,
     "Mapping[str, str]": _is_mapping,
+    "Mapping[str, Any] | None": lambda value: value is None or isinstance(value, dict),
 }
 
 

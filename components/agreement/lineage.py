@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from components.agreement.charter import Charter
 from components.agreement.charter_book import charter_of, is_ancestor
-from components.agreement.model_store import read_model
+from components.agreement.model_store import read_committed
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
     opened_sum,
@@ -107,5 +107,5 @@ def _model_after(exchange: Store, keys_uri: str, folder: str, charter: Charter) 
         raise IntegrityError(f"the ticket in {folder} is that of {parent.folder}")
     receipt = read_receipt(document, parent, then)
     total = opened_sum(read_aggregate(exchange, folder, receipt))
-    model = next_model(then, read_model(exchange, parent.model), total)
+    model = next_model(then, read_committed(exchange, parent.model), total)
     return parent.round_number, digest(tensors.encode(model))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import BinaryIO, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
+from components.agreement.server_steps import STATE_PREFIX, split
 from components.artifacts.documents import digest
 from components.artifacts.hashed_reader import HashedReader
 from components.artifacts.stores import Store
-from components.artifacts.tensors import Tensors, count_values, decode
+from components.artifacts.tensors import Tensors, count_values, decode_any
 from components.errors import DigestMismatchError
 
 MAX_MODEL_BYTES = 8 * 2**30
@@ -19,7 +23,16 @@ def model_key(model: str) -> str:
 
 
 def read_model(exchange: Store, model: str) -> Tensors:
-    """The model with this SHA-256.
+    """The weights of the model with this SHA-256.
+
+    Raises:
+        DigestMismatchError: what lies there is another.
+    """
+    return split(read_committed(exchange, model))[0]
+
+
+def read_committed(exchange: Store, model: str) -> dict[str, NDArray[np.generic]]:
+    """The model with this SHA-256 as it was committed: weights, and the optimiser's state beside them.
 
     Raises:
         DigestMismatchError: what lies there is another.
@@ -27,18 +40,18 @@ def read_model(exchange: Store, model: str) -> Tensors:
     content = exchange.read(model_key(model), limit=MAX_MODEL_BYTES)
     if digest(content) != model:
         raise _another(model)
-    return decode(content)
+    return decode_any(content)
 
 
 def model_length(exchange: Store, model: str) -> int:
-    """Number of values of the model with this SHA-256, which is streamed and not kept.
+    """Number of weights of the model with this SHA-256, which is streamed and not kept.
 
     Raises:
         DigestMismatchError: what lies there is another.
     """
     with exchange.open(model_key(model)) as source:
         reader = HashedReader(source)
-        values = count_values(cast(BinaryIO, reader))
+        values = count_values(cast(BinaryIO, reader), leave_out=STATE_PREFIX)
         while reader.read(1 << 20):
             pass
     if reader.digest != model:

@@ -25,6 +25,26 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+class PrivacyPolicy(BaseModel):
+    """What a site lets be learned about one dataset, whoever reads it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    dataset: Annotated[str, Field(min_length=1)]
+    """What names the data at the site, whatever query reads them."""
+    ledger_uri: Annotated[str, Field(min_length=1)]
+    """Store of the ledger, which all federations share that read this dataset."""
+    unit: Annotated[str, Field(min_length=1)] = "row"
+    """The protected unit: `row`, or the column that names it."""
+    epsilon: Annotated[float, Field(gt=0, le=1000)]
+    """Most that may be spent, at this delta, in a period."""
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    per: Literal["month", "total"] = "total"
+    """In each calendar month (UTC), or in all."""
+    least_noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
+    """Smallest sigma of a round."""
+
+
 class SitePolicy(BaseModel):
     """One site's rules; the key holder's policy has the charter alone."""
 
@@ -48,6 +68,8 @@ class SitePolicy(BaseModel):
     """Most attempts in 24 hours; unlimited where absent."""
     evaluation: Literal["none", "per_site"] = "none"
     """Whether its own figures may be published."""
+    privacy: PrivacyPolicy | None = None
+    """Its privacy budget. With one, the site takes part in rounds with differential privacy alone."""
 
     def require_protection(self, protection: str) -> None:
         """`RefusedError` unless updates may leave under this protection."""

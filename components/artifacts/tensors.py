@@ -56,8 +56,12 @@ def flatten(tensors: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
     return np.concatenate([tensors[name].astype(np.float64).ravel() for name in sorted(tensors)])
 
 
-def count_values(source: BinaryIO) -> int:
+def count_values(source: BinaryIO, *, leave_out: str = "\0") -> int:
     """Number of values in a safetensors file, from the header it begins with; reads no further.
+
+    Args:
+        source: the file.
+        leave_out: how the names of tensors begin that are not counted.
 
     Raises:
         IntegrityError: it does not begin with such a header.
@@ -67,7 +71,11 @@ def count_values(source: BinaryIO) -> int:
         raise IntegrityError("a tensor file is not in safetensors format")
     try:
         entries = json.loads(_exactly(source, size))
-        return sum(math.prod(entry["shape"]) for name, entry in entries.items() if name != "__metadata__")
+        return sum(
+            math.prod(entry["shape"])
+            for name, entry in entries.items()
+            if name != "__metadata__" and not name.startswith(leave_out)
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError("a tensor file is not in safetensors format") from error
 

@@ -21,7 +21,8 @@ from components.agreement.receipt import (
 from components.agreement.released import read_release
 from components.agreement.roster import Roster, read_roster, roster_key
 from components.agreement.sealed_manifest import read_manifest
-from components.agreement.server_optimizer import next_model
+from components.agreement.server_optimizer import Committed, next_model
+from components.agreement.server_steps import split
 from components.agreement.ticket import Ticket, check_terms, read_ticket
 from components.agreement.void import check_attempt
 from components.artifacts import tensors
@@ -74,7 +75,7 @@ class RoundCheck:
         """The documents of the attempt."""
         return ProofStore(self.state, self.ticket)
 
-    def check(self, before: Standing | None, parent: tensors.Tensors | None) -> tensors.Tensors | None:
+    def check(self, before: Standing | None, parent: Committed | None) -> Committed | None:
         """Checks everything the round rests on.
 
         Args:
@@ -162,7 +163,7 @@ class RoundCheck:
         return read_commitment(document, self.ticket, site, self.charter)
 
     def _check_members(
-        self, roster: Roster, cutoff: Cutoff, receipt: Receipt | None, parent: tensors.Tensors | None
+        self, roster: Roster, cutoff: Cutoff, receipt: Receipt | None, parent: Committed | None
     ) -> None:
         least = self.charter.min_sum_sites
         few = f"has {len(cutoff.members)} sites, the charter asks for {least}"
@@ -183,8 +184,9 @@ class RoundCheck:
         certified = key_of_round(self.keys_uri, self.charter, self.ticket.round_number)
         return certified.digest if certified else ""
 
-    def _length(self, parent: tensors.Tensors) -> int:
-        return vector_length(self.charter, sum(values.size for values in parent.values()))
+    def _length(self, parent: Committed) -> int:
+        weights, _ = split(parent)
+        return vector_length(self.charter, sum(values.size for values in weights.values()))
 
     def _check_manifest(
         self, roster: Roster, site: str, certificate: str, receipt: Receipt | None, length: int | None
@@ -213,7 +215,7 @@ class RoundCheck:
         kept = dict(record.left_out) == {**roster.left_out, **cutoff.left_out}
         require("record", "leaves out other sites than roster and cut-off", kept=kept)
 
-    def _next_model(self, receipt: Receipt, parent: tensors.Tensors) -> tensors.Tensors:
+    def _next_model(self, receipt: Receipt, parent: Committed) -> Committed:
         aggregate = opened_sum(read_aggregate(self.proof, self.ticket.folder, receipt))
         model = next_model(self.charter, parent, aggregate)
         if digest(tensors.encode(model)) != self.record.model:

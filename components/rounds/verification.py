@@ -16,6 +16,7 @@ from functools import partial
 
 from components.agreement.charter import Charter
 from components.agreement.model_store import MAX_MODEL_BYTES
+from components.agreement.server_optimizer import Committed
 from components.agreement.void import read_void
 from components.artifacts import tensors
 from components.artifacts.documents import digest
@@ -116,7 +117,7 @@ class _Walk:
     models: Mapping[str, str]
     findings: Findings
     standing: Standing | None = field(default_factory=Standing)
-    made: tensors.Tensors | None = None
+    made: Committed | None = None
     newest_model: str = ""
     used: set[str] = field(default_factory=set)
 
@@ -211,13 +212,13 @@ class _Walk:
         if digest(content) != record.model:
             raise DigestMismatchError("is not the model that the record names")
 
-    def _model(self, model: str, number: int) -> tensors.Tensors | None:
+    def _model(self, model: str, number: int) -> Committed | None:
         """The model with this digest, wherever it lies in the state; None if nowhere."""
         for key in (self.models.get(f"checkpoint-{model[:16]}.safetensors"), proof_key(number, GENESIS)):
             if key and self.state.exists(key):
                 content = self.state.read(key, limit=MAX_MODEL_BYTES)
                 if digest(content) == model:
-                    return tensors.decode(content)
+                    return tensors.decode_any(content)
         return None
 
 

@@ -14,6 +14,7 @@ from components.artifacts.stores import create_or_read, reference
 from components.data_processing.template import columns_of
 from components.errors import ObjectExistsError
 from components.execution.outcome import Outcome
+from components.privacy.charging import charge_ticket
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +43,21 @@ class RecordSpec:
 
 
 def ingest(place: Workplace, spec: RecordSpec) -> Outcome:
-    """Accepts the ticket, runs the site's query and stores its rows as Parquet, once a ticket.
+    """Accepts the ticket and pays for it, runs the site's query and stores its rows, once a ticket.
 
     The manifest that the coordinator sees holds the address of the rows, a keyed digest of their
     contents, their schema and a size padded to a power of two.
 
     Raises:
         RefusedError: the site does not take part under this ticket, or has not admitted the query.
+        PrivacyBudgetExceededError: its privacy budget does not hold the round.
         SourceUnreachableError: the warehouse is not there.
         BadDataError: the query fails, or the rows do not keep the contract.
     """
     place.policy.require_query(spec.sql)
-    place.accept(datetime.now(UTC))
+    now = datetime.now(UTC)
+    place.accept(now)
+    charge_ticket(place, now=now)
     pointer = f"ingested/{place.ticket.digest}.json"
     if not place.store.exists(pointer):
         manifest = _extract(place, spec)

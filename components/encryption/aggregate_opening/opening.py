@@ -22,6 +22,7 @@ from components.agreement.receipt import (
     read_receipt,
     receipt_key,
 )
+from components.agreement.roster import read_commitments
 from components.agreement.void import is_void
 from components.artifacts import tensors
 from components.artifacts.documents import canonical_json, digest
@@ -39,9 +40,11 @@ from components.errors import (
     DigestMismatchError,
     IntegrityError,
     QuorumNotReachedError,
+    RefusedError,
     SignatureError,
 )
 from components.execution.outcome import Outcome
+from components.privacy.charging import follow_heads
 
 
 def open_aggregate(
@@ -63,6 +66,8 @@ def open_aggregate(
         QuorumNotReachedError: the cut-off holds too few sites, or a member has not released; the
             attempt is marked so that the next run goes on after it.
         DigestMismatchError: the aggregator's sum is not the sum of its members.
+        RefusedError: the privacy ledger that a site shows does not go on from what it showed before; the
+            attempt is marked too.
         IntegrityError: a ticket, roster, manifest, release or ciphertext is not what it should be,
             or another set of sites was opened for this ticket before.
     """
@@ -104,6 +109,12 @@ def _open(attempt: Attempt, sealed_sum: str, store_uri: str) -> Receipt:
         attempt=attempt, roster=roster, cutoff=attempt.cutoff(roster), length=sealed_length(attempt)
     )
     _require_quorum(summed)
+    commitments = read_commitments(exchange, ticket, roster, attempt.charter)
+    try:
+        follow_heads(open_store(store_uri), attempt.charter, ticket, commitments)
+    except RefusedError:
+        end_attempt(exchange, ticket, summed.cutoff)
+        raise
     try:
         added, ciphertexts, values = _summed(summed, sealed_sum, store_uri)
     except CiphertextError:

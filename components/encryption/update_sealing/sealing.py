@@ -34,6 +34,7 @@ from components.encryption.sealed import SealedSealer
 from components.encryption.update_vector import SEALED
 from components.errors import DigestMismatchError, ObjectExistsError, RefusedError
 from components.execution.outcome import Outcome
+from components.privacy.charging import follow_heads
 
 _BLOCK = 1 << 20
 
@@ -94,6 +95,7 @@ def _accept(place: Workplace, roster: str) -> Sealing:
         _refuse(f"the roster of round {ticket.round_number} does not hold this site's commitment")
     place.policy.require_peers(called.sites)
     commitments = read_commitments(place.exchange, ticket, called, charter)
+    follow_heads(place.store, charter, ticket, commitments)
     accept_roster(place.store, ticket, called.digest)
     certified = key_of_round(place.keys_uri, charter, ticket.round_number)
     return Sealing(

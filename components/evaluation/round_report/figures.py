@@ -67,6 +67,7 @@ class RoundFigures:
     steps: tuple[StepFigures, ...]
     model_digest: str
     parameters: Mapping[str, str | int | float]
+    privacy: Mapping[str, float] | None = None
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> RoundFigures:
@@ -99,6 +100,7 @@ class RoundFigures:
             steps=tuple(_step(step) for step in _field(document, "steps", list)),
             model_digest=_field(document, "model_digest", str),
             parameters=dict(_field(document, "parameters", dict)),
+            privacy=document.get("privacy"),
         )
 
     @cached_property

@@ -18,6 +18,7 @@ from components.evaluation.round_report.figures import RoundFigures
 from components.evaluation.round_report.page import render
 from components.execution import journal
 from components.execution.outcome import Outcome, disclosed_reason
+from components.rounds.privacy_account import account
 from components.rounds.state import RoundRecord, committed_rounds, read_record, round_key
 
 
@@ -89,6 +90,7 @@ def _document(
     reasons: Mapping[str, str],
 ) -> dict[str, Any]:
     opened = attempt.ticket
+    spent = account(attempt.exchange, attempt.charter, record.model, through=record.round_number)
     entries = journal.entries(attempt.exchange, opened.folder)
     return {
         "format": 1,
@@ -101,6 +103,7 @@ def _document(
         "committed_at": record.committed_at,
         "classes": list(story.classes),
         "model_digest": record.model,
+        "privacy": asdict(spent) if spent else None,
         "parameters": {
             "local_epochs": opened.local_epochs,
             "learning_rate": opened.learning_rate,

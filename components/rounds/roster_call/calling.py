@@ -13,8 +13,9 @@ from components.artifacts.documents import digest
 from components.artifacts.stores import create_or_read, reference
 from components.encryption.attempt_masks import unusable_keys
 from components.encryption.update_vector import SEALED
-from components.errors import IntegrityError, ObjectMissingError, QuorumNotReachedError
+from components.errors import IntegrityError, ObjectMissingError, QuorumNotReachedError, RefusedError
 from components.execution.outcome import Outcome, disclosed_reason
+from components.privacy.charging import follow_head
 
 
 def call_roster(
@@ -35,8 +36,8 @@ def call_roster(
         keys_uri: folder of the public keys.
 
     Raises:
-        QuorumNotReachedError: fewer sites committed than the charter asks for; nothing was written and the
-            same round can be tried again.
+        QuorumNotReachedError: fewer sites committed than the charter asks for; no roster was written and
+            the same round can be tried again.
     """
     attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
     exchange, opened = attempt.exchange, attempt.ticket
@@ -70,8 +71,11 @@ def _gather(attempt: Attempt, commitments: Mapping[str, str], reasons: Mapping[s
         try:
             document = attempt.exchange.read(commitment_key(ticket, site), limit=1 << 16)
             made[site] = read_commitment(document, ticket, site, attempt.charter)
+            # What a peer would refuse must not stand on the roster, or one site could hold up all others.
+            follow_head(attempt.exchange, attempt.charter, ticket, made[site], site=site)
             found[site] = digest(document)
-        except (IntegrityError, ObjectMissingError) as error:
+        except (IntegrityError, ObjectMissingError, RefusedError) as error:
+            made.pop(site, None)
             left_out[site] = disclosed_reason(error)
     if attempt.charter.protection == SEALED:
         unusable = unusable_keys(made)

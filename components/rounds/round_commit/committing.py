@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from components.agreement.attempt import Attempt
 from components.agreement.charter import COORDINATOR
 from components.agreement.cutoff import end_attempt
-from components.agreement.model_store import model_key, read_model
+from components.agreement.model_store import model_key, read_committed
 from components.agreement.private_keys import load_signing_key
 from components.agreement.receipt import opened_sum, read_aggregate, read_receipt
 from components.agreement.server_optimizer import next_model
@@ -80,7 +80,7 @@ def _next_round(attempt: Attempt, receipt: str) -> tuple[RoundRecord, bytes]:
     document = exchange.read(key_of(exchange, receipt), limit=1 << 20)
     given = read_receipt(document, ticket, attempt.charter)
     total = opened_sum(read_aggregate(exchange, ticket.folder, given))
-    parent = read_model(exchange, ticket.model)
+    parent = read_committed(exchange, ticket.model)
     roster = attempt.roster()
     cutoff = attempt.cutoff(roster)
     try:

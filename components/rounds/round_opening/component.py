@@ -14,6 +14,8 @@ def open_round(
     protection: str,
     features: int,
     hidden_units: int,
+    skip: bool,
+    server_optimizer: str,
     classes: int,
     local_epochs: int,
     learning_rate: float,
@@ -31,6 +33,8 @@ def open_round(
         protection: how updates are sealed.
         features: width of the features.
         hidden_units: of the head, 0 for a linear one.
+        skip: whether the features pass by the hidden units as well.
+        server_optimizer: whose state lies beside the weights.
         classes: number of classes.
         local_epochs: passes over the rows of a site.
         learning_rate: of the local steps.
@@ -42,7 +46,14 @@ def open_round(
     """
     from components.rounds.round_opening import opening
 
-    shape = opening.ModelShape(features=features, hidden_units=hidden_units, classes=classes, seed=seed)
+    shape = opening.ModelShape(
+        features=features,
+        hidden_units=hidden_units,
+        classes=classes,
+        seed=seed,
+        skip=skip,
+        server_optimizer=server_optimizer,
+    )
     request = opening.RoundRequest(
         federation=federation,
         sites=tuple(sorted(sites)),

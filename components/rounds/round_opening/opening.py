@@ -12,6 +12,7 @@ from components.agreement.cutoff import shortfall_key
 from components.agreement.model_store import model_key
 from components.agreement.private_keys import load_signing_key
 from components.agreement.receipt import MAX_RECEIPT_BYTES, read_receipt, receipt_key
+from components.agreement.server_optimizer import AVERAGE, Committed, with_state
 from components.agreement.ticket import UPDATE, Ticket, charter_named, read_ticket
 from components.agreement.void import is_void, void_document, void_key
 from components.artifacts import tensors
@@ -20,6 +21,7 @@ from components.artifacts.stores import Store, create_or_read, open_store, refer
 from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, UsageError
 from components.execution import central_step
 from components.execution.outcome import Outcome
+from components.rounds.privacy_account import require_round_left
 from components.rounds.state import (
     is_finished,
     newest_record,
@@ -34,12 +36,21 @@ OPEN, COMMITTED = "open", "committed"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """Shape of the head: features in, hidden units (0 for a linear head), classes out; genesis seed."""
+    """Shape of the head: features in, hidden units (0 for a linear head), classes out; genesis seed.
+
+    `skip` leads the features past the hidden units; the optimiser's state lies beside the weights.
+    """
 
     features: int
     hidden_units: int
     classes: int
     seed: int
+    skip: bool = False
+    server_optimizer: str = AVERAGE
+
+    def weights(self) -> heads.Head:
+        """Its genesis weights."""
+        return heads.initial(self.features, self.hidden_units, self.classes, self.seed, self.skip)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +104,7 @@ def open_round(
         keys_uri: folder of the charters.
 
     Raises:
+        PrivacyBudgetExceededError: the charter's schedule of noise is over.
         UsageError: no charter is in force, it differs from what the run was compiled for, or the
             committed model has another shape than the federation file says.
     """
@@ -107,11 +119,12 @@ def open_round(
         return OpenedRound(ticket=ticket, reference=reference(exchange, key), stage=COMMITTED)
     if newest:
         content = read_checkpoint(state, newest)
-        _check_shape(tensors.decode(content), shape)
+        _check_shape(tensors.decode_any(content), shape)
     else:
         content = genesis(shape)
     with contextlib.suppress(ObjectExistsError):
         exchange.create(model_key(digest(content)), content)
+    require_round_left(charter, next_round_number(state))
     asked = Ticket(
         charter=charter.digest,
         federation=charter.federation,
@@ -136,7 +149,7 @@ def open_round(
 
 def genesis(shape: ModelShape) -> bytes:
     """The model a federation starts from; its digest stands in the charter."""
-    return tensors.encode(heads.initial(shape.features, shape.hidden_units, shape.classes, shape.seed))
+    return tensors.encode(with_state(shape.server_optimizer, shape.weights()))
 
 
 def _check_charter(request: RoundRequest, charter: Charter) -> None:
@@ -212,8 +225,8 @@ def _end_of(exchange: Store, ticket: Ticket, charter: Charter, keys_uri: str) ->
     return ""
 
 
-def _check_shape(model: tensors.Tensors, shape: ModelShape) -> None:
-    expected = heads.initial(shape.features, shape.hidden_units, shape.classes, shape.seed)
+def _check_shape(model: Committed, shape: ModelShape) -> None:
+    expected = with_state(shape.server_optimizer, shape.weights())
     found = {name: values.shape for name, values in model.items()}
     wanted = {name: values.shape for name, values in expected.items()}
     if found != wanted:

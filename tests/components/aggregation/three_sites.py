@@ -16,6 +16,7 @@ from components.agreement.attempt import Attempt
 from components.agreement.charter import COORDINATOR, KEY_HOLDER, Charter, least_sum_sites
 from components.agreement.charter_book import charter_in_force, propose, sign_edition
 from components.agreement.model_store import read_model
+from components.agreement.noise_terms import NoiseTerms
 from components.agreement.private_keys import (
     AGREEMENT_KEY,
     SIGNING_KEY,
@@ -24,7 +25,7 @@ from components.agreement.private_keys import (
     write_private,
 )
 from components.agreement.roster import Roster
-from components.agreement.site_policy import POLICY, SitePolicy
+from components.agreement.site_policy import POLICY, PrivacyPolicy, SitePolicy
 from components.agreement.site_update import read_update
 from components.agreement.workplace import Workplace
 from components.artifacts import tensors
@@ -36,6 +37,7 @@ from components.encryption.mask_release.releasing import release_masks
 from components.encryption.update_sealing.sealing import seal_update
 from components.encryption.update_vector import from_sum
 from components.execution.outcome import Outcome
+from components.privacy.charging import charge_ticket
 from components.rounds.roster_call.calling import call_roster
 from components.rounds.round_commit.committing import commit_round
 from components.rounds.round_opening.opening import ModelShape, OpenedRound, RoundRequest, genesis, open_round
@@ -47,6 +49,24 @@ ROWS = {"alpha": 40, "beta": 25, "gamma": 61, "delta": 33, "epsilon": 52}
 FEATURES, CLASSES = 6, 4
 LEARNING_RATE = 0.1
 OWNERS = (*SITES, COORDINATOR, KEY_HOLDER)
+NOISE = NoiseTerms(
+    target_epsilon=8.0,
+    delta=1e-5,
+    public_population=50_000,
+    first_round=1,
+    noise_multipliers=(3.0, 2.5, 2.5, 2.0),
+    count_weight=0.1,
+    rows_per_unit=1,
+)
+BUDGET = 8.0
+"""Epsilon of a site: holds the schedule of NOISE and a second attempt or two."""
+_NOISED: dict[str, Any] = {
+    "algorithm": "fedsgd",
+    "server_optimizer": "adam",
+    "values_per_slot": 1,
+    "clipping_norm": 1.0,
+    "largest_value": 1.0,
+}
 __all__ = ["AGREEMENT_KEY", "CLASSES", "FEATURES", "OWNERS", "ROWS", "SIGNING_KEY", "SITES", "ThreeSites"]
 
 
@@ -70,7 +90,12 @@ class ThreeSites:
         sites: Sequence[str] = SITES,
         **terms: Any,
     ) -> ThreeSites:
-        """Makes keys, charter and policies, and opens the first round; `terms` change the charter's."""
+        """Makes keys, charter and policies, and opens the first round; `terms` change the charter's.
+
+        With `privacy` among them the sites share noise under `fedsgd`, and each has a budget and a ledger.
+        """
+        if terms.get("privacy"):
+            terms = {**_NOISED, **terms}
         request = RoundRequest(
             federation="small",
             sites=tuple(sites),
@@ -80,7 +105,13 @@ class ThreeSites:
             batch_size=16,
             seed=3,
         )
-        shape = ModelShape(features=FEATURES, hidden_units=hidden_units, classes=CLASSES, seed=3)
+        shape = ModelShape(
+            features=FEATURES,
+            hidden_units=hidden_units,
+            classes=CLASSES,
+            seed=3,
+            server_optimizer=terms.get("server_optimizer", "average"),
+        )
         initialise_keys("small", (*sites, COORDINATOR, KEY_HOLDER), keys_uri=f"{name}/keys")
         charter = draft_charter(f"{name}/keys", protection, sites, shape, **terms)
         put_in_force(name, charter)
@@ -145,9 +176,10 @@ class ThreeSites:
         )
 
     def accepted(self, site: str) -> Workplace:
-        """The site at work under a ticket it has accepted, as `ingest` leaves it."""
-        place = self.place(site)
-        place.accept(datetime.now(UTC))
+        """The site at work under a ticket it has accepted and paid for, as `ingest` leaves it."""
+        place, now = self.place(site), datetime.now(UTC)
+        place.accept(now)
+        charge_ticket(place, now=now)
         return place
 
     def attempt(self) -> Attempt:
@@ -290,7 +322,22 @@ def put_in_force(name: str, charter: Charter) -> None:
     propose(keys_uri, charter)
     for signer in charter.signers:
         sign_edition(keys_uri, charter, signer, load_signing_key(keys_uri, signer))
-        set_policy(name, signer, charter=charter.digest, protections=(charter.protection,))
+        noised = charter.privacy is not None and signer in charter.sites
+        budget = {"privacy": privacy_policy(name, signer)} if noised else {}
+        set_policy(name, signer, charter=charter.digest, protections=(charter.protection,), **budget)
+
+
+def privacy_policy(name: str, site: str, **changes: Any) -> PrivacyPolicy:
+    """A site's budget, whose ledger lies in a folder of its own."""
+    return PrivacyPolicy(
+        **{
+            "dataset": f"{site}-visits",
+            "ledger_uri": f"{name}/ledgers/{site}",
+            "epsilon": BUDGET,
+            "delta": 1e-5,
+            **changes,
+        }
+    )
 
 
 def set_policy(name: str, owner: str, **rules: Any) -> None:

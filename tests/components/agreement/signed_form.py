@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from components.agreement.charter import Charter, SitePublicKeys
 from components.agreement.charter_book import propose, sign_edition
+from components.agreement.noise_terms import NoiseTerms
 from components.agreement.private_keys import AGREEMENT_KEY, SIGNING_KEY, pem, private_folder, write_private
 from components.agreement.roster import Roster
 from components.agreement.site_policy import POLICY, SitePolicy
@@ -92,7 +93,20 @@ CHARTER = Charter(
     learning_rate=0.25,
     batch_size=64,
     max_rounds=12,
+    server_learning_rate=0.75,
+    proximal=0,
 )
+NOISE = NoiseTerms(
+    target_epsilon=4.5,
+    delta=0.0001,
+    public_population=9999,
+    first_round=3,
+    noise_multipliers=(2.5, 1.5, 1.25),
+    count_weight=0.125,
+    rows_per_unit=2,
+)
+NOISED = replace(CHARTER, algorithm="fedsgd", server_optimizer="adam", values_per_slot=1, privacy=NOISE)
+"""The charter of three sites that share the noise of rounds 3 to 5."""
 TICKET = Ticket(
     charter=CHARTER.digest,
     federation=FEDERATION,

@@ -17,6 +17,7 @@ from tests.components.agreement.signed_form import (
     AGREEMENT_KEYS,
     CHARTER,
     KEYS,
+    NOISE,
     SITES,
     public_keys,
     secret_of,
@@ -295,6 +296,8 @@ class TestForm:
                 others.append(replace(CHARTER, sites={**CHARTER.sites, "delta": public_keys("delta")}))
                 swapped = {**CHARTER.sites, "alpha": CHARTER.sites["beta"], "beta": CHARTER.sites["alpha"]}
                 others.append(replace(CHARTER, sites=swapped))
+            elif name == "privacy":
+                others.append(replace(CHARTER, privacy=NOISE))
             else:
                 other = value + "0" if isinstance(value, str) else value + 1
                 others.append(changed(**{name: other}))

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import struct
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from components.agreement.commitment import Commitment, commitment_key, committed_digest, read_commitment
+from components.agreement.ledger_head import LedgerHead, read_ledger_head
 from components.errors import SignatureError
 from tests.components.agreement.signed_form import (
     AGREEMENT_KEYS,
@@ -41,6 +42,7 @@ class TestCommitment(SignedForm):
     domain = "commitment"
     signer = "alpha"
     form = COMMITMENT
+    optional = frozenset({"ledger"})
 
     def read(self, document: bytes) -> Commitment:
         return read_commitment(document, TICKET, "alpha", CHARTER)
@@ -78,6 +80,50 @@ class TestCommitment(SignedForm):
     def test_none_is_needed_where_nothing_is_masked(self) -> None:
         plain = replace(COMMITMENT, ephemeral="")
         assert self.read(plain.signed(KEYS["alpha"])) == plain
+
+
+HEAD = {"entries": ["e2" * 32], "head": "4d" * 32, "length": 2}
+
+
+class TestLedgerHead:
+    """A site that is charged shows its ledger; what it shows is signed with the rest."""
+
+    def read(self, ledger: Any) -> Commitment:
+        document = replace(COMMITMENT, ledger=ledger).signed(KEYS["alpha"])
+        return read_commitment(document, TICKET, "alpha", CHARTER)
+
+    def test_is_read_as_it_was_shown(self) -> None:
+        assert self.read(HEAD).ledger == HEAD
+        assert self.read(None).ledger is None
+        shown = LedgerHead(length=2, head="4d" * 32, entries=("e2" * 32,))
+        assert read_ledger_head(self.read(asdict(shown)).ledger) == shown
+
+    @pytest.mark.parametrize(
+        "ledger",
+        [
+            {},
+            {"length": 2},
+            HEAD | {"hint": "x"},
+            HEAD | {"length": -1},
+            HEAD | {"length": True},
+            HEAD | {"length": "2"},
+            HEAD | {"length": 0},
+            HEAD | {"head": "4D" * 32},
+            HEAD | {"head": None},
+            HEAD | {"entries": ["e2" * 31]},
+            HEAD | {"entries": [["e2" * 32]]},
+            HEAD | {"entries": "e2" * 32},
+        ],
+        ids=repr,
+    )
+    def test_in_another_form_is_refused(self, ledger: Any) -> None:
+        with pytest.raises(SignatureError, match="of alpha is not in the form this version knows"):
+            self.read(ledger)
+
+    @pytest.mark.parametrize("ledger", [[], [1], "4d" * 32, 0, False, 7.5], ids=repr)
+    def test_that_is_none_is_refused(self, ledger: Any) -> None:
+        with pytest.raises(SignatureError, match="not in the form this version knows"):
+            self.read(ledger)
 
 
 def framed_by_hand(parts: Sequence[bytes]) -> bytes:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.agreement.model_store import model_key, model_length, read_model
+from components.agreement.model_store import model_key, model_length, read_committed, read_model
+from components.agreement.server_optimizer import with_state
 from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store
@@ -65,3 +66,40 @@ class TestLength:
     def test_what_is_longer_or_shorter_is_refused(self, content: bytes) -> None:
         with pytest.raises(IntegrityError):
             model_length(Held({model_key(digest(MODEL)): content}), digest(MODEL))
+
+
+class TestState:
+    """The optimiser's state lies beside the weights: committed with them, counted and trained without."""
+
+    WEIGHTS = {"output.bias": np.array([1, 2], np.float32), "output.weight": np.ones((2, 3), np.float32)}  # noqa: RUF012
+
+    @pytest.mark.parametrize(("optimizer", "tensors_of_state"), [("sgd", 0), ("momentum", 2), ("adam", 5)])
+    def test_is_told_from_the_weights(self, exchange: Store, optimizer: str, tensors_of_state: int) -> None:
+        committed = with_state(optimizer, self.WEIGHTS)
+        content = tensors.encode(committed)
+        exchange.create(model_key(digest(content)), content)
+        assert model_length(exchange, digest(content)) == 8
+        weights = read_model(exchange, digest(content))
+        assert sorted(weights) == ["output.bias", "output.weight"]
+        assert all(np.array_equal(weights[name], self.WEIGHTS[name]) for name in weights)
+        found = read_committed(exchange, digest(content))
+        assert len(found) == 2 + tensors_of_state
+        assert {name: values.dtype for name, values in found.items() if name not in weights} == {
+            name: np.dtype(np.float64) for name in found if name not in weights
+        }
+        assert tensors.encode(found) == content
+
+    def test_is_part_of_the_digest(self, exchange: Store) -> None:
+        first = with_state("momentum", self.WEIGHTS)
+        second = {**first, "optimizer.momentum.output.bias": np.array([0, 0.5])}
+        contents = [tensors.encode(each) for each in (first, second)]
+        exchange.create(model_key(digest(contents[0])), contents[1])
+        for read in (read_model, read_committed, model_length):
+            with pytest.raises(DigestMismatchError):
+                read(exchange, digest(contents[0]))
+
+    def test_a_weight_in_the_place_of_a_state_is_refused(self, exchange: Store) -> None:
+        mixed = tensors.encode({**self.WEIGHTS, "optimizer.momentum.output.bias": np.zeros(2, np.float32)})
+        exchange.create(model_key(digest(mixed)), mixed)
+        with pytest.raises(IntegrityError, match="must be float64"):
+            read_model(exchange, digest(mixed))

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,7 @@ def test_sites_are_sorted() -> None:
     assert roster_key(TICKET) == "rounds/00007-2/roster.json"
 
 
-def committed(site: str, text: str = "", *, by: str = "", **changes: str) -> bytes:
+def committed(site: str, text: str = "", *, by: str = "", **changes: Any) -> bytes:
     form = Commitment(
         charter=TICKET.charter,
         ticket=TICKET.digest,

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from components.agreement.server_optimizer import next_model
+from components.agreement.server_optimizer import Committed, next_model, with_state
 from components.errors import IntegrityError
-from tests.components.agreement.signed_form import CHARTER
+from tests.components.agreement.signed_form import CHARTER, NOISED
 
 PARENT = {
     "output.weight": np.array([[1, 2, 3], [-4, 0.5, 0]], np.float32),
@@ -81,7 +81,7 @@ class TestAverage:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("optimizer", ["", "adam", "Average"])
+    @pytest.mark.parametrize("optimizer", ["", "Adam", "Average"])
     def test_another_optimiser(self, optimizer: str) -> None:
         with pytest.raises(IntegrityError, match=f"^server optimiser {optimizer!r} is not known"):
             next_model(replace(CHARTER, server_optimizer=optimizer), PARENT, of_mean(np.zeros(8)))
@@ -130,3 +130,127 @@ class TestRefusals:
         free = replace(CHARTER, clipping_norm=1e40, largest_value=1e40)
         with pytest.raises(IntegrityError, match=r"^the next model is outside the range of float32"):
             next_model(free, large, of_mean(np.full(8, 1e37)))
+
+
+GRADIENT = np.array([0.5, -0.25, 1, 0, 2, -1, 0.125, 4])
+"""In the order of names: two biases first, then six weights."""
+
+
+def flat(model: Committed, prefix: str = "") -> NDArray[np.float64]:
+    names = [f"{prefix}{name}" for name in sorted(PARENT)]
+    return np.concatenate([model[name].astype(np.float64).ravel() for name in names])
+
+
+def by_the_paper(optimizer: str, rate: float, gradients: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Weights after several steps, in one plain vector: Polyak 1964; Kingma and Ba 2015, Algorithm 1."""
+    weights = flat(PARENT)
+    velocity, first, second = (np.zeros(8) for _ in range(3))
+    for t, gradient in enumerate(gradients, 1):
+        velocity = 0.9 * velocity + gradient
+        first, second = 0.9 * first + 0.1 * gradient, 0.99 * second + 0.01 * gradient**2
+        adam = first / (1 - 0.9**t) / (np.sqrt(second / (1 - 0.99**t)) + 1e-8)
+        step = {"sgd": gradient, "momentum": velocity, "adam": adam}[optimizer]
+        weights = (weights - rate * step).astype(np.float32).astype(np.float64)
+    return weights
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+class TestSteps:
+    def test_of_gradient_sums_go_down_the_mean_gradient(self, optimizer: str) -> None:
+        charter = replace(NOISED, server_optimizer=optimizer, server_learning_rate=0.25)
+        model: Committed = with_state(optimizer, PARENT)
+        gradients = [GRADIENT, -2 * GRADIENT, np.roll(GRADIENT, 3)]
+        for gradient in gradients:
+            # A noisy count is no whole number, and is taken as it is.
+            model = next_model(charter, model, np.append(gradient * 12.375, 12.375))
+        np.testing.assert_allclose(flat(model), by_the_paper(optimizer, 0.25, gradients), rtol=2e-7)
+
+    def test_of_weighted_updates_go_along_the_mean_update(self, optimizer: str) -> None:
+        """Hsu et al. 2019 and Reddi et al. 2021: the negative mean update is a gradient."""
+        charter = replace(CHARTER, server_optimizer=optimizer, server_learning_rate=0.5)
+        model: Committed = with_state(optimizer, PARENT)
+        updates = [GRADIENT / 4, np.roll(GRADIENT, 1) / 8]
+        for update in updates:
+            model = next_model(charter, model, of_mean(update, 40))
+        expected = by_the_paper(optimizer, 0.5, [-update for update in updates])
+        np.testing.assert_allclose(flat(model), expected, rtol=2e-7)
+
+    def test_keep_the_form_that_was_committed(self, optimizer: str) -> None:
+        parent = with_state(optimizer, PARENT)
+        charter = replace(NOISED, server_optimizer=optimizer)
+        before = {name: values.copy() for name, values in parent.items()}
+        found = next_model(charter, parent, np.append(GRADIENT, 3.0))
+        assert {name: (values.shape, values.dtype) for name, values in found.items()} == {
+            name: (values.shape, values.dtype) for name, values in parent.items()
+        }
+        assert all(np.array_equal(parent[name], before[name]) for name in parent)
+        # sgd remembers nothing; the others begin with zeros and have something to remember now.
+        state = {name for name in found if name not in PARENT}
+        assert all(found[name].any() for name in state)
+        assert not any(parent[name].any() for name in state)
+
+    def test_need_the_state_they_left(self, optimizer: str) -> None:
+        other = {"sgd": "adam", "momentum": "sgd", "adam": "momentum"}[optimizer]
+        charter = replace(NOISED, server_optimizer=optimizer)
+        with pytest.raises(IntegrityError, match=f"^the state of {optimizer} does not fit this model"):
+            next_model(charter, with_state(other, PARENT), np.append(GRADIENT, 3.0))
+
+
+class TestGradientSums:
+    CHARTER = replace(NOISED, server_optimizer="sgd", server_learning_rate=1.0)
+
+    @pytest.mark.parametrize("count", [0.999, 0.0, -17.5])
+    def test_one_example_is_counted_at_the_least(self, count: float) -> None:
+        """The count is noisy too: a small site's may be below one, and no step may turn or grow for it."""
+        found = next_model(self.CHARTER, PARENT, np.append(GRADIENT, count))
+        assert np.array_equal(flat(found), flat(next_model(self.CHARTER, PARENT, np.append(GRADIENT, 1.0))))
+        assert np.array_equal(flat(found), flat(PARENT) - GRADIENT)
+
+    def test_as_long_as_all_sites_gradients_and_noise_can_be_is_stepped_down(self) -> None:
+        # 3 sites, 1000 examples each, C = 2.5; noise of deviation sigma C sqrt(1 + beta^2) sqrt(3 / 2) in
+        # each of 9 coordinates, which is above 3 + 8 deviations with a probability below 1e-14.
+        noise = 2.5 * 2.5 * np.sqrt(1 + 0.125**2) * np.sqrt(3 / 2) * (3 + 8)
+        longest = 3 * 1000 * 2.5 + noise
+        direction = np.full(8, 1 / np.sqrt(8))
+        next_model(self.CHARTER, PARENT, np.append(direction * longest * 0.9999, 3000.0))
+        with pytest.raises(IntegrityError, match="longer than clipped gradients and their noise can be"):
+            next_model(self.CHARTER, PARENT, np.append(direction * longest * 1.0011, 3000.0))
+
+    def test_average_takes_no_gradient(self) -> None:
+        charter = replace(self.CHARTER, server_optimizer="average")
+        with pytest.raises(IntegrityError, match=r"^server optimiser 'average' takes no gradient"):
+            next_model(charter, PARENT, np.append(GRADIENT, 3.0))
+
+    def test_without_noise_in_the_charter_nothing_is_committed(self) -> None:
+        with pytest.raises(IntegrityError, match="gradient sums without noise"):
+            next_model(replace(self.CHARTER, privacy=None), PARENT, np.append(GRADIENT, 3.0))
+
+    @pytest.mark.parametrize("length", [1, 7, 9])
+    def test_of_another_length_are_refused(self, length: int) -> None:
+        with pytest.raises(IntegrityError, match="must have 8 values for this model"):
+            next_model(self.CHARTER, PARENT, np.ones(length + 1))
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @pytest.mark.parametrize("place", [0, 8])
+    def test_that_are_not_finite_are_refused(self, place: int, value: float) -> None:
+        aggregate = np.ones(9)
+        aggregate[place] = value
+        with pytest.raises(IntegrityError, match="the opened sum is not finite"):
+            next_model(self.CHARTER, PARENT, aggregate)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "names"),
+    [
+        ("average", set()),
+        ("sgd", set()),
+        ("momentum", {"momentum"}),
+        ("adam", {"momentum", "second", "steps"}),
+    ],
+)
+def test_a_genesis_model_lies_beside_what_its_optimiser_begins_with(optimizer: str, names: set[str]) -> None:
+    made = with_state(optimizer, PARENT)
+    assert all(np.array_equal(made[name], PARENT[name]) for name in PARENT)
+    state = {name: values for name, values in made.items() if name not in PARENT}
+    assert {name.split(".")[1] for name in state} == names
+    assert not any(values.any() for values in state.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Mapping
@@ -151,3 +152,26 @@ def test_unflatten_is_the_inverse(given_tensors: dict[str, Any]) -> None:
 def test_unflatten_refuses_another_length(shape: tuple[int, ...]) -> None:
     with pytest.raises(IntegrityError, match="must have 9 values"):
         tensors.unflatten(np.zeros(shape), HEAD)
+
+
+class TestCounting:
+    """From the header alone, so that a model of gigabytes is counted at once."""
+
+    CONTENT = tensors.encode(
+        {
+            "output.bias": np.zeros(3, np.float32),
+            "output.weight": np.zeros((3, 5), np.float32),
+            "optimizer.steps": np.zeros(1),
+            "optimizer.momentum.output.weight": np.zeros((3, 5)),
+        }
+    )
+
+    @pytest.mark.parametrize(
+        ("leave_out", "count"),
+        [("optimizer.", 18), ("optimizer.momentum", 19), ("output.", 16), ("o", 0), ("weight", 34)],
+    )
+    def test_tensors_are_left_out_by_how_their_names_begin(self, leave_out: str, count: int) -> None:
+        assert tensors.count_values(io.BytesIO(self.CONTENT), leave_out=leave_out) == count
+
+    def test_all_are_counted_where_none_is_left_out(self) -> None:
+        assert tensors.count_values(io.BytesIO(self.CONTENT)) == 34

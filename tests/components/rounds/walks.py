@@ -149,7 +149,11 @@ def commit_to(three: ThreeSites, updates: Mapping[str, tuple[NDArray[np.float64]
     references = dict.fromkeys(three.sites, "")
     for site, (values, num_examples) in updates.items():
         place = three.accepted(site)
-        keep_update(place.store, place.ticket, to_vector(place.charter, values, num_examples))
+        keep_update(
+            place.store,
+            place.ticket,
+            to_vector(place.charter, values, num_examples, round_number=place.ticket.round_number),
+        )
         references[site] = train(place, features="", device="cpu").reference
     return references
 

@@ -14,12 +14,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.agreement.workplace import Workplace
-from components.artifacts.stores import crosscloud_home, key_of
+from components.artifacts.stores import crosscloud_home, key_of, open_store
 from components.data_processing.record_ingestion.extraction import rows_digest
 from components.data_processing.record_ingestion.ingestion import RecordSpec, ingest
-from components.errors import BadDataError, RefusedError, SiteError, SourceUnreachableError
+from components.errors import (
+    BadDataError,
+    PrivacyBudgetExceededError,
+    RefusedError,
+    SiteError,
+    SourceUnreachableError,
+)
 from components.execution.outcome import Outcome
-from tests.components.aggregation.three_sites import ThreeSites, set_policy
+from components.privacy.charging import open_ledger
+from tests.components.aggregation.three_sites import NOISE, ThreeSites, privacy_policy, set_policy
 from tests.components.rounds.walks import walk
 
 PATIENTS = ("Ottilie Quastenberg", "Balduin Zwirnhagen", "Roswitha Uhlenkrieg")
@@ -262,6 +269,88 @@ class TestWhatTheSiteDecides:
         first = ingest(three.place("alpha"), SPEC)
         admit(three, SPEC.sql, "SELECT 1")
         assert ingest(three.place("alpha"), SPEC) == first
+
+
+class TestPaying:
+    """Under a charter with noise a ticket is paid for before a row is read, once."""
+
+    @pytest.fixture
+    def noised(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ThreeSites:
+        monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path / "home"))
+        monkeypatch.delenv("CROSSCLOUD_KEYS", raising=False)
+        noised = ThreeSites.start(protection="sealed", privacy=NOISE)
+        fill(100)
+        self.allow(noised)
+        return noised
+
+    def allow(self, noised: ThreeSites, **budget: Any) -> None:
+        policy = privacy_policy("small", "alpha", **budget)
+        admit(noised, SPEC.sql, protections=("sealed",), privacy=policy)
+
+    def entries(self) -> int:
+        return len(open_ledger(privacy_policy("small", "alpha")).entries())
+
+    def test_a_ticket_is_paid_for_once(self, noised: ThreeSites) -> None:
+        place = noised.place("alpha")
+        first = ingest(place, SPEC)
+        assert ingest(place, SPEC) == first
+        assert self.entries() == 1
+        [entry] = open_ledger(privacy_policy("small", "alpha")).entries()
+        assert entry.charge.ticket == place.ticket.digest
+        assert not any("rows" in key for key in open_store("small/ledgers/alpha").keys())  # noqa: SIM118
+
+    @pytest.mark.parametrize(
+        ("budget", "error", "text"),
+        [
+            ({"epsilon": 0.5}, PrivacyBudgetExceededError, "would bring epsilon from 0 to"),
+            (
+                {"least_noise_multiplier": 5.0},
+                RefusedError,
+                "a noise multiplier of at least 5, round 1 has 3",
+            ),
+        ],
+        ids=["budget", "noise"],
+    )
+    def test_what_is_refused_never_looks_for_the_warehouse(
+        self, noised: ThreeSites, budget: dict[str, float], error: type[RefusedError], text: str
+    ) -> None:
+        (crosscloud_home() / WAREHOUSE).unlink()
+        self.allow(noised, **budget)
+        place = noised.place("alpha")
+        with pytest.raises(error, match=text) as caught:
+            ingest(place, SPEC)
+        assert type(caught.value) is error
+        assert len(str(caught.value).splitlines()) == 1
+        assert self.entries() == 0
+        assert place.store.keys() == ["tickets/000000001-000001.json"]
+        fill(100)
+        self.allow(noised)  # its people raise the budget, or lower their demand: the ticket goes on
+        assert ingest(noised.place("alpha"), SPEC).reference
+        assert self.entries() == 1
+
+    def test_a_policy_without_a_budget_reads_nothing(self, noised: ThreeSites) -> None:
+        (crosscloud_home() / WAREHOUSE).unlink()
+        admit(noised, SPEC.sql, protections=("sealed",))
+        with pytest.raises(RefusedError, match="the site's policy sets no budget for it"):
+            ingest(noised.place("alpha"), SPEC)
+
+    def test_a_budget_under_a_charter_without_noise_reads_nothing(self, three: ThreeSites) -> None:
+        (crosscloud_home() / WAREHOUSE).unlink()
+        admit(three, SPEC.sql, privacy=privacy_policy("small", "alpha"))
+        with pytest.raises(RefusedError, match="asks for differential privacy, the charter has none"):
+            ingest(three.place("alpha"), SPEC)
+
+    def test_what_fails_after_the_charge_is_paid_for_and_goes_on_for_nothing(
+        self, noised: ThreeSites
+    ) -> None:
+        (crosscloud_home() / WAREHOUSE).unlink()
+        for _ in range(2):
+            with pytest.raises(SourceUnreachableError):
+                ingest(noised.place("alpha"), SPEC)
+        assert self.entries() == 1
+        fill(100)
+        assert ingest(noised.place("alpha"), SPEC).reference
+        assert self.entries() == 1
 
 
 def test_the_pointer_of_a_ticket_names_the_rows(three: ThreeSites) -> None:

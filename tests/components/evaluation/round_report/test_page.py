@@ -146,6 +146,13 @@ def test_adds_up_steps_and_rounds() -> None:
     assert oldest[0] == "1"
 
 
+def test_says_what_was_spent_where_sums_are_noised() -> None:
+    spent = {"epsilon_spent": 2.3456, "epsilon_left": 5.6544, "delta": 1e-5, "releases": 1, "rounds_left": 2}
+    page = render([figures(1, [site("aws", None)], privacy=spent)])
+    assert "<li>privacy <b>ε 2.35</b> at δ 1e-05, 5.65 left</li>" in page
+    assert "<li>privacy" not in render([figures(1, [site("aws", None)], privacy=None)])
+
+
 def test_escapes_everything_that_comes_from_outside() -> None:
     left_out = site(HOSTILE, None, cloud=HOSTILE, took_part=False, reason=HOSTILE)
     steps = [{"step": HOSTILE, "site": HOSTILE, "seconds": 1, "bytes": 1}] * 2

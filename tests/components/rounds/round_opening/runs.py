@@ -12,7 +12,7 @@ from tests.components.aggregation.three_sites import ThreeSites, put_in_force
 ASKED: dict[str, Any] = {"local_epochs": 9, "learning_rate": 0.5, "batch_size": 99, "seed": 77}
 
 
-def again(three: ThreeSites, *, shape: dict[str, int] | None = None, **asked: Any) -> OpenedRound:
+def again(three: ThreeSites, *, shape: dict[str, Any] | None = None, **asked: Any) -> OpenedRound:
     return opening.open_round(
         replace(three.request, **asked),
         replace(three.shape, **(shape or {})),
