@@ -3,6 +3,7 @@
 # make lint         ruff, mypy, import-linter
 # make bench-quickstart   15 rounds against the same head trained centrally; writes build/bench/quickstart.json
 # make bench-seal   the seal against NVFlare's CKKS and plain averaging; writes build/bench/seal.json (SCALE=1: 10^8 values too)
+# make bench-privacy   ours against DP-FL, one-shot, analytic and central training at equal ε; writes build/bench/privacy.json (QUICK=1: 5 minutes)
 #
 # pip's own settings (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, pip.conf …) decide where packages come from.
 
@@ -13,7 +14,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FEDERATION := manifests/federations/quickstart.yaml
 
-.PHONY: quickstart test lint format bench-quickstart bench-seal schema clean
+.PHONY: quickstart test lint format bench-quickstart bench-seal bench-privacy schema clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/crosscloud run $(FEDERATION) --rounds 3
@@ -36,6 +37,9 @@ bench-quickstart: $(VENV)/.dev
 
 bench-seal: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.seal
+
+bench-privacy: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.privacy
 
 schema: $(VENV)/.quickstart
 	$(BIN)/crosscloud schema > manifests/federations/federation.schema.json

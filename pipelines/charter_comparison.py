@@ -6,40 +6,67 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from components.agreement.charter import Charter
+from components.agreement.charter import GRADIENT_SUMS, Charter
+from components.agreement.noise_terms import NoiseTerms
 from components.agreement.private_keys import private_folder
 from components.agreement.server_optimizer import AVERAGE
-from components.agreement.site_policy import POLICY, load_policy
+from components.agreement.site_policy import POLICY, SitePolicy, load_policy
 from components.artifacts.documents import digest
 from components.artifacts.stores import open_store
 from components.errors import RefusedError
 from components.rounds.round_opening.opening import ModelShape, genesis
 from components.rounds.state import committed_rounds
 from pipelines.federation import Federation
+from pipelines.noise_schedule import noise_terms
 
 
-def terms(federation: Federation) -> dict[str, Any]:
-    """What the federation file says of a charter: everything but keys, genesis and history."""
-    limits = federation.limits
-    return {
+def terms(federation: Federation, *, first_round: int = 1) -> dict[str, Any]:
+    """What the federation file says of a charter: everything but keys, genesis and history.
+
+    Args:
+        federation: whose file it is.
+        first_round: of its schedule of noise, if it has one.
+    """
+    limits, training = federation.limits, federation.training
+    noise = noise_terms(federation, first_round=first_round)
+    bounds: dict[str, Any] = {
+        "values_per_slot": limits.values_per_slot,
+        "clipping_norm": limits.clipping_norm,
+        "largest_value": limits.largest_value,
+    }
+    if federation.privacy is not None and noise is not None:
+        # An example's gradient is bounded as a whole, and its sums need all bits of a slot.
+        bounds = {
+            "values_per_slot": 1,
+            "clipping_norm": federation.privacy.clipping_norm,
+            "largest_value": federation.privacy.clipping_norm,
+        }
+    optimizer = server_optimizer(federation)
+    return bounds | {
         "federation": federation.federation,
         "protection": federation.protection,
-        "values_per_slot": limits.values_per_slot,
-        "algorithm": federation.training.algorithm,
-        "server_optimizer": AVERAGE,
+        "algorithm": training.algorithm,
+        "server_optimizer": optimizer,
+        "server_learning_rate": training.server_learning_rate if optimizer != AVERAGE else 1.0,
+        "proximal": training.proximal if training.algorithm == "fedprox" else 0.0,
+        "privacy": noise,
         "encoder": federation.encoder.digest,
         "rotation_rounds": limits.key_rotation_rounds,
         "colluding_sites": federation.quorum.colluding_sites,
         "min_sum_sites": federation.min_sum_sites,
         "min_sites": federation.quorum.min_sites,
-        "clipping_norm": limits.clipping_norm,
-        "largest_value": limits.largest_value,
         "max_examples": limits.max_examples,
         "local_epochs": limits.local_epochs,
         "learning_rate": limits.learning_rate,
         "batch_size": limits.batch_size,
         "max_rounds": limits.rounds,
     }
+
+
+def server_optimizer(federation: Federation) -> str:
+    """What makes the next model of an opened sum."""
+    stepping = federation.training.algorithm in {GRADIENT_SUMS, "fedadam"}
+    return federation.training.server_optimizer if stepping else AVERAGE
 
 
 def shape(federation: Federation) -> ModelShape:
@@ -49,13 +76,16 @@ def shape(federation: Federation) -> ModelShape:
         hidden_units=federation.head.hidden_units,
         classes=len(federation.task.classes),
         seed=federation.training.seed,
+        skip=federation.head.skip,
+        server_optimizer=server_optimizer(federation),
     )
 
 
 def disagreements(federation: Federation, charter: Charter) -> list[tuple[str, str, str]]:
     """Terms in which the federation file and a charter differ: name, the file's value, the charter's."""
-    asked = terms(federation) | {"sites": sorted(federation.site_names)}
-    agreed = asdict(charter) | {"sites": sorted(charter.sites)}
+    first_round = charter.privacy.first_round if charter.privacy else 1
+    asked = terms(federation, first_round=first_round) | {"sites": sorted(federation.site_names)}
+    agreed = asdict(charter) | {"sites": sorted(charter.sites), "privacy": charter.privacy}
     if not committed_rounds(open_store(federation.state_uri)):
         # Later rounds start from the model that was committed, whatever the file's seed is now.
         asked["genesis"] = digest(genesis(shape(federation)))
@@ -75,7 +105,7 @@ def differences(federation: Federation, charter: Charter) -> list[str]:
 
 def changes(older: Charter, newer: Charter) -> list[str]:
     """What a new edition changes, one a line."""
-    before, after = asdict(older), asdict(newer)
+    before, after = ({**asdict(each), "privacy": each.privacy} for each in (older, newer))
     return [
         f"{name}: {_shown(before[name])} → {_shown(after[name])}"
         for name in before
@@ -110,6 +140,7 @@ def policy_problems(federation: Federation, charter: Charter) -> list[str]:
             partial(policy.require_query, site.data.sql),
             partial(policy.require_stores, [site.store_uri, federation.exchange_uri]),
             partial(policy.require_release, site.evaluation.release),
+            partial(require_noise, policy, charter),
         ]
         if federation.encoder.digest:
             checks.append(partial(policy.require_encoder, federation.encoder.digest))
@@ -121,5 +152,29 @@ def policy_problems(federation: Federation, charter: Charter) -> list[str]:
     return problems
 
 
+def require_noise(policy: SitePolicy, charter: Charter) -> None:
+    """`RefusedError` where a site would refuse every round for its noise, or for want of it."""
+    noise, wanted = charter.privacy, policy.privacy
+    if noise is None and wanted is not None:
+        raise RefusedError("the site's policy asks for differential privacy, the charter has none")
+    if noise is not None and wanted is None:
+        raise RefusedError("the charter asks for differential privacy, the site's policy sets no budget")
+    if noise and wanted and (least := min(noise.noise_multipliers)) < wanted.least_noise_multiplier:
+        raise RefusedError(
+            f"the site's policy asks for a noise multiplier of at least {wanted.least_noise_multiplier:g}, "
+            f"the charter has {least:g}"
+        )
+
+
 def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, NoiseTerms):
+        sigma = ", ".join(f"{each:g}" for each in sorted(set(value.noise_multipliers)))
+        rows = "" if value.rows_per_unit == 1 else f" with at most {value.rows_per_unit} rows"
+        return (
+            f"epsilon {value.target_epsilon:g} at delta {value.delta:g} over rounds {value.first_round} to "
+            f"{value.last_round}, noise multiplier {sigma}, of one {'person' if rows else 'row'}{rows} among "
+            f"{value.public_population} people"
+        )
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from components.agreement.charter import Charter
+from components.agreement.noise_terms import NoiseTerms
+from components.agreement.server_optimizer import AVERAGE
 from components.encryption.update_vector import SEALED, fixed_point
 
 PROTECTIONS = {
@@ -21,12 +23,13 @@ def explained(charter: Charter) -> list[tuple[str, str, str]]:
         ("min_sites", f"{charter.min_sites}", "fewest sites on a roster: a round with fewer is refused"),
         ("min_sum_sites", f"{charter.min_sum_sites}", _sum_meaning(charter)),
         ("colluding_sites", f"{colluding}", "may work with everybody else against the others"),
-        ("algorithm", charter.algorithm, f"server optimiser: {charter.server_optimizer}"),
-        ("clipping_norm", f"{charter.clipping_norm:g}", "a longer update is scaled down to this L2 norm"),
-        ("largest_value", f"{charter.largest_value:g}", "and until no number of it is larger than this"),
+        ("algorithm", charter.algorithm, f"server optimiser: {_server_steps(charter)}"),
+        *_bounds(charter),
         ("max_examples", f"{charter.max_examples}", "most training rows of a site"),
     ]
-    if charter.protection == SEALED:
+    if charter.privacy is not None:
+        terms += _noise(charter.privacy)
+    elif charter.protection == SEALED:
         terms.append(("error bound", f"{weight_error(charter):.1e}", _error_meaning(charter)))
     return [
         *terms,
@@ -37,6 +40,32 @@ def explained(charter: Charter) -> list[tuple[str, str, str]]:
         ("rotation_rounds", f"{charter.rotation_rounds}", "rounds that one encryption key may serve"),
         ("encoder", charter.encoder[:16] or "any", "SHA-256 of the language model"),
         ("genesis", charter.genesis[:16], "SHA-256 of the model that round 1 starts from"),
+    ]
+
+
+def _server_steps(charter: Charter) -> str:
+    if charter.server_optimizer == AVERAGE:
+        return AVERAGE
+    return f"{charter.server_optimizer} with learning rate {charter.server_learning_rate:g}"
+
+
+def _bounds(charter: Charter) -> list[tuple[str, str, str]]:
+    norm = f"{charter.clipping_norm:g}"
+    if charter.privacy is not None:
+        return [("clipping_norm", norm, "an example's longer gradient is scaled down to this L2 norm")]
+    return [
+        ("clipping_norm", norm, "a longer update is scaled down to this L2 norm"),
+        ("largest_value", f"{charter.largest_value:g}", "and until no number of it is larger than this"),
+    ]
+
+
+def _noise(noise: NoiseTerms) -> list[tuple[str, str, str]]:
+    sigmas = sorted(set(noise.noise_multipliers))
+    rounds = f"rounds {noise.first_round} to {noise.last_round} together, at delta {noise.delta:g}"
+    unit = "row" if noise.rows_per_unit == 1 else f"person with at most {noise.rows_per_unit} rows at a site"
+    return [
+        ("epsilon", f"{noise.target_epsilon:g}", f"{rounds}, of one {unit}"),
+        ("noise", f"{sigmas[0]:g}", "smallest noise multiplier, after colluding sites have taken theirs off"),
     ]
 
 

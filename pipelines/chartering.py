@@ -22,7 +22,8 @@ from components.agreement.charter_book import (
 )
 from components.agreement.key_certificate import certified_keys
 from components.agreement.private_keys import SIGNING_KEY, load_signing_key, private_folder, write_private
-from components.agreement.site_policy import POLICY, SitePolicy, load_policy, query_digest
+from components.agreement.server_optimizer import with_state
+from components.agreement.site_policy import POLICY, PrivacyPolicy, SitePolicy, load_policy, query_digest
 from components.artifacts.documents import digest
 from components.artifacts.stores import open_store
 from components.encryption.keys import certify_key, initialise_keys, offered_keys
@@ -30,8 +31,10 @@ from components.encryption.update_vector import fixed_point
 from components.errors import RefusedError, UsageError
 from components.rounds.round_opening.opening import genesis
 from components.rounds.state import next_round_number
-from pipelines.charter_comparison import differences, policy_problems, shape, terms
+from pipelines.charter_comparison import differences, policy_problems, require_noise, shape, terms
 from pipelines.federation import Federation
+from pipelines.federation_sections import Site
+from pipelines.noise_schedule import noise_terms
 
 
 def ensure_charter(federation: Federation) -> Charter:
@@ -86,15 +89,18 @@ def propose_charter(federation: Federation) -> Charter:
     """Drafts the next edition from the federation file and the parties' cards, and publishes it.
 
     Raises:
-        UsageError: a party has offered no keys, or the terms break a rule.
+        UsageError: a party has offered no keys, the terms break a rule, or no model of the edition before
+            could go on under them.
     """
     keys_uri = federation.keys_uri
     newest = newest_edition(federation)
+    if newest:
+        _require_same_memory(federation, newest)
     sites, coordinator, key_holder = offered_keys(
         federation.federation, sorted(federation.site_names), keys_uri=keys_uri
     )
     charter = Charter(
-        **terms(federation),
+        **terms(federation, first_round=_schedule_start(federation, newest)),
         edition=newest.edition + 1 if newest else 1,
         previous=newest.digest if newest else "",
         sites=sites,
@@ -110,6 +116,30 @@ def propose_charter(federation: Federation) -> Charter:
         fixed_point(charter)
     propose(keys_uri, charter)
     return charter
+
+
+def _require_same_memory(federation: Federation, newest: Charter) -> None:
+    """What an optimiser remembers lies beside the weights, from the genesis model on."""
+    head = shape(federation)
+    asked, agreed = (
+        with_state(optimizer, head.weights()).keys()
+        for optimizer in (head.server_optimizer, newest.server_optimizer)
+    )
+    if asked != agreed:
+        raise UsageError(
+            f"server_optimizer: edition {newest.edition} has {newest.server_optimizer}, the federation file "
+            f"asks for {head.server_optimizer}, which remembers something else beside the model: begin a "
+            "federation with a state_uri in a folder of its own"
+        )
+
+
+def _schedule_start(federation: Federation, newest: Charter | None) -> int:
+    """First round of the schedule of noise: the next one, unless a schedule goes on as it was agreed."""
+    upcoming = next_round_number(open_store(federation.state_uri))
+    if newest is None or newest.privacy is None or newest.privacy.last_round < upcoming:
+        return upcoming
+    kept = newest.privacy.first_round
+    return kept if noise_terms(federation, first_round=kept) == newest.privacy else upcoming
 
 
 def newest_edition(federation: Federation) -> Charter | None:
@@ -157,6 +187,7 @@ def sign_charter(
 def _require_accepted(policy: SitePolicy, charter: Charter, signer: str, path: Path) -> None:
     try:
         policy.require_protection(charter.protection)
+        require_noise(policy, charter)
     except RefusedError as error:
         raise UsageError(f"{signer} does not sign: {error}. Change {path} first, or do not sign") from None
 
@@ -195,6 +226,23 @@ def first_policy(federation: Federation, charter: Charter, signer: str) -> SiteP
         stores=(site.store_uri, federation.exchange_uri),
         encoder=federation.encoder.digest,
         evaluation=site.evaluation.release,
+        privacy=_first_budget(federation, charter, site),
+    )
+
+
+def _first_budget(federation: Federation, charter: Charter, site: Site) -> PrivacyPolicy | None:
+    """Exactly what the charter's schedule costs, in a ledger beside the warehouse."""
+    if charter.privacy is None or federation.privacy is None:
+        return None
+    folder, _, _ = site.data.uri.rpartition("/")
+    return PrivacyPolicy(
+        dataset=site.data.dataset or site.data.uri,
+        ledger_uri=f"{folder}/ledger" if folder and not set("*?[") & set(folder) else site.store_uri,
+        unit="row" if charter.privacy.rows_per_unit == 1 else "person",
+        epsilon=charter.privacy.target_epsilon,
+        delta=charter.privacy.delta,
+        per=federation.privacy.per,
+        least_noise_multiplier=min(charter.privacy.noise_multipliers),
     )
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from components.errors import CrosscloudError, IntegrityError, UsageError
 from components.images import VERSION
 from pipelines.commands import charter, keys
+from pipelines.commands import privacy as privacy_command
 from pipelines.commands.arguments import FederationFile, Method, load, relative
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(keys.app, name="keys")
 app.add_typer(charter.app, name="charter")
+app.command()(privacy_command.privacy)
 
 
 def _version(wanted: bool) -> None:

@@ -135,12 +135,14 @@ class RoundFigures:
     measured_sites: int
     bytes_a_site: int
     seconds: float
+    epsilon_spent: float | None
+    epsilon_left: float | None
     left_out: Mapping[str, str]
 
 
 def round_figures(document: Mapping[str, Any], seconds: float) -> RoundFigures:
     """Reads the figures from a round's `report.json`; accuracy is pooled over all published test rows."""
-    sites = document["sites"]
+    sites, privacy = document["sites"], document.get("privacy") or {}
     published = [site["evaluation"] for site in sites if site["evaluation"]]
     members = [site for site in sites if site["took_part"]]
 
@@ -158,22 +160,17 @@ def round_figures(document: Mapping[str, Any], seconds: float) -> RoundFigures:
         measured_sites=len(published),
         bytes_a_site=max((site["bytes_sent"] for site in members), default=0),
         seconds=seconds,
+        epsilon_spent=privacy.get("epsilon_spent"),
+        epsilon_left=privacy.get("epsilon_left"),
         left_out={site["name"]: site["reason"] for site in sites if site["reason"]},
     )
 
 
 def closing_table(rounds: Sequence[RoundFigures]) -> Table:
     """The table at the end of a run."""
-    table = Table(
-        "round",
-        "sites",
-        "global accuracy",
-        "adapted accuracy",
-        "bytes a site sent",
-        "seconds",
-        box=None,
-        padding=(0, 2),
-    )
+    columns = ["round", "sites", "global accuracy", "adapted accuracy", "bytes a site sent", "seconds"]
+    noised = any(each.epsilon_spent is not None for each in rounds)
+    table = Table(*columns, *(["ε spent", "ε left"] if noised else []), box=None, padding=(0, 2))
     for column in table.columns[2:]:
         column.justify = "right"
     for each in rounds:
@@ -184,6 +181,7 @@ def closing_table(rounds: Sequence[RoundFigures]) -> Table:
             _percent(each.adapted_accuracy),
             f"{each.bytes_a_site:,}",
             f"{each.seconds:.1f}",
+            *([_number(each.epsilon_spent), _number(each.epsilon_left)] if noised else []),
         )
     return table
 
@@ -197,6 +195,10 @@ def print_left_out(console: Console, rounds: Sequence[RoundFigures]) -> None:
                 highlight=False,
                 soft_wrap=True,
             )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _percent(value: float | None) -> str:

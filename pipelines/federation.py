@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from components.agreement.charter import least_sum_sites
+from components.agreement.charter import GRADIENT_SUMS, least_sum_sites
 from components.errors import FederationFileError, UnknownSiteError, UsageError
 from pipelines.federation_rules import SEALED, disagreements
 from pipelines.federation_sections import (
@@ -22,6 +22,7 @@ from pipelines.federation_sections import (
     Limits,
     Name,
     Placement,
+    Privacy,
     Quorum,
     Section,
     Site,
@@ -30,7 +31,13 @@ from pipelines.federation_sections import (
     Training,
 )
 
-METHODS = {"fedavg": ("none", "fedavg"), "he-fl": ("he", "fedavg"), "sealed": ("sealed", "fedavg")}
+METHODS = {
+    "ours": ("sealed", "fedsgd"),
+    "sealed": ("sealed", "fedavg"),
+    "fedavg": ("none", "fedavg"),
+    "he-fl": ("he", "fedavg"),
+}
+"""Protection and algorithm by name of the method."""
 
 
 class Federation(Section):
@@ -48,6 +55,8 @@ class Federation(Section):
     key, `none` sends them in clear."""
     quorum: Quorum
     limits: Limits = Limits()
+    privacy: Privacy | None = None
+    """Of `fedsgd`, and of no other algorithm: their sums have no sensitivity to one example."""
     state_uri: StoreUri
     """Store of the committed rounds."""
     exchange_uri: StoreUri
@@ -96,7 +105,8 @@ class Federation(Section):
     def method(self) -> str:
         """Name of the method that protection and algorithm make."""
         wanted = (self.protection, self.training.algorithm)
-        return next(name for name, parts in METHODS.items() if parts == wanted)
+        named = f"{self.training.algorithm} under {self.protection}"
+        return next((name for name, parts in METHODS.items() if parts == wanted), named)
 
     def site(self, name: str) -> Site:
         """The site of this name.
@@ -119,7 +129,9 @@ class Federation(Section):
             raise UsageError(f"unknown method {method!r}: known are {', '.join(METHODS)}")
         protection, algorithm = METHODS[method]
         training = self.training.model_copy(update={"algorithm": algorithm})
-        changed = self.model_copy(update={"protection": protection, "training": training})
+        privacy = self.privacy if algorithm == GRADIENT_SUMS else None
+        update = {"protection": protection, "training": training, "privacy": privacy}
+        changed = self.model_copy(update=update)
         problems = disagreements(changed.model_dump())
         if problems:
             raise UsageError("\n".join(f"under {method}: {problem}" for problem in problems))

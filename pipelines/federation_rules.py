@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from components.agreement.charter import least_sum_sites
 from components.errors import UsageError
 from pipelines.federation_sections import Limits
+from pipelines.privacy_rules import privacy_problems
 
 MAX_HE_SITES = 64
 RESERVED = {"coordinator", "key-holder", "aggregator", "contexts", "certificates", "charters", "cards"}
@@ -33,7 +34,7 @@ def disagreements(document: dict[str, Any]) -> list[str]:
     if isinstance(quorum, dict) and isinstance(least, int) and sites:
         sealed = document.get("protection", SEALED) == SEALED
         problems += _quorum_problems(quorum, least, len(sites), sealed=sealed)
-    return problems + _limit_problems(document, len(sites))
+    return problems + _limit_problems(document, len(sites)) + privacy_problems(document, len(sites))
 
 
 def _quorum_problems(quorum: dict[str, Any], least: int, sites: int, *, sealed: bool) -> list[str]:

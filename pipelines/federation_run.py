@@ -28,6 +28,7 @@ from pipelines.console import (
 )
 from pipelines.federation import Federation
 from pipelines.local import ENCODER_MODULES, WARM_MODULES, LocalRunner, RunOutcome
+from pipelines.privacy_standing import require_rounds
 from pipelines.readiness import check_ready
 
 MENDABLE = ("bad_data", "bad_encoder", "unreachable", "refused")
@@ -57,7 +58,8 @@ def run_federation(
         CrosscloudError: something is not in order, or a round failed.
     """
     check_ready(federation)
-    ensure_charter(federation)
+    charter = ensure_charter(federation)
+    require_rounds(federation, charter, rounds, now=datetime.now(UTC))
     make_sample_data(federation, console)
     folder = _run_folder(federation)
     spec = compile_round(federation, folder / "round.yaml")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from components.errors import UsageError
 
@@ -39,6 +39,13 @@ def _sql(text: str) -> str:
     if problems:
         raise ValueError("; ".join(problems))
     return text
+
+
+def _rounds(value: object) -> object:
+    """Here, as either of two types that does not fit would be told by itself."""
+    if value != "auto" and type(value) is not int:
+        raise ValueError(f"must be a whole number or 'auto', got {value!r}")
+    return value
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?$")]
@@ -112,12 +119,28 @@ class Head(Section):
 
     hidden_units: int = Field(default=0, ge=0, le=65536)
     """Of the ReLU layer; 0 makes the head linear."""
+    skip: bool = False
+    """Leads the features past the hidden units as well: a narrow layer then holds nothing back."""
+
+    @model_validator(mode="after")
+    def _something_to_skip(self) -> Self:
+        if self.skip and not self.hidden_units:
+            raise ValueError("skip needs hidden_units above 0, got 0: a linear head is one")
+        return self
 
 
 class Training(Section):
     """Defaults of the run parameters, and what is fixed at compile time."""
 
-    algorithm: Literal["fedavg"] = "fedavg"
+    algorithm: Literal["fedavg", "fedprox", "fedadam", "fedsgd"] = "fedavg"
+    """`fedavg` averages models that sites have trained; `fedprox` holds them near the global one while they
+    train; `fedadam` takes a server optimiser's step along the average; `fedsgd` sums one clipped gradient
+    of every example and makes it private, for which it needs the section `privacy`."""
+    proximal: float = Field(default=0.1, gt=0, le=1000, allow_inf_nan=False)
+    """Of `fedprox`: how strongly sites are held near the global model."""
+    server_optimizer: Literal["sgd", "momentum", "adam"] = "adam"
+    """What takes the step under `fedsgd` and `fedadam`."""
+    server_learning_rate: float = Field(default=0.05, gt=0, le=1000, allow_inf_nan=False)
     learning_rate: float = Field(gt=0, le=1000)
     local_epochs: int = Field(default=1, ge=1, le=1000)
     batch_size: int = Field(default=64, ge=1, le=1_000_000)
@@ -158,6 +181,28 @@ class Limits(Section):
     """Rounds that one encryption key may serve."""
 
 
+class Privacy(Section):
+    """Differential privacy of the opened sums.
+
+    Whoever sees all models of the schedule learns little more than he would without any one row.
+    """
+
+    target_epsilon: float = Field(allow_inf_nan=False)
+    """What all rounds of the schedule cost together."""
+    delta: float = Field(allow_inf_nan=False)
+    """At this delta, below 1 / public_population."""
+    public_population: int
+    """People that the records may be of, as is publicly known."""
+    clipping_norm: float | None = Field(default=None, allow_inf_nan=False)
+    """Largest L2 norm of one example's gradient; longer ones are scaled down to it."""
+    rounds: Annotated[int | Literal["auto"], BeforeValidator(_rounds)] = "auto"
+    """Of the schedule. `auto` takes the more, the larger epsilon is."""
+    rows_per_unit: int = 1
+    """Most rows that one protected person has at a site: privacy is then of a person."""
+    per: Literal["total", "month"] = "total"
+    """Whether the sites' budgets, of one schedule each, are for good or for a calendar month."""
+
+
 class Accelerator(Section):
     """A GPU request."""
 
@@ -187,6 +232,8 @@ class Data(Section):
     source: Literal["duckdb", "parquet"]
     uri: str = Field(min_length=1)
     """The warehouse: a path below CROSSCLOUD_HOME, or a glob of Parquet files, read as table `records`."""
+    dataset: str = Field(default="", max_length=200)
+    """What the site's people call these records in their privacy ledger; by default their address."""
     sql: Annotated[str, AfterValidator(_sql)]
     """One SELECT in BigQuery's dialect that yields the template's columns, the label and the split column."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.agreement.charter_book import charter_in_force
+from components.agreement.server_steps import split
 from components.artifacts import tensors
 from components.artifacts.stores import open_store
 from components.data_processing.feature_augmentation.encoder import Encoder
@@ -72,7 +73,7 @@ def newest_labeller(federation: Federation, site: str, *, use_global: bool) -> L
         record = newest_record(state, federation.keys_uri, charter_in_force(federation.keys_uri))
     if record is None:
         raise UsageError(f"{federation.federation} has no committed round yet: run one with 'crosscloud run'")
-    head = tensors.decode(read_checkpoint(state, record))
+    head, _ = split(tensors.decode_any(read_checkpoint(state, record)))
     store, key = open_store(place.store_uri), adaptation_key(record.model)
     adapts = not use_global and store.exists(key)
     if adapts:

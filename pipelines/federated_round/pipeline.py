@@ -21,6 +21,7 @@ from components.rounds.round_commit.component import commit_round
 from components.rounds.round_opening.component import open_round
 from components.training.adaptation.component import adapt
 from components.training.local_training.component import train
+from pipelines.charter_comparison import server_optimizer
 from pipelines.federated_round.site_tasks import SiteTasks
 from pipelines.federation import Federation
 from pipelines.federation_rules import SEALED
@@ -50,6 +51,8 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
             protection=federation.protection,
             features=federation.encoder.dimensions,
             hidden_units=federation.head.hidden_units,
+            skip=federation.head.skip,
+            server_optimizer=server_optimizer(federation),
             classes=len(task.classes),
             seed=training.seed,
             local_epochs=local_epochs,

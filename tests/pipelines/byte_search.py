@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -103,3 +104,21 @@ def pairs(values: NDArray[np.float32] | NDArray[np.int32]) -> Words:
     found = [values[start : start + (len(values) - start) // 2 * 2].reshape(-1, 2) for start in (0, 1)]
     kept = [np.ascontiguousarray(each[(each != 0).all(axis=1)]) for each in found]
     return np.concatenate([np.frombuffer(each.tobytes(), "<u8") for each in kept])
+
+
+def json_of(path: Path) -> Any:
+    """What a document says; None of a file that is none."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
+
+
+def numbers_in(value: Any) -> Iterator[float]:
+    """All numbers in a document, evaluations aside: a site may publish how many rows it was tested on."""
+    if isinstance(value, dict):
+        yield from (n for key, each in value.items() if key != "evaluation" for n in numbers_in(each))
+    elif isinstance(value, list):
+        yield from (n for each in value for n in numbers_in(each))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value

@@ -180,7 +180,7 @@ def test_an_unknown_method_is_named(small_federation: Callable[..., SmallFederat
         said = say(command, federation.path, "--method", "magic")
         assert (said.code, said.complaints) == (
             2,
-            ["unknown method 'magic': known are fedavg, he-fl, sealed"],
+            ["unknown method 'magic': known are ours, sealed, fedavg, he-fl"],
         )
     assert everything_below(federation.home) == before
 

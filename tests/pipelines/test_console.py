@@ -120,6 +120,8 @@ def test_figures_are_pooled_over_test_rows_and_not_over_sites() -> None:
         measured_sites=2,
         bytes_a_site=90_000,
         seconds=12.34,
+        epsilon_spent=None,
+        epsilon_left=None,
         left_out={"onprem": "timeout: 3 s"},
     )
 
@@ -150,6 +152,22 @@ def test_the_table_has_a_row_a_round_and_says_what_is_kept() -> None:
         ["1", "1 of 1", "87.5 %", "100.0 %", "1,234,567", "61.2"],
         ["2", "1 of 2", "kept at the sites", "kept at the sites", "1,000", "5.0"],
     ]
+
+
+def test_the_table_says_what_was_spent_where_sums_are_noised() -> None:
+    spent = {"epsilon_spent": 2.345, "epsilon_left": 5.655, "delta": 1e-5, "releases": 1, "rounds_left": 2}
+    rounds = [
+        round_figures({"round_number": 1, "sites": [site("aws")], "privacy": None}, 1.0),
+        round_figures({"round_number": 2, "sites": [site("aws")], "privacy": spent}, 1.0),
+    ]
+    out, screen = console()
+    out.print(closing_table(rounds))
+    header, first, second = (
+        re.split(r"\s{2,}", line.strip()) for line in screen.getvalue().splitlines() if line.strip()
+    )
+    assert header[-2:] == ["ε spent", "ε left"]
+    assert first[-1] == "1.0"
+    assert second[-3:] == ["1.0", "2.35", "5.66"]
 
 
 @pytest.mark.parametrize("reason", ["bad_data: [red]no rows[/red]", "unreachable: " + "x" * 180])

@@ -233,7 +233,7 @@ def test_methods_choose_the_protection(small_federation: Callable[..., Any]) -> 
     assert federation.with_method("he-fl").protection == "he"
     assert federation.with_method("he-fl").with_method("sealed") == federation
     assert federation.protection == "sealed"
-    with pytest.raises(UsageError, match=r"^unknown method 'magic': known are fedavg, he-fl, sealed$"):
+    with pytest.raises(UsageError, match=r"^unknown method 'magic': known are ours, sealed, fedavg, he-fl$"):
         federation.with_method("magic")
 
 
@@ -371,5 +371,5 @@ def test_the_schema_accepts_the_quick_start_and_refuses_what_the_model_refuses()
 
 def test_the_quick_start_is_sealed_and_lets_one_hospital_of_four_be_lost() -> None:
     federation = load_federation(SHIPPED / "quickstart.yaml")
-    assert (federation.protection, len(federation.sites)) == ("sealed", 4)
+    assert (federation.method, federation.protection, len(federation.sites)) == ("ours", "sealed", 4)
     assert (federation.quorum.min_sites, federation.min_sum_sites) == (3, 3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ from tests.pipelines.byte_search import (
     files,
     holding,
     in_eights,
+    json_of,
+    numbers_in,
     outside_the_sites,
     own,
     pairs,
@@ -177,27 +178,10 @@ def test_how_many_examples_a_site_has_is_not_published(three_rounds: FinishedRun
         if not path.parent.name.startswith("evaluate") and path.parent.name != "figures"
     ]
     assert len(documents) > 200
-    published = {number for path in documents for number in numbers(json_of(path))}
+    published = {number for path in documents for number in numbers_in(json_of(path))}
     assert counts.isdisjoint(published)
     size = (home / "small/exchange/rounds/00001-1/sealed/alpha.bin").stat().st_size
     assert {53, size} <= published, "the search sees numbers: the length and the size of a sealed update"
-
-
-def json_of(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError:
-        return None
-
-
-def numbers(value: Any) -> Iterator[float]:
-    """All numbers in a document, evaluations aside: a site may publish how many rows it was tested on."""
-    if isinstance(value, dict):
-        yield from (n for key, each in value.items() if key != "evaluation" for n in numbers(each))
-    elif isinstance(value, list):
-        yield from (n for each in value for n in numbers(each))
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield value
 
 
 def test_the_coordinator_holds_references_and_no_listing_of_a_site(home: Path) -> None:

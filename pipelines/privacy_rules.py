@@ -1,0 +1,137 @@
+"""Rules of the federation file's section `privacy`, told before keys or charters are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+
+from components.agreement.charter import GRADIENT_SUMS, least_sum_sites
+from components.encryption.fixed_point import FixedPoint
+from components.errors import UsageError
+from components.privacy.mechanism import SumMechanism
+from components.privacy.schedule import PrivacyTerms, noise_multipliers
+from pipelines.federation_sections import EncoderSection, Head, Limits, Privacy, Quorum, Section, Training
+
+COUNT_WEIGHT = 0.1
+"""Costs half a per cent more noise, and counts the examples without telling how many a site has."""
+GRADIENT_BATCH = 4096
+"""Rows that `train` sums at once under `fedsgd`."""
+_SEALED = "sealed"
+_SOUND = {"target_epsilon": 1.0, "delta": 1e-12, "public_population": 1, "clipping_norm": 1.0}
+"""Stand for values that are told already, while the others are looked at."""
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def privacy_problems(document: Mapping[str, Any], sites: int) -> list[str]:
+    """Rules of `fedsgd` and of no other algorithm: its sums are released noised, and sealed.
+
+    Args:
+        document: the federation file, of which some sections may break their own rules.
+        sites: in it.
+    """
+    training, given = document.get("training"), document.get("privacy")
+    if not isinstance(training, dict):
+        return []
+    algorithm = training.get("algorithm", Training.model_fields["algorithm"].default)
+    if algorithm != GRADIENT_SUMS:
+        return _misplaced(algorithm) if given is not None else []
+    problems = []
+    if document.get("protection", _SEALED) != _SEALED:
+        problems.append(
+            f"protection: {GRADIENT_SUMS} needs sealed: its noise is shared among sites that hide each other"
+        )
+    if given is None:
+        needed = "target_epsilon, delta, public_population and clipping_norm"
+        return [*problems, f"privacy: missing: {GRADIENT_SUMS} needs {needed}"]
+    if not isinstance(given, dict):
+        return problems
+    asked = _asked(given, document.get("quorum"), sites)
+    broken = [f"privacy.{problem}" for problem in asked.problems()]
+    return [*problems, *(broken or _range_problems(document, asked, sites))]
+
+
+def privacy_terms(privacy: Privacy, *, min_sum_sites: int, colluding_sites: int) -> PrivacyTerms:
+    """What a section asks for, with the sites that share its noise."""
+    return PrivacyTerms(
+        target_epsilon=privacy.target_epsilon,
+        delta=privacy.delta,
+        public_population=privacy.public_population,
+        clipping_norm=privacy.clipping_norm,
+        rounds=privacy.rounds,
+        min_sum_sites=min_sum_sites,
+        colluding_sites=colluding_sites,
+        rows_per_unit=privacy.rows_per_unit,
+    )
+
+
+def num_weights(features: int, hidden_units: int, classes: int, *, skip: bool) -> int:
+    """Numbers of a head, without making one."""
+    if not hidden_units:
+        return classes * (features + 1)
+    return hidden_units * (features + 1) + classes * (hidden_units + 1) + skip * classes * features
+
+
+def _misplaced(algorithm: object) -> list[str]:
+    if algorithm not in get_args(Training.model_fields["algorithm"].annotation):
+        return []
+    return [
+        f"privacy: has no meaning for training.algorithm {algorithm}, whose sums have no sensitivity to one "
+        f"example: choose {GRADIENT_SUMS}, or leave the section out"
+    ]
+
+
+def _asked(given: dict[str, Any], quorum: Any, sites: int) -> PrivacyTerms:
+    """The terms with u_min as it has to be at least: a smaller one is told with the quorum."""
+    agreed = _sound(Quorum, quorum if isinstance(quorum, dict) else {}, {"min_sites": max(2, sites)})
+    least = least_sum_sites(sites, agreed.colluding_sites)
+    return privacy_terms(
+        _sound(Privacy, given, _SOUND),
+        min_sum_sites=max(agreed.min_sum_sites or 0, least),
+        colluding_sites=agreed.colluding_sites,
+    )
+
+
+def _sound(section: type[AnySection], given: dict[str, Any], sound: Mapping[str, Any]) -> AnySection:
+    """A section without the values that break its own rules, which are told by themselves."""
+    try:
+        return section.model_validate(given)
+    except ValidationError as error:
+        broken = {str(each["loc"][0]) for each in error.errors() if each["loc"]}
+        kept = {name: value for name, value in given.items() if name not in broken}
+        return section.model_validate(kept | {name: sound[name] for name in broken & sound.keys()})
+
+
+def _range_problems(document: Mapping[str, Any], asked: PrivacyTerms, sites: int) -> list[str]:
+    """Sums and noise must stay within their range, and float64 sums within the sensitivity."""
+    task, limits = document.get("task"), document.get("limits")
+    classes = task.get("classes") if isinstance(task, dict) else None
+    try:
+        head = Head.model_validate(document.get("head") or {})
+        encoder = EncoderSection.model_validate(document.get("encoder"))
+        rows = Limits.model_validate(limits if isinstance(limits, dict) else {}).max_examples
+    except ValidationError:
+        return []
+    if not isinstance(classes, list) or sites < asked.min_sum_sites:
+        return []
+    weights = num_weights(encoder.dimensions, head.hidden_units, len(classes), skip=head.skip)
+    norm = asked.clipping_norm or 0.0
+    try:
+        FixedPoint(sites=sites, clipping_norm=norm, largest_value=norm, max_examples=rows, values_per_slot=1)
+        for sigma in set(noise_multipliers(asked)):
+            SumMechanism(
+                clipping_norm=norm,
+                noise_multiplier=sigma,
+                dimensions=weights,
+                sites=sites,
+                min_sum_sites=asked.min_sum_sites,
+                colluding_sites=asked.colluding_sites,
+                count_weight=COUNT_WEIGHT,
+            ).require_range(
+                max_examples=rows, additions=min(rows, GRADIENT_BATCH) + -(-rows // GRADIENT_BATCH)
+            )
+    except UsageError as error:
+        return [f"privacy: with limits.max_examples {rows}: {error}"]
+    return []
