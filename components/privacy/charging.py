@@ -29,6 +29,8 @@ from components.privacy.round_noise import gradient_sums, round_event
 
 SHOWN_ENTRIES = 512
 """Digests of the newest entries in every commitment: a peer that has missed fewer can follow them."""
+ROW = "row"
+"""The unit of a ledger in which every row is priced by itself."""
 _HEADS = "ledger-heads"
 
 
@@ -149,6 +151,11 @@ def _require_terms(policy: SitePolicy, charter: Charter, ticket: Ticket) -> Priv
         _refuse(
             f"the site's policy asks for a noise multiplier of at least "
             f"{policy.privacy.least_noise_multiplier:g}, round {ticket.round_number} has {sigma:g}"
+        )
+    if policy.privacy.unit != ROW and charter.privacy.rows_per_unit == 1:
+        _refuse(
+            f"the site's ledger is of a {policy.privacy.unit}, the charter prices single rows: it needs "
+            "rows_per_unit"
         )
     return policy.privacy
 

@@ -135,6 +135,11 @@ class TestTerms:
         self.is_refused(second, "of at least 2.75, round 2 has 2.5")
         charge_ticket(place, now=NOW)
 
+    def test_a_ledger_of_persons_is_not_charged_the_price_of_rows(self, three: ThreeSites) -> None:
+        allow(three, unit="person")
+        text = "the site's ledger is of a person, the charter prices single rows: it needs rows_per_unit"
+        self.is_refused(three.place("alpha"), text)
+
     def test_a_budget_under_a_charter_without_noise_is_refused(self, home: Path) -> None:
         plain = ThreeSites.start(protection="sealed")
         plain.accepted("beta")
