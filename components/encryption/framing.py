@@ -72,45 +72,15 @@ class Frame:
         if self.length < 1:
             raise ValueError(f"a sealed vector has at least one value, got length {self.length}")
 
-    def wrap(self, body: bytes) -> bytes:
-        """Put the header before a body.
-
-        Raises:
-            CiphertextError: The body is not as long as the frame says.
-        """
-        if len(body) != self.parts * self.part_bytes:
-            raise CiphertextError(
-                f"a body of {len(body)} bytes was sealed where {self.parts * self.part_bytes} are due: "
-                "nothing was written"
-            )
-        return self.header() + body
-
-    def unwrap(self, blob: bytes) -> memoryview:
-        """Return the body of a blob, not copied, once its header and its size are what they must be.
-
-        Raises:
-            CiphertextError: The blob is anything but a whole one of this frame.
-        """
-        self._require_header(blob[:HEADER_BYTES])
-        due = HEADER_BYTES + self.parts * self.part_bytes
-        if len(blob) != due:
-            raise CiphertextError(
-                f"a sealed update of {self.length} values has {due} bytes under {self.protection}, "
-                f"got {len(blob)}: truncated or padded, seal it again"
-            )
-        return memoryview(blob)[HEADER_BYTES:]
-
     def read_header(self, source: BinaryIO) -> None:
         """Read the header off a source, which is left at the first part.
 
-        The parts and the end of the source are the caller's to check: `unwrap` does it for a whole blob.
+        The parts and the end of the source are the caller's to check.
 
         Raises:
             CiphertextError: It is not the header of this frame.
         """
-        self._require_header(read_exactly(source, HEADER_BYTES))
-
-    def _require_header(self, header: bytes) -> None:
+        header = read_exactly(source, HEADER_BYTES)
         if len(header) < HEADER_BYTES:
             raise CiphertextError(
                 f"{len(header)} bytes are less than a header ({HEADER_BYTES}): "
