@@ -170,9 +170,12 @@ def closing_table(rounds: Sequence[RoundFigures]) -> Table:
     """The table at the end of a run."""
     columns = ["round", "sites", "global accuracy", "adapted accuracy", "bytes a site sent", "seconds"]
     noised = any(each.epsilon_spent is not None for each in rounds)
-    table = Table(*columns, *(["ε spent", "ε left"] if noised else []), box=None, padding=(0, 2))
+    table = Table(
+        *columns, *(["ε spent", "ε left"] if noised else []), box=None, padding=(0, 1 if noised else 2)
+    )
     for column in table.columns[2:]:
-        column.justify = "right"
+        # In a narrow terminal the headings break, and the figures stay whole.
+        column.justify, column.min_width = "right", 8
     for each in rounds:
         table.add_row(
             str(each.round_number),
