@@ -12,12 +12,11 @@ from components.encryption.fixed_point import FixedPoint
 from components.errors import UsageError
 from components.privacy.mechanism import SumMechanism
 from components.privacy.schedule import PrivacyTerms, noise_multipliers
+from components.training.local_training.clipped_gradients import ROWS_AT_ONCE
 from pipelines.federation_sections import EncoderSection, Head, Limits, Privacy, Quorum, Section, Training
 
 COUNT_WEIGHT = 0.1
 """Costs half a per cent more noise, and counts the examples without telling how many a site has."""
-GRADIENT_BATCH = 4096
-"""Rows that `train` sums at once under `fedsgd`."""
 _SEALED = "sealed"
 _SOUND = {"target_epsilon": 1.0, "delta": 1e-12, "public_population": 1, "clipping_norm": 1.0}
 """Stand for values that are told already, while the others are looked at."""
@@ -129,9 +128,7 @@ def _range_problems(document: Mapping[str, Any], asked: PrivacyTerms, sites: int
                 min_sum_sites=asked.min_sum_sites,
                 colluding_sites=asked.colluding_sites,
                 count_weight=COUNT_WEIGHT,
-            ).require_range(
-                max_examples=rows, additions=min(rows, GRADIENT_BATCH) + -(-rows // GRADIENT_BATCH)
-            )
+            ).require_range(max_examples=rows, additions=min(rows, ROWS_AT_ONCE) + -(-rows // ROWS_AT_ONCE))
     except UsageError as error:
         return [f"privacy: with limits.max_examples {rows}: {error}"]
     return []

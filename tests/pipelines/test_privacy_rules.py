@@ -11,9 +11,9 @@ import pytest
 
 from components.errors import FederationFileError, UsageError
 from components.training import heads
-from components.training.local_training.clipped_gradients import clipped_gradient_sum
+from components.training.local_training.clipped_gradients import ROWS_AT_ONCE, clipped_gradient_sum
 from pipelines.federation import load_federation
-from pipelines.privacy_rules import GRADIENT_BATCH, num_weights
+from pipelines.privacy_rules import num_weights
 from tests.conftest import SmallFederation
 from tests.pipelines.chartered import content
 from tests.pipelines.command_line import Say, say_here
@@ -208,7 +208,7 @@ def test_rows_are_taken_up_to_what_float64_sums_hold(small_federation: Make) -> 
 
 
 def test_sites_sum_as_many_rows_at_once_as_the_rule_says() -> None:
-    assert inspect.signature(clipped_gradient_sum).parameters["batch_size"].default == GRADIENT_BATCH
+    assert inspect.signature(clipped_gradient_sum).parameters["batch_size"].default == ROWS_AT_ONCE
 
 
 @pytest.mark.parametrize(("hidden_units", "skip"), [(0, False), (1, False), (1, True), (8, False), (8, True)])

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     Factors = dict[str, tuple[torch.Tensor, torch.Tensor | None]]
     """Left (n, out) and right (n, in) factor of every tensor's gradient; a bias has no right one."""
 
+ROWS_AT_ONCE = 4096
+"""Rows that are summed at once: what is said of rounding counts on no more."""
+
 ROWS_OF_UNITS = 256
 """Rows whose pairs are compared at once: wider blocks compare more pairs that share no unit."""
 
@@ -47,7 +50,7 @@ def clipped_gradient_sum(
     max_grad_norm: float,
     device: str,
     units: NDArray[np.int64] | None = None,
-    batch_size: int = 4096,
+    batch_size: int = ROWS_AT_ONCE,
 ) -> NDArray[np.float64]:
     """Σ over privacy units of the gradient of their cross-entropy, each clipped to `max_grad_norm`.
 

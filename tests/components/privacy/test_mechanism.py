@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from components.encryption.packing import PLAIN_MODULUS
 from components.errors import BadDataError, UsageError
 from components.privacy.mechanism import LARGEST_SUM, STEPS, SumMechanism, decoded, noisy_integers
 from components.privacy.zcdp import release_rho
@@ -237,3 +238,7 @@ def test_what_is_no_mechanism_is_refused(changes: dict[str, Any], message: str) 
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(UsageError, match=r"clipping_norm .*; noise_multiplier .*; dimensions"):
         mechanism(clipping_norm=-1.0, noise_multiplier=-1.0, dimensions=-1)
+
+
+def test_the_range_is_that_of_the_seal_with_one_value_a_slot() -> None:
+    assert LARGEST_SUM == (PLAIN_MODULUS - 1) // 2
