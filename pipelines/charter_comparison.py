@@ -6,10 +6,12 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from components.agreement.charter import GRADIENT_SUMS, Charter
+from components.agreement.charter import ANALYTIC, GRADIENT_SUMS, RIDGE, SHARED_NOISE, Charter
+from components.agreement.data_policy import QueryParameter
 from components.agreement.noise_terms import NoiseTerms
 from components.agreement.private_keys import private_folder
 from components.agreement.server_optimizer import AVERAGE
+from components.agreement.server_steps import SERVER_STEPS
 from components.agreement.site_policy import POLICY, SitePolicy, load_policy
 from components.artifacts.documents import digest
 from components.artifacts.stores import open_store
@@ -17,6 +19,7 @@ from components.errors import RefusedError
 from components.rounds.round_opening.opening import ModelShape, genesis
 from components.rounds.state import committed_rounds
 from pipelines.federation import Federation
+from pipelines.federation_sections import Site
 from pipelines.noise_schedule import noise_terms
 
 
@@ -27,15 +30,15 @@ def terms(federation: Federation, *, first_round: int = 1) -> dict[str, Any]:
         federation: whose file it is.
         first_round: of its schedule of noise, if it has one.
     """
-    limits, training = federation.limits, federation.training
+    limits, training, algorithm = federation.limits, federation.training, federation.training.algorithm
     noise = noise_terms(federation, first_round=first_round)
     bounds: dict[str, Any] = {
         "values_per_slot": limits.values_per_slot,
         "clipping_norm": limits.clipping_norm,
         "largest_value": limits.largest_value,
     }
-    if federation.privacy is not None and noise is not None:
-        # An example's gradient is bounded as a whole, and its sums need all bits of a slot.
+    if federation.privacy is not None and algorithm in SHARED_NOISE:
+        # An example's contribution is bounded as a whole, and its sums need all bits of a slot.
         bounds = {
             "values_per_slot": 1,
             "clipping_norm": federation.privacy.clipping_norm,
@@ -45,12 +48,15 @@ def terms(federation: Federation, *, first_round: int = 1) -> dict[str, Any]:
     return bounds | {
         "federation": federation.federation,
         "protection": federation.protection,
-        "algorithm": training.algorithm,
+        "algorithm": algorithm,
         "server_optimizer": optimizer,
-        "server_learning_rate": training.server_learning_rate if optimizer != AVERAGE else 1.0,
-        "proximal": training.proximal if training.algorithm == "fedprox" else 0.0,
+        "server_learning_rate": training.server_learning_rate if optimizer in SERVER_STEPS else 1.0,
+        "proximal": training.proximal if algorithm == "fedprox" else 0.0,
+        "cross_weight": training.cross_weight if algorithm == ANALYTIC else 0.0,
+        "ridge": training.ridge if algorithm == ANALYTIC else 0.0,
         "privacy": noise,
         "encoder": federation.encoder.digest,
+        "public_corpus": corpus.digest if (corpus := federation.encoder.public_corpus) else "",
         "rotation_rounds": limits.key_rotation_rounds,
         "colluding_sites": federation.quorum.colluding_sites,
         "min_sum_sites": federation.min_sum_sites,
@@ -65,6 +71,8 @@ def terms(federation: Federation, *, first_round: int = 1) -> dict[str, Any]:
 
 def server_optimizer(federation: Federation) -> str:
     """What makes the next model of an opened sum."""
+    if federation.training.algorithm == ANALYTIC:
+        return RIDGE
     stepping = federation.training.algorithm in {GRADIENT_SUMS, "fedadam"}
     return federation.training.server_optimizer if stepping else AVERAGE
 
@@ -138,6 +146,7 @@ def policy_problems(federation: Federation, charter: Charter) -> list[str]:
         checks = [
             partial(policy.require_protection, charter.protection),
             partial(policy.require_query, site.data.sql),
+            partial(policy.require_warehouse, site.data.source, site.data.uri),
             partial(policy.require_stores, [site.store_uri, federation.exchange_uri]),
             partial(policy.require_release, site.evaluation.release),
             partial(require_noise, policy, charter),
@@ -149,7 +158,21 @@ def policy_problems(federation: Federation, charter: Charter) -> list[str]:
                 check()
             except RefusedError as error:
                 problems.append(f"{site.name}: {error} ({path})")
+        problems += [f"{site.name}: {problem} ({path})" for problem in _term_differences(site, policy)]
     return problems
+
+
+def _term_differences(site: Site, policy: SitePolicy) -> list[str]:
+    """Where the file says other terms of BigQuery than those that the site reads on."""
+    section, terms = site.data.bigquery, policy.bigquery
+    if section is None or terms is None:
+        return []
+    return [
+        f"bigquery.{name}: the federation file has {_shown(asked)}, the site's policy {_shown(kept)}, "
+        "which is what binds: change the file, or have the site's people change the policy"
+        for name, asked in section
+        if asked != (kept := getattr(terms, name))
+    ]
 
 
 def require_noise(policy: SitePolicy, charter: Charter) -> None:
@@ -177,4 +200,8 @@ def _shown(value: Any) -> str:
             f"{value.last_round}, noise multiplier {sigma}, of one {'person' if rows else 'row'}{rows} among "
             f"{value.public_population} people"
         )
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(each)}" for name, each in value.items()) or "none"
+    if isinstance(value, QueryParameter):
+        return f"{value.type} {_shown(value.value)}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value) or "none"

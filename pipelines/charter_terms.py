@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from components.agreement.charter import Charter
-from components.agreement.noise_terms import NoiseTerms
-from components.agreement.server_optimizer import AVERAGE
+from components.agreement.charter import ANALYTIC, SHARED_NOISE, Charter
+from components.agreement.server_steps import SERVER_STEPS
 from components.encryption.update_vector import SEALED, fixed_point
 
 PROTECTIONS = {
@@ -28,7 +27,7 @@ def explained(charter: Charter) -> list[tuple[str, str, str]]:
         ("max_examples", f"{charter.max_examples}", "most training rows of a site"),
     ]
     if charter.privacy is not None:
-        terms += _noise(charter.privacy)
+        terms += _noise(charter)
     elif charter.protection == SEALED:
         terms.append(("error bound", f"{weight_error(charter):.1e}", _error_meaning(charter)))
     return [
@@ -39,19 +38,26 @@ def explained(charter: Charter) -> list[tuple[str, str, str]]:
         ("max_rounds", f"{charter.max_rounds}", "number of the last round"),
         ("rotation_rounds", f"{charter.rotation_rounds}", "rounds that one encryption key may serve"),
         ("encoder", charter.encoder[:16] or "any", "SHA-256 of the language model"),
+        *_corpus(charter),
         ("genesis", charter.genesis[:16], "SHA-256 of the model that round 1 starts from"),
     ]
 
 
 def _server_steps(charter: Charter) -> str:
-    if charter.server_optimizer == AVERAGE:
-        return AVERAGE
+    if charter.server_optimizer not in SERVER_STEPS:
+        return charter.server_optimizer
     return f"{charter.server_optimizer} with learning rate {charter.server_learning_rate:g}"
 
 
 def _bounds(charter: Charter) -> list[tuple[str, str, str]]:
     norm = f"{charter.clipping_norm:g}"
-    if charter.privacy is not None:
+    if charter.algorithm == ANALYTIC:
+        weight = f"{charter.cross_weight:g}"
+        return [
+            ("cross_weight", weight, "of sums by class beside those of features, in units of their norm"),
+            ("ridge", f"{charter.ridge:g}", "multiple of the ridge that the noise asks for"),
+        ]
+    if charter.algorithm in SHARED_NOISE:
         return [("clipping_norm", norm, "an example's longer gradient is scaled down to this L2 norm")]
     return [
         ("clipping_norm", norm, "a longer update is scaled down to this L2 norm"),
@@ -59,14 +65,32 @@ def _bounds(charter: Charter) -> list[tuple[str, str, str]]:
     ]
 
 
-def _noise(noise: NoiseTerms) -> list[tuple[str, str, str]]:
+def _corpus(charter: Charter) -> list[tuple[str, str, str]]:
+    if not charter.public_corpus:
+        return []
+    return [("public_corpus", charter.public_corpus[:16], "SHA-256 of public texts that features centre on")]
+
+
+def _noise(charter: Charter) -> list[tuple[str, str, str]]:
+    noise = charter.privacy
+    if noise is None:
+        return []
     sigmas = sorted(set(noise.noise_multipliers))
     rounds = f"rounds {noise.first_round} to {noise.last_round} together, at delta {noise.delta:g}"
     unit = "row" if noise.rows_per_unit == 1 else f"person with at most {noise.rows_per_unit} rows at a site"
-    return [
-        ("epsilon", f"{noise.target_epsilon:g}", f"{rounds}, of one {unit}"),
-        ("noise", f"{sigmas[0]:g}", "smallest noise multiplier, after colluding sites have taken theirs off"),
-    ]
+    told = [("epsilon", f"{noise.target_epsilon:g}", f"{rounds}, of one {unit}")]
+    if noise.local is not None:
+        local = noise.local
+        return [
+            *told,
+            ("noise", f"{sigmas[0]:g}", "noise multiplier of every site's own steps"),
+            ("local steps", f"{local.steps}", f"a round, each draws {local.sample_rate:g} of the rows"),
+            ("clipping_norm", f"{local.max_grad_norm:g}", "of one example's gradient in a local step"),
+        ]
+    if noise.class_sum_start:
+        told.append(("start", "class sums", f"round {noise.first_round} sums features by class"))
+    meaning = "smallest noise multiplier, after colluding sites have taken theirs off"
+    return [*told, ("noise", f"{sigmas[0]:g}", meaning)]
 
 
 def weight_error(charter: Charter) -> float:

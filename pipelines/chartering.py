@@ -20,8 +20,10 @@ from components.agreement.charter_book import (
     read_edition,
     sign_edition,
 )
+from components.agreement.data_policy import BigQueryPolicy
 from components.agreement.key_certificate import certified_keys
 from components.agreement.private_keys import SIGNING_KEY, load_signing_key, private_folder, write_private
+from components.agreement.public_corpus import publish_corpus
 from components.agreement.server_optimizer import with_state
 from components.agreement.site_policy import POLICY, PrivacyPolicy, SitePolicy, load_policy, query_digest
 from components.artifacts.documents import digest
@@ -35,6 +37,7 @@ from pipelines.charter_comparison import differences, policy_problems, require_n
 from pipelines.federation import Federation
 from pipelines.federation_sections import Site
 from pipelines.noise_schedule import noise_terms
+from pipelines.readiness import unpublished_corpus
 
 
 def ensure_charter(federation: Federation) -> Charter:
@@ -114,8 +117,16 @@ def propose_charter(federation: Federation) -> Charter:
         )
     if not charter.problems():
         fixed_point(charter)
+    _publish_corpus(federation)
     propose(keys_uri, charter)
     return charter
+
+
+def _publish_corpus(federation: Federation) -> None:
+    """Puts the public texts that the charter names where all sites read them."""
+    content = unpublished_corpus(federation)
+    if content is not None:
+        publish_corpus(open_store(federation.exchange_uri), content)
 
 
 def _require_same_memory(federation: Federation, newest: Charter) -> None:
@@ -227,14 +238,24 @@ def first_policy(federation: Federation, charter: Charter, signer: str) -> SiteP
         encoder=federation.encoder.digest,
         evaluation=site.evaluation.release,
         privacy=_first_budget(federation, charter, site),
+        bigquery=_first_terms(site),
     )
+
+
+def _first_terms(site: Site) -> BigQueryPolicy | None:
+    """The file's own section; what it cannot say, rows that leave and tagged columns, is not allowed."""
+    section = site.data.bigquery
+    if section is None:
+        return None
+    project, dataset = site.data.bigquery_address
+    return BigQueryPolicy(project=project, dataset=dataset, **dict(section))
 
 
 def _first_budget(federation: Federation, charter: Charter, site: Site) -> PrivacyPolicy | None:
     """Exactly what the charter's schedule costs, in a ledger beside the warehouse."""
     if charter.privacy is None or federation.privacy is None:
         return None
-    folder, _, _ = site.data.uri.rpartition("/")
+    folder, _, _ = site.data.uri.rpartition("/") if site.data.bigquery is None else ("", "", "")
     return PrivacyPolicy(
         dataset=site.data.dataset or site.data.uri,
         ledger_uri=f"{folder}/ledger" if folder and not set("*?[") & set(folder) else site.store_uri,

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from components.agreement.charter import GRADIENT_SUMS, least_sum_sites
+from components.agreement.charter import PRIVATE, least_sum_sites
 from components.errors import FederationFileError, UnknownSiteError, UsageError
 from pipelines.federation_rules import SEALED, disagreements
 from pipelines.federation_sections import (
@@ -36,6 +36,7 @@ METHODS = {
     "sealed": ("sealed", "fedavg"),
     "fedavg": ("none", "fedavg"),
     "he-fl": ("he", "fedavg"),
+    "dp-fl": ("none", "dp-sgd"),
 }
 """Protection and algorithm by name of the method."""
 
@@ -56,7 +57,7 @@ class Federation(Section):
     quorum: Quorum
     limits: Limits = Limits()
     privacy: Privacy | None = None
-    """Of `fedsgd`, and of no other algorithm: their sums have no sensitivity to one example."""
+    """Of `fedsgd`, `analytic` and `dp-sgd`: what the others release has no sensitivity to one example."""
     state_uri: StoreUri
     """Store of the committed rounds."""
     exchange_uri: StoreUri
@@ -129,7 +130,7 @@ class Federation(Section):
             raise UsageError(f"unknown method {method!r}: known are {', '.join(METHODS)}")
         protection, algorithm = METHODS[method]
         training = self.training.model_copy(update={"algorithm": algorithm})
-        privacy = self.privacy if algorithm == GRADIENT_SUMS else None
+        privacy = self.privacy if algorithm in PRIVATE else None
         update = {"protection": protection, "training": training, "privacy": privacy}
         changed = self.model_copy(update=update)
         problems = disagreements(changed.model_dump())
@@ -155,7 +156,7 @@ def load_federation(path: Path) -> Federation:
     if not isinstance(document, dict):
         raise FederationFileError(str(path), ["must be a mapping of keys to values"])
     try:
-        return Federation.model_validate(document)
+        return _located(Federation.model_validate(document), path)
     except ValidationError as error:
         problems = _problems(error)
         problems += [problem for problem in disagreements(document) if problem not in problems]
@@ -168,6 +169,17 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "crosscloud federation file",
     }
+
+
+def _located(federation: Federation, path: Path) -> Federation:
+    """The same with the public corpus' path as it is from here."""
+    corpus = federation.encoder.public_corpus
+    if corpus is None:
+        return federation
+    found = corpus.model_copy(update={"file": str(path.parent / corpus.file)})
+    return federation.model_copy(
+        update={"encoder": federation.encoder.model_copy(update={"public_corpus": found})}
+    )
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

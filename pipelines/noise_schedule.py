@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from components.agreement.charter import GRADIENT_SUMS
-from components.agreement.noise_terms import NoiseTerms
+from components.agreement.charter import LOCAL_PRIVACY, PRIVATE
+from components.agreement.noise_terms import LocalTraining, NoiseTerms
 from components.errors import UsageError
-from components.privacy.schedule import noise_multipliers
+from components.privacy.local_schedule import local_noise_multiplier
+from components.privacy.schedule import PrivacyTerms, noise_multipliers
 from pipelines.federation import Federation
+from pipelines.federation_sections import Privacy
 from pipelines.privacy_rules import COUNT_WEIGHT, privacy_terms
 
 
@@ -20,22 +22,46 @@ def noise_terms(federation: Federation, *, first_round: int) -> NoiseTerms | Non
     Raises:
         UsageError: the file asks for privacy without a section that says how much.
     """
-    if federation.training.algorithm != GRADIENT_SUMS:
+    algorithm, privacy = federation.training.algorithm, federation.privacy
+    if algorithm not in PRIVATE:
         return None
-    privacy = federation.privacy
     if privacy is None:
-        raise UsageError(f"privacy: missing: {GRADIENT_SUMS} needs target_epsilon, delta, public_population")
+        raise UsageError(f"privacy: missing: {algorithm} needs target_epsilon, delta, public_population")
     asked = privacy_terms(
         privacy,
+        algorithm=algorithm,
         min_sum_sites=federation.min_sum_sites,
         colluding_sites=federation.quorum.colluding_sites,
+        first_round=first_round,
     )
+    local = _local(privacy) if algorithm == LOCAL_PRIVACY else None
     return NoiseTerms(
         target_epsilon=privacy.target_epsilon,
         delta=privacy.delta,
         public_population=privacy.public_population,
         first_round=first_round,
-        noise_multipliers=noise_multipliers(asked),
+        noise_multipliers=noise_multipliers(asked) if local is None else _local_noise(asked, local),
         count_weight=COUNT_WEIGHT,
         rows_per_unit=privacy.rows_per_unit,
+        class_sum_start=asked.start_fraction > 0,
+        local=local,
     )
+
+
+def _local(privacy: Privacy) -> LocalTraining:
+    return LocalTraining(
+        steps=privacy.local.steps,
+        sample_rate=privacy.local.sample_rate,
+        learning_rate=privacy.local.learning_rate,
+        max_grad_norm=privacy.clipping_norm or 0.0,
+    )
+
+
+def _local_noise(asked: PrivacyTerms, local: LocalTraining) -> tuple[float, ...]:
+    sigma = local_noise_multiplier(
+        asked.target_epsilon,
+        delta=asked.delta,
+        sample_rate=local.sample_rate,
+        steps=local.steps * asked.num_rounds,
+    )
+    return (sigma,) * asked.num_rounds

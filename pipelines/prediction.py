@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.agreement.charter_book import charter_in_force
+from components.agreement.public_corpus import read_corpus
 from components.agreement.server_steps import split
 from components.artifacts import tensors
 from components.artifacts.stores import open_store
+from components.data_processing.feature_augmentation.centring import centred, public_mean
 from components.data_processing.feature_augmentation.encoder import Encoder
 from components.errors import UsageError
 from components.rounds.state import committed_rounds, newest_record, read_checkpoint
@@ -38,16 +40,22 @@ class Labeller:
         head: the global model, or a site's adapted one.
         round_number: of the commit it comes from.
         is_adapted: whether the site's Δw was added.
+        corpus: SHA-256 of the public texts that features are centred on; empty for none.
     """
 
     federation: Federation
     head: tensors.Tensors
     round_number: int
     is_adapted: bool
+    corpus: str = ""
 
     def label(self, texts: Sequence[str]) -> list[Prediction]:
         """One prediction a text, in order."""
-        features = Encoder(encoder_spec(self.federation)).encode(texts)
+        encoder = Encoder(encoder_spec(self.federation))
+        features = encoder.encode(texts)
+        if self.corpus:
+            public = read_corpus(open_store(self.federation.exchange_uri), self.corpus)
+            features = centred(features, public_mean(public, encoder))
         scores = heads.logits(self.head, features).astype(np.float64)
         scores -= scores.max(axis=1, keepdims=True)
         probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
@@ -69,8 +77,10 @@ def newest_labeller(federation: Federation, site: str, *, use_global: bool) -> L
     place = federation.site(site)
     state = open_store(federation.state_uri)
     record = None
+    corpus = ""
     if committed_rounds(state):
-        record = newest_record(state, federation.keys_uri, charter_in_force(federation.keys_uri))
+        charter = charter_in_force(federation.keys_uri)
+        record, corpus = newest_record(state, federation.keys_uri, charter), charter.public_corpus
     if record is None:
         raise UsageError(f"{federation.federation} has no committed round yet: run one with 'crosscloud run'")
     head, _ = split(tensors.decode_any(read_checkpoint(state, record)))
@@ -78,4 +88,10 @@ def newest_labeller(federation: Federation, site: str, *, use_global: bool) -> L
     adapts = not use_global and store.exists(key)
     if adapts:
         head = adapted(head, tensors.decode(store.read(key)))
-    return Labeller(federation=federation, head=head, round_number=record.round_number, is_adapted=adapts)
+    return Labeller(
+        federation=federation,
+        head=head,
+        round_number=record.round_number,
+        is_adapted=adapts,
+        corpus=corpus,
+    )

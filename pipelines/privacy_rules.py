@@ -7,11 +7,20 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from components.agreement.charter import GRADIENT_SUMS, least_sum_sites
+from components.agreement.charter import (
+    ANALYTIC,
+    GRADIENT_SUMS,
+    LOCAL_PRIVACY,
+    PRIVATE,
+    SHARED_NOISE,
+    least_sum_sites,
+)
+from components.agreement.released_sum import feature_norm
+from components.agreement.ridge_head import gram_length, gram_sensitivity
 from components.encryption.fixed_point import FixedPoint
 from components.errors import UsageError
 from components.privacy.mechanism import SumMechanism
-from components.privacy.schedule import PrivacyTerms, noise_multipliers
+from components.privacy.schedule import AUTO, PrivacyTerms, noise_multipliers
 from components.training.local_training.clipped_gradients import ROWS_AT_ONCE
 from pipelines.federation_sections import EncoderSection, Head, Limits, Privacy, Quorum, Section, Training
 
@@ -25,7 +34,7 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 
 def privacy_problems(document: Mapping[str, Any], sites: int) -> list[str]:
-    """Rules of `fedsgd` and of no other algorithm: its sums are released noised, and sealed.
+    """Rules of the algorithms that have an epsilon, and of no other.
 
     Args:
         document: the federation file, of which some sections may break their own rules.
@@ -35,33 +44,45 @@ def privacy_problems(document: Mapping[str, Any], sites: int) -> list[str]:
     if not isinstance(training, dict):
         return []
     algorithm = training.get("algorithm", Training.model_fields["algorithm"].default)
-    if algorithm != GRADIENT_SUMS:
+    if algorithm not in PRIVATE:
         return _misplaced(algorithm) if given is not None else []
     problems = []
-    if document.get("protection", _SEALED) != _SEALED:
+    if algorithm in SHARED_NOISE and document.get("protection", _SEALED) != _SEALED:
         problems.append(
-            f"protection: {GRADIENT_SUMS} needs sealed: its noise is shared among sites that hide each other"
+            f"protection: {algorithm} needs sealed: its noise is shared among sites that hide each other"
         )
     if given is None:
         needed = "target_epsilon, delta, public_population and clipping_norm"
-        return [*problems, f"privacy: missing: {GRADIENT_SUMS} needs {needed}"]
+        return [*problems, f"privacy: missing: {algorithm} needs {needed}"]
     if not isinstance(given, dict):
         return problems
-    asked = _asked(given, document.get("quorum"), sites)
+    asked = _asked(given, algorithm, document.get("quorum"), sites)
     broken = [f"privacy.{problem}" for problem in asked.problems()]
-    return [*problems, *(broken or _range_problems(document, asked, sites))]
+    broken += _algorithm_problems(document, algorithm, given)
+    if broken or algorithm == LOCAL_PRIVACY:
+        return [*problems, *broken]
+    return [*problems, *_range_problems(document, algorithm, asked, sites)]
 
 
-def privacy_terms(privacy: Privacy, *, min_sum_sites: int, colluding_sites: int) -> PrivacyTerms:
-    """What a section asks for, with the sites that share its noise."""
+def privacy_terms(
+    privacy: Privacy, *, algorithm: str, min_sum_sites: int, colluding_sites: int, first_round: int = 1
+) -> PrivacyTerms:
+    """What a section asks for, with the sites that share its noise.
+
+    Only a schedule from round 1 starts with class sums: a later one goes on from the model that is there.
+    Under `dp-sgd` every site has noise of its own, whoever else is in the sum.
+    """
+    starts = algorithm == GRADIENT_SUMS and first_round == 1
+    alone = algorithm == LOCAL_PRIVACY
     return PrivacyTerms(
         target_epsilon=privacy.target_epsilon,
         delta=privacy.delta,
         public_population=privacy.public_population,
         clipping_norm=privacy.clipping_norm,
-        rounds=privacy.rounds,
-        min_sum_sites=min_sum_sites,
-        colluding_sites=colluding_sites,
+        rounds=1 if algorithm == ANALYTIC and privacy.rounds == AUTO else privacy.rounds,
+        min_sum_sites=max(2, min_sum_sites) if alone else min_sum_sites,
+        colluding_sites=0 if alone else colluding_sites,
+        start_fraction=privacy.start_fraction if starts else 0.0,
         rows_per_unit=privacy.rows_per_unit,
     )
 
@@ -78,16 +99,43 @@ def _misplaced(algorithm: object) -> list[str]:
         return []
     return [
         f"privacy: has no meaning for training.algorithm {algorithm}, whose sums have no sensitivity to one "
-        f"example: choose {GRADIENT_SUMS}, or leave the section out"
+        f"example: choose one of {', '.join(PRIVATE)}, or leave the section out"
     ]
 
 
-def _asked(given: dict[str, Any], quorum: Any, sites: int) -> PrivacyTerms:
+def _algorithm_problems(document: Mapping[str, Any], algorithm: str, given: dict[str, Any]) -> list[str]:
+    """What one of the private algorithms cannot do."""
+    problems = []
+    head = document.get("head")
+    deep = isinstance(head, dict) and bool(head.get("hidden_units"))
+    skips = isinstance(head, dict) and bool(head.get("skip"))
+    if algorithm == ANALYTIC and given.get("rounds", AUTO) not in (1, AUTO):
+        problems.append(
+            f"privacy.rounds: {ANALYTIC} is solved in one round, got {given['rounds']}: say 1"
+        )
+    if algorithm == ANALYTIC and deep and not skips:
+        problems.append(
+            f"head.skip: {ANALYTIC} solves a head with hidden units and a skip connection: say true"
+        )
+    if algorithm == GRADIENT_SUMS and given.get("start_fraction") and deep and not skips:
+        problems.append(
+            "privacy.start_fraction: class sums start a linear head or one with head.skip, this has neither"
+        )
+    if algorithm == LOCAL_PRIVACY and given.get("rows_per_unit", 1) != 1:
+        problems.append(
+            f"privacy.rows_per_unit: {LOCAL_PRIVACY} protects rows and no people, got "
+            f"{given['rows_per_unit']}: choose {GRADIENT_SUMS}, or 1"
+        )
+    return problems
+
+
+def _asked(given: dict[str, Any], algorithm: str, quorum: Any, sites: int) -> PrivacyTerms:
     """The terms with u_min as it has to be at least: a smaller one is told with the quorum."""
     agreed = _sound(Quorum, quorum if isinstance(quorum, dict) else {}, {"min_sites": max(2, sites)})
     least = least_sum_sites(sites, agreed.colluding_sites)
     return privacy_terms(
         _sound(Privacy, given, _SOUND),
+        algorithm=algorithm,
         min_sum_sites=max(agreed.min_sum_sites or 0, least),
         colluding_sites=agreed.colluding_sites,
     )
@@ -103,32 +151,46 @@ def _sound(section: type[AnySection], given: dict[str, Any], sound: Mapping[str,
         return section.model_validate(kept | {name: sound[name] for name in broken & sound.keys()})
 
 
-def _range_problems(document: Mapping[str, Any], asked: PrivacyTerms, sites: int) -> list[str]:
+def _range_problems(
+    document: Mapping[str, Any], algorithm: str, asked: PrivacyTerms, sites: int
+) -> list[str]:
     """Sums and noise must stay within their range, and float64 sums within the sensitivity."""
     task, limits = document.get("task"), document.get("limits")
     classes = task.get("classes") if isinstance(task, dict) else None
     try:
         head = Head.model_validate(document.get("head") or {})
         encoder = EncoderSection.model_validate(document.get("encoder"))
+        training = Training.model_validate(document.get("training"))
         rows = Limits.model_validate(limits if isinstance(limits, dict) else {}).max_examples
     except ValidationError:
         return []
     if not isinstance(classes, list) or sites < asked.min_sum_sites:
         return []
-    weights = num_weights(encoder.dimensions, head.hidden_units, len(classes), skip=head.skip)
-    norm = asked.clipping_norm or 0.0
+    width, norm = encoder.dimensions, asked.clipping_norm or 0.0
+    sums = [(num_weights(width, head.hidden_units, len(classes), skip=head.skip), norm)]
+    if algorithm == ANALYTIC:
+        weight = training.cross_weight
+        sums = [(gram_length(width, head.hidden_units, len(classes)), gram_sensitivity(weight))]
+    elif asked.start_fraction:
+        sums.append((width * len(classes), feature_norm(width)))
     try:
-        FixedPoint(sites=sites, clipping_norm=norm, largest_value=norm, max_examples=rows, values_per_slot=1)
-        for sigma in set(noise_multipliers(asked)):
-            SumMechanism(
-                clipping_norm=norm,
-                noise_multiplier=sigma,
-                dimensions=weights,
-                sites=sites,
-                min_sum_sites=asked.min_sum_sites,
-                colluding_sites=asked.colluding_sites,
-                count_weight=COUNT_WEIGHT,
-            ).require_range(max_examples=rows, additions=min(rows, ROWS_AT_ONCE) + -(-rows // ROWS_AT_ONCE))
+        for dimensions, largest in sums:
+            _require_range(asked, dimensions, largest, rows=rows, sites=sites)
     except UsageError as error:
         return [f"privacy: with limits.max_examples {rows}: {error}"]
     return []
+
+
+def _require_range(asked: PrivacyTerms, dimensions: int, norm: float, *, rows: int, sites: int) -> None:
+    FixedPoint(sites=sites, clipping_norm=norm, largest_value=norm, max_examples=rows, values_per_slot=1)
+    additions = min(rows, ROWS_AT_ONCE) + -(-rows // ROWS_AT_ONCE)
+    for sigma in set(noise_multipliers(asked)):
+        SumMechanism(
+            clipping_norm=norm,
+            noise_multiplier=sigma,
+            dimensions=dimensions,
+            sites=sites,
+            min_sum_sites=asked.min_sum_sites,
+            colluding_sites=asked.colluding_sites,
+            count_weight=COUNT_WEIGHT,
+        ).require_range(max_examples=rows, additions=additions)

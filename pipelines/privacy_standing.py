@@ -7,6 +7,7 @@ from datetime import datetime
 
 from components.agreement.charter import Charter
 from components.agreement.private_keys import private_folder
+from components.agreement.released_sum import shapes_of
 from components.agreement.site_policy import POLICY, PrivacyPolicy, load_policy
 from components.agreement.ticket import ticket_digest
 from components.artifacts.stores import open_store
@@ -104,10 +105,10 @@ def _ledgers(federation: Federation) -> list[tuple[str, PrivacyPolicy, Ledger]]:
 def _rounds_left(federation: Federation, charter: Charter, ledger: Ledger, now: datetime) -> int:
     if charter.privacy is None:
         return 0
-    weights = sum(values.size for values in shape(federation).weights().values())
+    shapes = shapes_of(shape(federation).weights())
     first = max(next_round_number(open_store(federation.state_uri)), charter.privacy.first_round)
     numbers = range(first, charter.privacy.last_round + 1)
-    return ledger.rounds_left([round_event(charter, number, weights) for number in numbers], now=now)
+    return ledger.rounds_left([round_event(charter, number, shapes) for number in numbers], now=now)
 
 
 def _is_charged(ledger: Ledger, federation: Federation, round_number: int) -> bool:

@@ -6,9 +6,11 @@ import json
 import os
 from pathlib import Path
 
-from components.artifacts.stores import local_path
+from components.agreement.public_corpus import corpus_key, texts_of
+from components.artifacts.documents import digest
+from components.artifacts.stores import local_path, open_store
 from components.data_processing.feature_augmentation.encoder import EncoderSpec, locate
-from components.errors import EncoderError, UsageError
+from components.errors import EncoderError, IntegrityError, UsageError
 from pipelines.federation import Federation
 
 
@@ -25,14 +27,46 @@ def encoder_spec(federation: Federation) -> EncoderSpec:
 
 
 def check_ready(federation: Federation) -> None:
-    """Checks encoder and stores.
+    """Checks encoder, public texts and stores.
 
     Raises:
         UsageError: every problem, one a line.
     """
     problems = [*_encoder_problems(federation), *_store_problems(federation)]
+    try:
+        unpublished_corpus(federation)
+    except UsageError as error:
+        problems.append(str(error))
     if problems:
         raise UsageError("\n".join(problems))
+
+
+def unpublished_corpus(federation: Federation) -> bytes | None:
+    """The public texts that the exchange does not have yet; None where it has them, or none are named.
+
+    Raises:
+        UsageError: the file cannot be read, has another digest, or is no corpus.
+    """
+    corpus = federation.encoder.public_corpus
+    if corpus is None or open_store(federation.exchange_uri).exists(corpus_key(corpus.digest)):
+        return None
+    try:
+        content = Path(corpus.file).read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"encoder.public_corpus.file: {corpus.file} cannot be read ({type(error).__name__}): "
+            "put the public texts there"
+        ) from None
+    if digest(content) != corpus.digest:
+        raise UsageError(
+            f"encoder.public_corpus.digest: {corpus.file} has SHA-256 {digest(content)}, the federation file "
+            f"says {corpus.digest[:12]}…: write down the one of the texts that are meant"
+        )
+    try:
+        texts_of(content)
+    except IntegrityError as error:
+        raise UsageError(f"encoder.public_corpus.file: {corpus.file}: {error}") from None
+    return content
 
 
 def _encoder_problems(federation: Federation) -> list[str]:

@@ -28,7 +28,14 @@ COORDINATOR = "coordinator"
 KEY_HOLDER = "key-holder"
 FORMAT = 1
 GRADIENT_SUMS = "fedsgd"
-"""The algorithm whose sums have a sensitivity to one example."""
+ANALYTIC = "analytic"
+LOCAL_PRIVACY = "dp-sgd"
+SHARED_NOISE = (GRADIENT_SUMS, ANALYTIC)
+"""Algorithms whose sums have a sensitivity to one example: sites share the noise of one mechanism."""
+PRIVATE = (*SHARED_NOISE, LOCAL_PRIVACY)
+"""Algorithms that have an epsilon; under the last every site's own noise protects what it releases."""
+RIDGE = "ridge"
+"""Server step of `analytic`: the opened Gram sums are solved."""
 _SITE_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _RESERVED = {COORDINATOR, KEY_HOLDER, "aggregator"}
@@ -72,6 +79,9 @@ class Charter:
         max_rounds: number of the last round.
         server_learning_rate: of the server optimiser; of no meaning for `average`.
         proximal: μ of `fedprox`, above 0 under it and 0 otherwise.
+        cross_weight: w of `analytic`, above 0 under it and 0 otherwise.
+        ridge: λ of `analytic` in units of `ridge_head.default_lam`, above 0 under it and 0 otherwise.
+        public_corpus: SHA-256 of the public texts that features are centred on; empty for none.
         privacy: the noise of every round's sum; None where updates are not noised.
     """
 
@@ -100,6 +110,9 @@ class Charter:
     max_rounds: int
     server_learning_rate: float = 1.0
     proximal: float = 0.0
+    cross_weight: float = 0.0
+    ridge: float = 0.0
+    public_corpus: str = ""
     privacy: NoiseTerms | None = None
     format: int = FORMAT
 
@@ -203,7 +216,7 @@ def _text_problems(charter: Charter) -> list[str]:
         for name in ("federation", "protection", "algorithm", "server_optimizer")
         if not isinstance(value := getattr(charter, name), str) or not value
     ]
-    for name in ("genesis", "encoder", "previous"):
+    for name in ("genesis", "encoder", "previous", "public_corpus"):
         value = getattr(charter, name)
         if value != "" and not (isinstance(value, str) and _DIGEST.fullmatch(value)):
             problems.append(f"{name} must be a SHA-256 in 64 hexadecimal digits, got {value!r}")
@@ -260,11 +273,13 @@ def _number_problems(charter: Charter) -> list[str]:
         value = getattr(charter, name)
         if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
             problems.append(f"{name} must be a finite number above 0, got {value!r}")
-    proximal = charter.proximal
-    if type(proximal) not in (int, float) or not math.isfinite(proximal) or proximal < 0:
-        problems.append(f"proximal must be a finite number from 0, got {proximal!r}")
-    elif (proximal > 0) != (charter.algorithm == "fedprox"):
-        problems.append(f"proximal belongs to fedprox alone, got {proximal:g} with {charter.algorithm!r}")
+    owners = {"proximal": "fedprox", "cross_weight": ANALYTIC, "ridge": ANALYTIC}
+    for name, owner in owners.items():
+        value = getattr(charter, name)
+        if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+            problems.append(f"{name} must be a finite number from 0, got {value!r}")
+        elif (value > 0) != (charter.algorithm == owner):
+            problems.append(f"{name} belongs to {owner} alone, got {value:g} with {charter.algorithm!r}")
     if not problems and charter.largest_value > charter.clipping_norm:
         problems.append(
             f"largest_value must be at most clipping_norm, {charter.clipping_norm:g}, "
@@ -277,21 +292,23 @@ def _number_problems(charter: Charter) -> list[str]:
 
 
 def _privacy_problems(charter: Charter) -> list[str]:
-    """Noise prices something for a sum of clipped contributions alone, and only where the seal adds them."""
+    """Noise prices something for sums of clipped contributions, or where each site trains privately."""
     terms = charter.privacy
-    if (terms is not None) != (charter.algorithm == GRADIENT_SUMS):
+    if (terms is not None) != (charter.algorithm in PRIVATE):
         return [
-            f"privacy belongs to algorithm {GRADIENT_SUMS} and to no other: a sum of weighted updates has no "
-            f"sensitivity to one example, got {charter.algorithm!r} {'with' if terms else 'without'} it"
+            f"privacy belongs to algorithms {', '.join(PRIVATE)} and to no other: a sum of weighted updates "
+            f"has no sensitivity to one example, got {charter.algorithm!r} "
+            f"{'with' if terms else 'without'} it"
         ]
     if terms is None:
         return []
-    problems = terms.problems()
-    if charter.server_optimizer not in SERVER_STEPS:
-        problems.append(
-            f"server_optimizer must be one of {', '.join(SERVER_STEPS)} under {GRADIENT_SUMS}, "
-            f"got {charter.server_optimizer!r}"
-        )
+    problems = [*terms.problems(), *_step_problems(charter)]
+    if (terms.local is not None) != (charter.algorithm == LOCAL_PRIVACY):
+        problems.append(f"privacy.local belongs to {LOCAL_PRIVACY} alone, got it with {charter.algorithm!r}")
+    if terms.class_sum_start and charter.algorithm != GRADIENT_SUMS:
+        problems.append(f"privacy.class_sum_start belongs to {GRADIENT_SUMS}, got {charter.algorithm!r}")
+    if charter.algorithm not in SHARED_NOISE:
+        return problems
     if charter.protection != "sealed" or charter.values_per_slot != 1:
         problems.append(
             "noise that sites share needs protection sealed with one value a slot, got "
@@ -303,6 +320,16 @@ def _privacy_problems(charter: Charter) -> list[str]:
             f"{charter.min_sum_sites} - {charter.colluding_sites}: noise of one site would protect alone"
         )
     return problems
+
+
+def _step_problems(charter: Charter) -> list[str]:
+    fitting = {GRADIENT_SUMS: SERVER_STEPS, ANALYTIC: (RIDGE,)}.get(charter.algorithm)
+    if fitting is None or charter.server_optimizer in fitting:
+        return []
+    return [
+        f"server_optimizer must be one of {', '.join(fitting)} under {charter.algorithm}, "
+        f"got {charter.server_optimizer!r}"
+    ]
 
 
 def _quorum_problems(charter: Charter) -> list[str]:

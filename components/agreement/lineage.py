@@ -107,5 +107,11 @@ def _model_after(exchange: Store, keys_uri: str, folder: str, charter: Charter) 
         raise IntegrityError(f"the ticket in {folder} is that of {parent.folder}")
     receipt = read_receipt(document, parent, then)
     total = opened_sum(read_aggregate(exchange, folder, receipt))
-    model = next_model(then, read_committed(exchange, parent.model), total)
+    model = next_model(
+        then,
+        read_committed(exchange, parent.model),
+        total,
+        round_number=parent.round_number,
+        members=len(receipt.members),
+    )
     return parent.round_number, digest(tensors.encode(model))

@@ -7,11 +7,12 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from components.agreement.released_sum import Shapes
 from components.agreement.server_steps import STATE_PREFIX, split
 from components.artifacts.documents import digest
 from components.artifacts.hashed_reader import HashedReader
 from components.artifacts.stores import Store
-from components.artifacts.tensors import Tensors, count_values, decode_any
+from components.artifacts.tensors import Tensors, decode_any, read_shapes
 from components.errors import DigestMismatchError
 
 MAX_MODEL_BYTES = 8 * 2**30
@@ -43,20 +44,20 @@ def read_committed(exchange: Store, model: str) -> dict[str, NDArray[np.generic]
     return decode_any(content)
 
 
-def model_length(exchange: Store, model: str) -> int:
-    """Number of weights of the model with this SHA-256, which is streamed and not kept.
+def model_shapes(exchange: Store, model: str) -> Shapes:
+    """Shapes of the weights of the model with this SHA-256, which is streamed and not kept.
 
     Raises:
         DigestMismatchError: what lies there is another.
     """
     with exchange.open(model_key(model)) as source:
         reader = HashedReader(source)
-        values = count_values(cast(BinaryIO, reader), leave_out=STATE_PREFIX)
+        shapes = read_shapes(cast(BinaryIO, reader))
         while reader.read(1 << 20):
             pass
     if reader.digest != model:
         raise _another(model)
-    return values
+    return {name: shape for name, shape in shapes.items() if not name.startswith(STATE_PREFIX)}
 
 
 def _another(model: str) -> DigestMismatchError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import BinaryIO
 
@@ -56,12 +55,8 @@ def flatten(tensors: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
     return np.concatenate([tensors[name].astype(np.float64).ravel() for name in sorted(tensors)])
 
 
-def count_values(source: BinaryIO, *, leave_out: str = "\0") -> int:
-    """Number of values in a safetensors file, from the header it begins with; reads no further.
-
-    Args:
-        source: the file.
-        leave_out: how the names of tensors begin that are not counted.
+def read_shapes(source: BinaryIO) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors in a safetensors file, from the header it begins with; reads no further.
 
     Raises:
         IntegrityError: it does not begin with such a header.
@@ -71,13 +66,14 @@ def count_values(source: BinaryIO, *, leave_out: str = "\0") -> int:
         raise IntegrityError("a tensor file is not in safetensors format")
     try:
         entries = json.loads(_exactly(source, size))
-        return sum(
-            math.prod(entry["shape"])
-            for name, entry in entries.items()
-            if name != "__metadata__" and not name.startswith(leave_out)
-        )
+        shapes = {
+            name: tuple(entry["shape"]) for name, entry in entries.items() if name != "__metadata__"
+        }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError("a tensor file is not in safetensors format") from error
+    if any(type(length) is not int or length < 0 for shape in shapes.values() for length in shape):
+        raise IntegrityError("a tensor file is not in safetensors format")
+    return shapes
 
 
 def _exactly(source: BinaryIO, size: int) -> bytes:

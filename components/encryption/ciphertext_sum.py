@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 
 from components.agreement.attempt import Attempt
 from components.agreement.cutoff import Cutoff
-from components.agreement.model_store import model_length
+from components.agreement.model_store import model_shapes
 from components.agreement.roster import Roster
 from components.agreement.sealed_manifest import SealedManifest, open_blob
 from components.encryption.contexts import public_context
@@ -27,7 +27,11 @@ def attempt_summer(attempt: Attempt) -> Summer:
 
 def sealed_length(attempt: Attempt) -> int:
     """Values in every sealed update of a round."""
-    return vector_length(attempt.charter, model_length(attempt.exchange, attempt.ticket.model))
+    return vector_length(
+        attempt.charter,
+        attempt.ticket.round_number,
+        model_shapes(attempt.exchange, attempt.ticket.model),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 Under `none` and `he` it is the float64 vector [n·Δw, n]. Under `sealed` it is the fixed-point form
 of the same, integers whose sum is exact. In all of them Δw is first scaled down to the charter's
-bounds, which keeps its direction. Under `fedsgd` it is the sum of clipped gradients and the count,
-as integers with the site's share of the noise in them.
+bounds, which keeps its direction. Where sites share noise it is the sum of clipped contributions and
+the count, as integers with the site's share of the noise in them.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.agreement.charter import Charter
+from components.agreement.released_sum import Shapes, released_sum
 from components.encryption.fixed_point import FixedPoint
 from components.privacy.mechanism import decoded, noisy_integers
-from components.privacy.round_noise import gradient_sums, round_mechanism
+from components.privacy.round_noise import round_mechanism, shares_noise
 
 SEALED = "sealed"
 
@@ -35,47 +36,51 @@ def fixed_point(charter: Charter) -> FixedPoint:
 
 
 def to_vector(
-    charter: Charter, values: NDArray[np.float64], num_examples: int, *, round_number: int
+    charter: Charter, values: NDArray[np.float64], num_examples: int, *, round_number: int, shapes: Shapes
 ) -> NDArray[np.generic]:
-    """The vector a site commits to and seals; under `fedsgd` its noise is drawn here, once a ticket.
+    """The vector a site commits to and seals; where sites share noise it is drawn here, once a ticket.
 
     Args:
         charter: with protection and bounds.
-        values: Δw, or the sum of clipped gradients under `fedsgd`; float64, shape (d,).
-        num_examples: n, training rows behind it.
+        values: Δw, or the sum of clipped contributions; float64, shape (d,).
+        num_examples: n, training rows behind it, or 1 where sites count alike.
         round_number: the ticket's, which decides the noise.
+        shapes: of the model's tensors.
 
     Returns:
-        Integers, shape (d + 2,), under `sealed`, (d + 1,) under `fedsgd`; float64, shape (d + 1,), otherwise.
+        Integers, shape (d + 2,), under `sealed`, (d + 1,) where sites share noise; float64, shape
+        (d + 1,), otherwise.
 
     Raises:
         BadDataError: more examples than the charter admits, or a value is not finite.
         RefusedError: the round is outside the charter's schedule of noise.
     """
     points = fixed_point(charter)
-    if gradient_sums(charter):
-        points.require_count(num_examples)
-        return noisy_integers(values, num_examples, round_mechanism(charter, round_number, values.size))
+    if shares_noise(charter):
+        if num_examples:
+            points.require_count(num_examples)
+        return noisy_integers(values, num_examples, round_mechanism(charter, round_number, shapes))
     if charter.protection == SEALED:
         return points.encode(values, num_examples)
     points.require_count(num_examples)
     return np.append(num_examples * points.clip(values), float(num_examples))
 
 
-def vector_length(charter: Charter, values: int) -> int:
-    """Length of the vector for an update of `values` numbers."""
-    if charter.protection == SEALED and not gradient_sums(charter):
+def vector_length(charter: Charter, round_number: int, shapes: Shapes) -> int:
+    """Length of the vector that every site seals in a round, for a model of these shapes."""
+    values = released_sum(charter, round_number, shapes).dimensions
+    if charter.protection == SEALED and not shares_noise(charter):
         return fixed_point(charter).length(values)
     return values + 1
 
 
-def from_sum(charter: Charter, total: NDArray[np.generic]) -> NDArray[np.float64]:
-    """[Σ n·Δw, Σ n], or the gradients' sum and the noisy count; float64, shape (d + 1,)."""
-    if gradient_sums(charter):
+def from_sum(
+    charter: Charter, total: NDArray[np.generic], *, round_number: int, shapes: Shapes
+) -> NDArray[np.float64]:
+    """[Σ n·Δw, Σ n], or the contributions' sum and the noisy count; float64, shape (d + 1,)."""
+    if shares_noise(charter):
         opened = total.astype(np.int64, copy=False)
-        # Scale and weight of the count are those of all rounds.
-        first = charter.privacy.first_round if charter.privacy else 0
-        return np.append(*decoded(opened, round_mechanism(charter, first, opened.size - 1)))
+        return np.append(*decoded(opened, round_mechanism(charter, round_number, shapes)))
     if charter.protection == SEALED:
         return fixed_point(charter).decode(total.astype(np.int64, copy=False))
     return total.astype(np.float64, copy=False)

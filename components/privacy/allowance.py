@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+from components.privacy.accounting import ledger_epsilon
 from components.privacy.events import Event
-from components.privacy.zcdp import epsilon, rho
 
 Period = Literal["month", "total"]
 PERIODS: Final[tuple[Period, ...]] = ("month", "total")
@@ -50,7 +50,7 @@ class Budget:
 
     def spent(self, events: Iterable[Event]) -> float:
         """Epsilon that events of one period have cost."""
-        return epsilon(rho(events), self.delta)
+        return ledger_epsilon(events, self.delta)
 
     def admits(self, events: Iterable[Event]) -> bool:
         """Whether all these events of one period fit in it."""

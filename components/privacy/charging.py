@@ -15,7 +15,7 @@ from typing import NoReturn
 from components.agreement.charter import Charter
 from components.agreement.commitment import DOMAIN, Commitment
 from components.agreement.ledger_head import LedgerHead, follows, read_ledger_head
-from components.agreement.model_store import model_length
+from components.agreement.model_store import model_shapes
 from components.agreement.site_policy import PrivacyPolicy, SitePolicy
 from components.agreement.ticket import Ticket
 from components.agreement.workplace import Workplace
@@ -25,7 +25,7 @@ from components.errors import IntegrityError, ObjectMissingError, RefusedError
 from components.privacy.allowance import Budget
 from components.privacy.ledger import Ledger
 from components.privacy.ledger_entry import Charge
-from components.privacy.round_noise import gradient_sums, round_event
+from components.privacy.round_noise import is_private, round_event
 
 SHOWN_ENTRIES = 512
 """Digests of the newest entries in every commitment: a peer that has missed fewer can follow them."""
@@ -59,7 +59,7 @@ def charge_ticket(place: Workplace, *, now: datetime) -> None:
     if terms is None:
         return
     ticket = place.ticket
-    event = round_event(place.charter, ticket.round_number, model_length(place.exchange, ticket.model))
+    event = round_event(place.charter, ticket.round_number, model_shapes(place.exchange, ticket.model))
     ledger = _published_ledger(place, terms)
     ledger.charge(
         Charge(
@@ -116,8 +116,8 @@ def follow_head(store: Store, charter: Charter, ticket: Ticket, commitment: Comm
     Raises:
         RefusedError: the site shows no ledger, or one that was rolled back, cut or forked.
     """
-    if (commitment.ledger is not None) != gradient_sums(charter):
-        _refuse(f"{site} shows {'no' if gradient_sums(charter) else 'a'} privacy ledger in its commitment")
+    if (commitment.ledger is not None) != is_private(charter):
+        _refuse(f"{site} shows {'no' if is_private(charter) else 'a'} privacy ledger in its commitment")
     if commitment.ledger is None:
         return
     try:
@@ -140,7 +140,7 @@ def shown_heads(store: Store, site: str) -> Iterable[LedgerHead]:
 
 def _require_terms(policy: SitePolicy, charter: Charter, ticket: Ticket) -> PrivacyPolicy | None:
     """The site's terms where its updates are noised; both sides must want it."""
-    if not gradient_sums(charter):
+    if not is_private(charter):
         if policy.privacy is not None:
             _refuse("the site's policy asks for differential privacy, the charter has none")
         return None

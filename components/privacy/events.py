@@ -14,6 +14,7 @@ from typing import Any
 from components.errors import IntegrityError, UsageError
 
 _SUM = "discrete_gaussian_sum"
+_LOCAL = "local_sgd"
 _COMPOSED = "composed"
 _MOST = {"dimensions": 2**40, "sites": 2**16, "rows_per_unit": 2**31}
 
@@ -56,6 +57,36 @@ class DiscreteGaussianSum:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LocalSgd:
+    """A model that one site has trained by DP-SGD (Abadi et al. 2016) and shows openly.
+
+    Attributes:
+        noise_multiplier: sigma, above 0: deviation of the noise of a step, in units of the clipping norm.
+        sample_rate: probability with which a step draws a row, above 0, at most 1.
+        steps: number of steps, from 1 to 2^31.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+
+    noise_multiplier: float
+    sample_rate: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        if type(self.steps) is not int or not 1 <= self.steps <= 2**31:
+            raise UsageError(
+                f"steps must be a whole number from 1 to {2**31}, got {self.steps!r}: correct the event"
+            )
+        for name, most in (("noise_multiplier", math.inf), ("sample_rate", 1.0)):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not math.isfinite(value) or not 0 < value <= most:
+                raise UsageError(
+                    f"{name} must be finite, above 0 and at most {most:g}, got {value!r}: correct the event"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Composed:
     """Several releases about the same data, in any order.
 
@@ -66,12 +97,13 @@ class Composed:
     events: tuple[Event, ...]
 
 
-Event = DiscreteGaussianSum | Composed
+Release = DiscreteGaussianSum | LocalSgd
+Event = Release | Composed
 
 
-def releases(event: Event) -> Iterator[DiscreteGaussianSum]:
+def releases(event: Event) -> Iterator[Release]:
     """The single releases an event is made of."""
-    if isinstance(event, DiscreteGaussianSum):
+    if not isinstance(event, Composed):
         yield event
         return
     for part in event.events:
@@ -82,6 +114,8 @@ def event_document(event: Event) -> dict[str, Any]:
     """An event as a JSON value; `read_event` is the inverse."""
     if isinstance(event, DiscreteGaussianSum):
         return {"event": _SUM, **asdict(event)}
+    if isinstance(event, LocalSgd):
+        return {"event": _LOCAL, **asdict(event)}
     return {"event": _COMPOSED, "events": [event_document(part) for part in event.events]}
 
 
@@ -98,6 +132,8 @@ def read_event(document: object) -> Event:
     try:
         if kind == _SUM:
             return DiscreteGaussianSum(**fields)
+        if kind == _LOCAL:
+            return LocalSgd(**fields)
     except (TypeError, UsageError) as error:
         raise IntegrityError(f"not a privacy event that this version knows: {error}") from None
     raise IntegrityError(f"not a privacy event that this version knows: {str(kind)[:40]!r}")

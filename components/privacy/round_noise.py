@@ -2,52 +2,75 @@
 
 from __future__ import annotations
 
-from components.agreement.charter import GRADIENT_SUMS, Charter
+from components.agreement.charter import SHARED_NOISE, Charter
+from components.agreement.released_sum import Shapes, released_sum
 from components.errors import RefusedError
-from components.privacy.events import DiscreteGaussianSum
+from components.privacy.events import DiscreteGaussianSum, LocalSgd
 from components.privacy.mechanism import SumMechanism
 
 
-def gradient_sums(charter: Charter) -> bool:
-    """Whether the sums of a charter are noised sums of clipped gradients."""
-    return charter.algorithm == GRADIENT_SUMS
+def is_private(charter: Charter) -> bool:
+    """Whether what a charter's rounds release has an epsilon, and is charged to the sites' ledgers."""
+    return charter.privacy is not None
 
 
-def round_mechanism(charter: Charter, round_number: int, dimensions: int) -> SumMechanism:
+def shares_noise(charter: Charter) -> bool:
+    """Whether the sums of a charter are sums of clipped contributions with shares of one noise."""
+    return charter.algorithm in SHARED_NOISE
+
+
+def round_mechanism(charter: Charter, round_number: int, shapes: Shapes) -> SumMechanism:
     """The mechanism of one round.
 
     Args:
-        charter: of a federation whose sums are noised.
+        charter: of a federation whose sites share noise.
         round_number: the ticket's.
-        dimensions: d, weights of the model.
+        shapes: of the model's tensors.
 
     Raises:
         RefusedError: the round is outside the charter's schedule: there is no noise to release under.
         UsageError: the charter's numbers make no mechanism.
     """
-    terms = charter.privacy
-    sigma = terms.noise_multiplier(round_number) if terms else None
-    if terms is None or sigma is None:
-        text = f"round {round_number} is outside the charter's schedule of noise"
-        if terms is not None:
-            text += f", rounds {terms.first_round} to {terms.last_round}: its privacy budget is used up"
-        raise RefusedError(text, disclosed=text)
+    released = released_sum(charter, round_number, shapes)
     return SumMechanism(
-        clipping_norm=charter.clipping_norm,
-        noise_multiplier=sigma,
-        dimensions=dimensions,
+        clipping_norm=released.clipping_norm,
+        noise_multiplier=round_noise_multiplier(charter, round_number),
+        dimensions=released.dimensions,
         sites=len(charter.sites),
         min_sum_sites=charter.min_sum_sites,
         colluding_sites=charter.colluding_sites,
-        count_weight=terms.count_weight,
+        count_weight=charter.privacy.count_weight if charter.privacy else 0.0,
     )
 
 
-def round_event(charter: Charter, round_number: int, dimensions: int) -> DiscreteGaussianSum:
-    """What opening one round's sum releases.
+def round_event(charter: Charter, round_number: int, shapes: Shapes) -> DiscreteGaussianSum | LocalSgd:
+    """What one round releases of a site.
 
     Raises:
         RefusedError: see `round_mechanism`.
     """
+    local = charter.privacy.local if charter.privacy else None
+    if local is not None:
+        return LocalSgd(
+            noise_multiplier=round_noise_multiplier(charter, round_number),
+            sample_rate=local.sample_rate,
+            steps=local.steps,
+        )
     rows = charter.privacy.rows_per_unit if charter.privacy else 1
-    return round_mechanism(charter, round_number, dimensions).event(rows_per_unit=rows)
+    return round_mechanism(charter, round_number, shapes).event(rows_per_unit=rows)
+
+
+def round_noise_multiplier(charter: Charter, round_number: int) -> float:
+    """σ of a round.
+
+    Raises:
+        RefusedError: the round is outside the charter's schedule.
+    """
+    terms = charter.privacy
+    sigma = terms.noise_multiplier(round_number) if terms else None
+    if sigma is None:
+        text = f"round {round_number} is outside the charter's schedule of noise"
+        if terms is not None:
+            text += f", rounds {terms.first_round} to {terms.last_round}: its privacy budget is used up"
+        raise RefusedError(text, disclosed=text)
+    return sigma

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from components.errors import UsageError
-from components.privacy.events import DiscreteGaussianSum, Event, releases
+from components.privacy.events import DiscreteGaussianSum, Event, Release, releases
 
 _UP: Final = 1 + 1e-12
 """Above the error of a few dozen float64 operations: results are on the safe side."""
@@ -29,14 +29,21 @@ def excess(share_sigma: float, sites: int, dimensions: int) -> float:
     return tau * math.sqrt(dimensions)
 
 
-def release_rho(release: DiscreteGaussianSum) -> float:
-    """Price of one opened sum: rho = m^2 (1/sigma + tau sqrt(d))^2 / 2.
+def release_rho(release: Release) -> float:
+    """Price of one release.
+
+    Of local DP-SGD: steps / (2 sigma^2), what it would cost if every step drew all rows. Drawing some of
+    them costs less, of which rho can say nothing: see `accounting.ledger_epsilon`.
+
+    Of an opened sum: rho = m^2 (1/sigma + tau sqrt(d))^2 / 2.
 
     Proposition 14 of Kairouz, Liu and Steinke bounds the divergence of order alpha of a sum of n shares
     by alpha/2 (Delta / (sqrt(n) share_sigma) + tau sqrt(d))^2. The first term is largest for the fewest
     shares, n = u_min - t_sites, where it is 1/sigma; tau is largest for the most. A unit of m rows costs
     m^2 times a row (group privacy, Bun and Steinke 2016, proposition 27).
     """
+    if not isinstance(release, DiscreteGaussianSum):
+        return release.steps / (2 * release.noise_multiplier * release.noise_multiplier)
     root = 1 / release.noise_multiplier + excess(release.share_sigma, release.sites, release.dimensions)
     return release.rows_per_unit * release.rows_per_unit * root * root / 2
 

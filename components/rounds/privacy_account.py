@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from components.agreement.charter import Charter
-from components.agreement.model_store import model_length
+from components.agreement.model_store import model_shapes
 from components.artifacts.stores import Store
 from components.errors import PrivacyBudgetExceededError
+from components.privacy.accounting import ledger_epsilon
 from components.privacy.round_noise import round_event
-from components.privacy.zcdp import epsilon, rho
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +47,13 @@ def account(exchange: Store, charter: Charter, model: str, *, through: int) -> P
     terms = charter.privacy
     if terms is None:
         return None
-    weights = model_length(exchange, model)
+    shapes = model_shapes(exchange, model)
     events = [
-        round_event(charter, number, weights)
+        round_event(charter, number, shapes)
         for number in _issued(exchange)
         if terms.first_round <= number <= min(through, terms.last_round)
     ]
-    spent = epsilon(rho(events), terms.delta)
+    spent = ledger_epsilon(events, terms.delta)
     return PrivacyAccount(
         epsilon_spent=spent,
         epsilon_left=max(0.0, terms.target_epsilon - spent),

@@ -19,6 +19,7 @@ from components.agreement.receipt import (
     receipt_key,
 )
 from components.agreement.released import read_release
+from components.agreement.released_sum import shapes_of
 from components.agreement.roster import Roster, read_roster, roster_key
 from components.agreement.sealed_manifest import read_manifest
 from components.agreement.server_optimizer import Committed, next_model
@@ -186,7 +187,7 @@ class RoundCheck:
 
     def _length(self, parent: Committed) -> int:
         weights, _ = split(parent)
-        return vector_length(self.charter, sum(values.size for values in weights.values()))
+        return vector_length(self.charter, self.ticket.round_number, shapes_of(weights))
 
     def _check_manifest(
         self, roster: Roster, site: str, certificate: str, receipt: Receipt | None, length: int | None
@@ -217,7 +218,13 @@ class RoundCheck:
 
     def _next_model(self, receipt: Receipt, parent: Committed) -> Committed:
         aggregate = opened_sum(read_aggregate(self.proof, self.ticket.folder, receipt))
-        model = next_model(self.charter, parent, aggregate)
+        model = next_model(
+            self.charter,
+            parent,
+            aggregate,
+            round_number=self.ticket.round_number,
+            members=len(receipt.members),
+        )
         if digest(tensors.encode(model)) != self.record.model:
             raise DigestMismatchError("is not the one that the opened sum and the charter's optimiser give")
         return model

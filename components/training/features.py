@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from components.artifacts.stores import Store, key_of
 from components.artifacts.tensors import decode_any
-from components.errors import BadDataError, IntegrityError
+from components.errors import IntegrityError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,34 +26,6 @@ class SiteFeatures:
 
     train: Examples
     test: Examples
-
-
-def centred(features: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Features minus a public mean, each row brought back to the norm it had.
-
-    Sentence embeddings share one large direction; sums over classes say little beside it. The mean is
-    that of a public corpus under the same encoder, never of a site's rows: nothing of them is released.
-
-    Args:
-        features: (n, d); left as they are.
-        mean: (d,), in the scale of the features, which `augment` stores at norm √d.
-
-    Returns:
-        float32, (n, d); a row that equals the mean has no direction left and is zero.
-
-    Raises:
-        BadDataError: the mean has another width.
-    """
-    if mean.shape != features.shape[1:]:
-        raise BadDataError(
-            f"a public mean of shape {mean.shape} does not fit features of {features.shape[1]} dimensions"
-        )
-    shifted = features.astype(np.float64) - mean.astype(np.float64)
-    lengths = np.linalg.norm(shifted, axis=1, keepdims=True)
-    wanted = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
-    ratio = np.divide(wanted, lengths, out=np.zeros_like(wanted), where=lengths > 0)
-    result: NDArray[np.float32] = (shifted * ratio).astype(np.float32)
-    return result
 
 
 def read_features(store: Store, reference: str) -> SiteFeatures:

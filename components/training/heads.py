@@ -12,6 +12,7 @@ Without it a narrow hidden layer holds back what a linear head would have learne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -51,6 +52,27 @@ def initial(features: int, hidden_units: int, classes: int, seed: int, skip: boo
         "output.bias": uniform((classes,), hidden_units),
     }
     return head | {"skip.weight": np.zeros((classes, features), np.float32)} if skip else head
+
+
+def to_be_solved(features: int, hidden_units: int, classes: int, seed: int) -> Head:
+    """The genesis model of `analytic`: public random features behind which everything is zero.
+
+    The hidden layer's weights are uniform with variance 1/hidden_units, so ‖relu(Wz)‖ is about ‖z‖/√2 for
+    any number of hidden units, and neither part drowns the other. A linear head without hidden units, else
+    one with a skip connection.
+    """
+    head = initial(features, hidden_units, classes, seed, skip=hidden_units > 0)
+    blank = {name: np.zeros_like(values) for name, values in head.items()}
+    return blank | {"hidden.weight": random_features(features, hidden_units, seed)} if hidden_units else blank
+
+
+def random_features(features: int, hidden_units: int, seed: int) -> NDArray[np.float32]:
+    """W, (hidden_units, features): see `to_be_solved`; no rows without hidden units."""
+    if hidden_units == 0:
+        return np.zeros((0, features), np.float32)
+    bound = math.sqrt(3 / hidden_units)
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return generator.uniform(-bound, bound, (hidden_units, features)).astype(np.float32)
 
 
 def penultimate(

@@ -16,22 +16,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from components.agreement.class_sum_head import head_from_class_sums
+from components.agreement.ridge_head import gram_length, gram_sensitivity, ridge_head
 from components.agreement.server_steps import initial_state, step
 from components.privacy.accounting import PldAccountant
 from components.privacy.analytic_gaussian import gaussian_sigma
 from components.privacy.mechanism import SumMechanism, decoded, noisy_integers
 from components.training import heads
 from components.training.features import Examples
-from components.training.local_training.class_sum_head import head_from_class_sums
 from components.training.local_training.class_sums import class_sums
 from components.training.local_training.clipped_gradients import clipped_gradient_sum, clipped_sum
-from components.training.local_training.gram_sums import (
-    gram_sums,
-    length,
-    public_hidden_weight,
-    sensitivity,
-)
-from components.training.local_training.ridge_head import default_lam, ridge_head, unpacked
+from components.training.local_training.gram_sums import gram_sums
 from tests.benchmarks.banking77 import FEATURE_NORM
 
 DELTA = 1e-5
@@ -204,26 +199,24 @@ def start_of(genesis: heads.Head, sigma: float, logit_scale: float, sums: Sums) 
 
 def analytic(epsilon: float, plan: GramPlan, sums: SealedSums, seed: int) -> heads.Head:
     """The ridge solution of noisy Gram sums."""
-    public = public_hidden_weight(round(FEATURE_NORM**2), plan.hidden_units, seed)
+    public = heads.random_features(round(FEATURE_NORM**2), plan.hidden_units, seed)
 
     def own(examples: Examples) -> Vector:
         return gram_sums(examples, classes=sums.classes, hidden_weight=public, cross_weight=plan.cross_weight)
 
     mechanism = sums.setting.mechanism(
-        sensitivity(plan.cross_weight),
+        gram_sensitivity(plan.cross_weight),
         gaussian_sigma(epsilon, DELTA),
-        length(public.shape[1], plan.hidden_units, sums.classes),
+        gram_length(public.shape[1], plan.hidden_units, sums.classes),
     )
     opened, _ = sums.opened(own, mechanism)
-    matrix, _ = unpacked(opened, classes=sums.classes, hidden_weight=public, cross_weight=plan.cross_weight)
-    deviation = mechanism.sum_deviation(sums.setting.sites)
     return ridge_head(
         opened,
         classes=sums.classes,
         hidden_weight=public,
         cross_weight=plan.cross_weight,
-        lam=plan.ridge * default_lam(matrix, deviation),
-        noise_deviation=deviation,
+        ridge=plan.ridge,
+        noise_deviation=mechanism.sum_deviation(sums.setting.sites),
         feature_norm=FEATURE_NORM,
     )
 

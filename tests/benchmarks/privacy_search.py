@@ -142,7 +142,7 @@ def gram(corpus: Corpus, setting: Setting, epsilon: float) -> GramPlan:
     return _best(
         [
             GramPlan(hidden_units=hidden_units, cross_weight=weight, ridge=ridge)
-            for hidden_units, weight, ridge in itertools.product((0, 128), (1.0, 3.0), (1.0, 3.0, 10.0))
+            for hidden_units, weight, ridge in itertools.product((0, 128), (1.0, 3.0), (0.8, 1.0, 2.0))
         ],
         _splits(corpus, setting.sites),
         score,

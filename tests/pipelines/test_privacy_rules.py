@@ -43,6 +43,14 @@ def without(section: str, *names: str) -> Change:
     return change
 
 
+def both(*changes: Change) -> Change:
+    def change(document: dict[str, Any]) -> None:
+        for each in changes:
+            each(document)
+
+    return change
+
+
 def colluding(document: dict[str, Any]) -> None:
     document["quorum"] = {"min_sites": 3, "colluding_sites": 2}
 
@@ -137,6 +145,52 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         lambda document: document.update(head={"skip": True}),
         "head: skip needs hidden_units above 0, got 0: a linear head is one",
     ),
+    "Gram sums in three rounds": (
+        both(put("training", algorithm="analytic"), put("privacy", rounds=3)),
+        "privacy.rounds: analytic is solved in one round, got 3: say 1",
+    ),
+    "Gram sums of hidden units alone": (
+        both(
+            put("training", algorithm="analytic"), put("privacy", rounds=1), put("head", hidden_units=4)
+        ),
+        "head.skip: analytic solves a head with hidden units and a skip connection: say true",
+    ),
+    "Gram sums in clear": (
+        both(
+            put("training", algorithm="analytic"),
+            put("privacy", rounds=1),
+            lambda document: document.update(protection="none"),
+        ),
+        "protection: analytic needs sealed: its noise is shared among sites that hide each other",
+    ),
+    "class sums before hidden units alone": (
+        both(put("privacy", start_fraction=0.2), put("head", hidden_units=4)),
+        "privacy.start_fraction: class sums start a linear head or one with head.skip, this has neither",
+    ),
+    "all of the budget for the start": (
+        put("privacy", start_fraction=1),
+        "privacy.start_fraction must be from 0, below 1, got 1.0: 0.2 is usual",
+    ),
+    "a start that is the only round": (
+        put("privacy", start_fraction=0.2, rounds=1),
+        "privacy.start_fraction is 0.2, but the start is the only round: give it 2 or more",
+    ),
+    "people under local noise": (
+        both(put("training", algorithm="dp-sgd"), put("privacy", rows_per_unit=3)),
+        "privacy.rows_per_unit: dp-sgd protects rows and no people, got 3: choose fedsgd, or 1",
+    ),
+    "a rate that is no share": (
+        both(put("training", algorithm="dp-sgd"), put("privacy", local={"sample_rate": 0.3})),
+        "privacy.local: sample_rate must be 1 over a whole number, such as 0.25, got 0.3",
+    ),
+    "local noise without a section": (
+        both(put("training", algorithm="dp-sgd"), without("privacy")),
+        "privacy: missing: dp-sgd needs target_epsilon, delta, public_population and clipping_norm",
+    ),
+    "a ridge of nothing": (
+        put("training", ridge=0),
+        "training.ridge: Input should be greater than 0, got 0",
+    ),
     "a server that stands still": (
         put("training", server_learning_rate=0),
         "training.server_learning_rate: Input should be greater than 0, got 0",
@@ -224,6 +278,9 @@ def test_methods_choose_algorithm_and_protection_and_take_the_section_along(smal
         other = federation.with_method(method)
         assert (other.method, other.protection, other.training.algorithm) == (method, protection, "fedavg")
         assert other.privacy is None, "whoever reads it must not think that these sums are private"
+    rival = federation.with_method("dp-fl")
+    assert (rival.protection, rival.training.algorithm) == ("none", "dp-sgd")
+    assert rival.privacy == federation.privacy, "its epsilon is the same"
     assert federation.with_method("ours") == federation
 
 

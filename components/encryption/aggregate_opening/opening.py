@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from components.agreement.attempt import Attempt
 from components.agreement.charter import KEY_HOLDER
 from components.agreement.cutoff import end_attempt, shortfall_key
+from components.agreement.model_store import model_shapes
 from components.agreement.private_keys import load_signing_key
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
@@ -151,7 +152,9 @@ def _summed(
         _record(store_uri, summed)
         total.seek(0)
         opened = _opened(summed, masks, cast(BinaryIO, total))
-    return added, ciphertexts, from_sum(charter, opened)
+    ticket = summed.attempt.ticket
+    shapes = model_shapes(summed.attempt.exchange, ticket.model)
+    return added, ciphertexts, from_sum(charter, opened, round_number=ticket.round_number, shapes=shapes)
 
 
 def _require_not_over(attempt: Attempt) -> None:

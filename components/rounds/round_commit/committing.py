@@ -84,7 +84,15 @@ def _next_round(attempt: Attempt, receipt: str) -> tuple[RoundRecord, bytes]:
     roster = attempt.roster()
     cutoff = attempt.cutoff(roster)
     try:
-        content = tensors.encode(next_model(attempt.charter, parent, total))
+        content = tensors.encode(
+            next_model(
+                attempt.charter,
+                parent,
+                total,
+                round_number=ticket.round_number,
+                members=len(given.members),
+            )
+        )
     except IntegrityError:
         end_attempt(exchange, ticket, cutoff)
         raise

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from components.agreement.charter import COORDINATOR, Charter
+from components.agreement.charter import COORDINATOR, RIDGE, Charter
 from components.agreement.charter_book import charter_in_force, charter_of, is_ancestor
 from components.agreement.cutoff import shortfall_key
 from components.agreement.model_store import model_key
@@ -49,7 +49,9 @@ class ModelShape:
     server_optimizer: str = AVERAGE
 
     def weights(self) -> heads.Head:
-        """Its genesis weights."""
+        """Its genesis weights; random features where they will be solved and not trained."""
+        if self.server_optimizer == RIDGE:
+            return heads.to_be_solved(self.features, self.hidden_units, self.classes, self.seed)
         return heads.initial(self.features, self.hidden_units, self.classes, self.seed, self.skip)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from components.errors import BadDataError, UsageError
 from components.training.features import Examples
+from components.training.local_training.clipped_gradients import ROWS_AT_ONCE
 
 
 def class_sums(
@@ -57,7 +58,10 @@ def class_sums(
         :, None
     ]
     sums = np.zeros((classes, rows.shape[1]))
-    np.add.at(sums, examples.labels, rows)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        block = slice(start, start + ROWS_AT_ONCE)
+        members = (np.arange(classes)[:, None] == examples.labels[block]).astype(np.float64)
+        sums += members @ rows[block]
     return sums.ravel()
 
 

@@ -21,37 +21,9 @@ from numpy.typing import NDArray
 from components.errors import UsageError
 from components.training.features import Examples
 from components.training.local_training.class_sums import check_rows
+from components.training.local_training.clipped_gradients import ROWS_AT_ONCE
 
 Float64 = NDArray[np.float64]
-
-BLOCK_ROWS = 8192
-
-
-def sensitivity(cross_weight: float) -> float:
-    """√(1 + w²): L2 by which adding or removing one example changes its sums at most, whatever it is.
-
-    With ‖φ‖ ≤ 1 the scaled triangle has the Frobenius norm ‖φφᵀ‖ = ‖φ‖² ≤ 1, and w·φe(y)ᵀ one of
-    w·‖φ‖ ≤ w. Both are reached together where ‖φ‖ = 1, so no smaller number would do.
-    """
-    return math.sqrt(1 + cross_weight**2)
-
-
-def length(features: int, hidden_units: int, classes: int) -> int:
-    """Values of the released sums: m(m + 1)/2 + m·classes."""
-    width = features + hidden_units
-    return width * (width + 1) // 2 + width * classes
-
-
-def public_hidden_weight(features: int, hidden_units: int, seed: int) -> NDArray[np.float32]:
-    """W, (hidden_units, features): uniform with variance 1/hidden_units, the same bytes for everybody.
-
-    So ‖relu(Wz)‖ is about ‖z‖/√2 for any number of hidden units, and neither part drowns the other.
-    """
-    if hidden_units == 0:
-        return np.zeros((0, features), np.float32)
-    bound = math.sqrt(3 / hidden_units)
-    generator = np.random.Generator(np.random.PCG64(seed))
-    return generator.uniform(-bound, bound, (hidden_units, features)).astype(np.float32)
 
 
 def clipped_features(features: NDArray[np.float32], hidden_weight: NDArray[np.float32]) -> Float64:
@@ -79,16 +51,16 @@ def gram_sums(
     """What a site releases: [upper triangle of Σφφᵀ, off-diagonal times √2; w · Σφe(y)ᵀ].
 
     The factor √2 makes the L2 norm of the triangle the Frobenius norm of the matrix, and the noise on
-    it symmetric. The sensitivity of the whole vector is `sensitivity(cross_weight)`, example level.
+    it symmetric. The sensitivity of the whole vector is `gram_sensitivity(cross_weight)`, example level.
 
     Args:
         examples: training rows, any number; a sum over none is zero.
         classes: number of classes.
-        hidden_weight: W, see `public_hidden_weight`.
+        hidden_weight: W, see `heads.random_features`.
         cross_weight: w, above 0; 2 puts more of the budget on what small budgets need, see the README.
 
     Returns:
-        float64, (`length(…)`,): the triangle row by row, then the (m, classes) matrix row by row.
+        float64, (`gram_length(…)`,): the triangle row by row, then the (m, classes) matrix row by row.
 
     Raises:
         UsageError: w is out of range.
@@ -99,9 +71,9 @@ def gram_sums(
     check_rows(examples, classes)
     width = sum(hidden_weight.shape)
     gram, cross = np.zeros((width, width)), np.zeros((width, classes))
-    for start in range(0, len(examples.labels), BLOCK_ROWS):
-        block = clipped_features(examples.features[start : start + BLOCK_ROWS], hidden_weight)
-        labels = examples.labels[start : start + BLOCK_ROWS]
+    for start in range(0, len(examples.labels), ROWS_AT_ONCE):
+        block = clipped_features(examples.features[start : start + ROWS_AT_ONCE], hidden_weight)
+        labels = examples.labels[start : start + ROWS_AT_ONCE]
         gram += block.T @ block
         cross += block.T @ (labels[:, None] == np.arange(classes)).astype(np.float64)
     rows, columns = np.triu_indices(width)

@@ -19,3 +19,12 @@ def make_reproducible(device: str, multiplications: int) -> None:
     torch.set_deterministic_debug_mode("error")
     if multiplications < SMALL_STEP:
         torch.set_num_threads(1)
+
+
+def chosen(device: str) -> str:
+    """`cpu` or `cuda`; `auto` takes a GPU where there is one."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device

@@ -1,4 +1,4 @@
-"""Trains at the site and commits to the update (Eq. 4)."""
+"""Computes at the site what a round asks of it and commits to it (Eq. 4)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from numpy.typing import NDArray
 
 from components.agreement.commitment import Commitment, commitment_key, committed_digest
 from components.agreement.receipt import receipt_key
+from components.agreement.released_sum import shapes_of
 from components.agreement.round_secrets import draw_once
 from components.agreement.site_update import keep_update, read_update, update_key
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, reference
 from components.encryption.update_vector import to_vector
-from components.errors import BadDataError, RefusedError
+from components.errors import RefusedError
 from components.execution.outcome import Outcome
 from components.privacy.charging import charged_head
-from components.privacy.round_noise import gradient_sums
 from components.training.features import read_features
-from components.training.local_training.clipped_gradients import clipped_gradient_sum
-from components.training.local_training.federated_averaging import local_update, site_seed
+from components.training.local_training.contributions import contribution
 
 
 def train(place: Workplace, *, features: str, device: str = "auto") -> Outcome:
@@ -69,37 +68,9 @@ def _committed(place: Workplace, document: bytes) -> Outcome:
 
 
 def _train(place: Workplace, features: str, device: str) -> NDArray[np.generic]:
-    ticket, model = place.ticket, place.model()
+    model = place.model()
     examples = read_features(place.store, features).train
-    if not len(examples.labels):
-        raise BadDataError("the query returned no training rows", disclosed="there are no training rows")
-    if gradient_sums(place.charter):
-        total = clipped_gradient_sum(
-            model, examples, max_grad_norm=place.charter.clipping_norm, device=_device(device)
-        )
-        return to_vector(place.charter, total, len(examples.labels), round_number=ticket.round_number)
-    update = local_update(
-        model,
-        examples,
-        local_epochs=ticket.local_epochs,
-        learning_rate=ticket.learning_rate,
-        batch_size=ticket.batch_size,
-        seed=site_seed(ticket.seed, ticket.round_number, place.site),
-        device=_device(device),
-        proximal=place.charter.proximal,
-    )
-    values = np.concatenate([update[name].ravel() for name in sorted(update)])
-    if not np.all(np.isfinite(values)):
-        text = f"training diverged at learning rate {ticket.learning_rate:g}: lower it"
-        raise BadDataError(text, disclosed=text)
+    values, count = contribution(place, model, examples, device=device)
     return to_vector(
-        place.charter, values.astype(np.float64), len(examples.labels), round_number=ticket.round_number
+        place.charter, values, count, round_number=place.ticket.round_number, shapes=shapes_of(model)
     )
-
-
-def _device(device: str) -> str:
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device

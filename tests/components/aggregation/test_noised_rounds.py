@@ -16,6 +16,7 @@ from components.agreement.cutoff import shortfall_key
 from components.agreement.ledger_head import LedgerHead, first_head, head_after, read_ledger_head
 from components.agreement.model_store import read_committed
 from components.agreement.receipt import aggregate_key, receipt_key
+from components.agreement.released_sum import shapes_of
 from components.agreement.roster import Roster, read_roster, roster_key
 from components.agreement.server_optimizer import next_model
 from components.agreement.site_update import read_update, update_key
@@ -97,15 +98,20 @@ class TestOpened:
             total = opened(three)
             places = [three.place(site) for site in three.sites]
             vectors = [read_update(place.store, place.ticket).astype(np.int64) for place in places]
-            assert np.array_equal(total, from_sum(three.charter, np.sum(vectors, axis=0)))
+            shapes = shapes_of(places[0].model())
+            assert np.array_equal(
+                total, from_sum(three.charter, np.sum(vectors, axis=0), round_number=number, shapes=shapes)
+            )
             exact, rows = exact_sum(three, three.sites)
-            mechanism = round_mechanism(three.charter, number, exact.size)
+            mechanism = round_mechanism(three.charter, number, shapes)
             deviation = mechanism.sum_deviation(3)
             assert np.abs(total[:-1] - exact).max() < 8 * deviation
             assert abs(total[-1] - rows) < 8 * deviation / NOISE.count_weight
             assert np.abs(total[:-1] - exact).max() > deviation / 8  # noise there is
             parent = read_committed(three.exchange, three.opened.ticket.model)
-            expected = tensors.encode(next_model(three.charter, parent, total))
+            expected = tensors.encode(
+                next_model(three.charter, parent, total, round_number=number, members=3)
+            )
             assert committed.manifest["model"] == digest(expected)
             three = three.next_round()
         assert verify_state("small/state", keys_uri=three.keys_uri).problems == ()
@@ -116,7 +122,7 @@ class TestOpened:
         sealed = three.seal(three.roster(commitments), ("alpha", "beta", "gamma")) | {"delta": ""}
         three.commit(three.open_sum(three.summed(sealed)).reference)
         exact, _ = exact_sum(three, ("alpha", "beta", "gamma"))
-        deviation = round_mechanism(three.charter, 1, exact.size).sum_deviation(3)
+        deviation = round_mechanism(three.charter, 1, {"w": exact.shape}).sum_deviation(3)
         assert np.abs(opened(three)[:-1] - exact).max() < 8 * deviation
         assert entries_of("delta") == 1  # it was paid for, whatever became of it
 

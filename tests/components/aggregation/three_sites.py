@@ -24,6 +24,7 @@ from components.agreement.private_keys import (
     private_folder,
     write_private,
 )
+from components.agreement.released_sum import shapes_of
 from components.agreement.roster import Roster
 from components.agreement.site_policy import POLICY, PrivacyPolicy, SitePolicy
 from components.agreement.site_update import read_update
@@ -277,7 +278,12 @@ class ThreeSites:
     def weighted(self, site: str) -> NDArray[np.float64]:
         """[n·Δw, n] of a site, from what it stored."""
         place = self.place(site)
-        return from_sum(place.charter, read_update(place.store, place.ticket))
+        return from_sum(
+            place.charter,
+            read_update(place.store, place.ticket),
+            round_number=place.ticket.round_number,
+            shapes=shapes_of(place.model()),
+        )
 
 
 def draft_charter(

@@ -95,6 +95,8 @@ CHARTER = Charter(
     max_rounds=12,
     server_learning_rate=0.75,
     proximal=0,
+    cross_weight=0,
+    ridge=0,
 )
 NOISE = NoiseTerms(
     target_epsilon=4.5,

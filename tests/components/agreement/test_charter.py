@@ -256,7 +256,7 @@ class TestTexts:
     def test_names_are_text(self, name: str, value: Any) -> None:
         assert f"{name} must be text, got {value!r}" in changed(**{name: value}).problems()
 
-    @pytest.mark.parametrize("name", ["genesis", "encoder", "previous"])
+    @pytest.mark.parametrize("name", ["genesis", "encoder", "previous", "public_corpus"])
     @pytest.mark.parametrize("value", ["9e", "9E" * 32, "9e" * 33, None, 7], ids=repr)
     def test_models_and_editions_are_named_by_their_digests(self, name: str, value: Any) -> None:
         text = f"{name} must be a SHA-256 in 64 hexadecimal digits, got {value!r}"

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.agreement.charter import Charter, read_charter
+from components.agreement.noise_terms import LocalTraining
 from components.artifacts.documents import canonical_json
 from components.errors import SignatureError
 from tests.components.agreement.signed_form import CHARTER, NOISE, NOISED
@@ -26,18 +27,86 @@ def test_gradient_sums_with_noise_can_be_signed() -> None:
     assert read_charter(NOISED.to_json()).privacy == NOISE
 
 
-@pytest.mark.parametrize("algorithm", ["fedavg", "fedadam", "dp-sgd", "FedSGD", "analytic"])
+@pytest.mark.parametrize("algorithm", ["fedavg", "fedadam", "FedSGD"])
 def test_epsilon_is_refused_for_sums_without_a_sensitivity(algorithm: str) -> None:
     [problem] = broken(algorithm=algorithm)
     assert problem == (
-        "privacy belongs to algorithm fedsgd and to no other: a sum of weighted updates has no sensitivity "
-        f"to one example, got {algorithm!r} with it"
+        "privacy belongs to algorithms fedsgd, analytic, dp-sgd and to no other: a sum of weighted updates "
+        f"has no sensitivity to one example, got {algorithm!r} with it"
     )
+
+
+ANALYTIC = replace(NOISED, algorithm="analytic", server_optimizer="ridge", cross_weight=2.0, ridge=1.0)
+LOCAL = LocalTraining(steps=4, sample_rate=0.25, learning_rate=1.5, max_grad_norm=1.0)
+LOCALLY = replace(
+    NOISED,
+    algorithm="dp-sgd",
+    server_optimizer="average",
+    protection="none",
+    privacy=replace(NOISE, rows_per_unit=1, local=LOCAL),
+)
+
+
+@pytest.mark.parametrize("charter", [ANALYTIC, LOCALLY], ids=["analytic", "dp-sgd"])
+def test_the_other_private_algorithms_have_their_own_terms(charter: Charter) -> None:
+    assert charter.problems() == []
+    assert read_charter(charter.to_json()) == charter
+
+
+@pytest.mark.parametrize(
+    ("charter", "told"),
+    [
+        (replace(ANALYTIC, cross_weight=0), "cross_weight belongs to analytic alone, got 0 with 'analytic'"),
+        (replace(ANALYTIC, ridge=0), "ridge belongs to analytic alone, got 0 with 'analytic'"),
+        (replace(NOISED, cross_weight=2), "cross_weight belongs to analytic alone, got 2 with 'fedsgd'"),
+        (replace(CHARTER, ridge=2), "ridge belongs to analytic alone, got 2 with 'fedavg'"),
+        (replace(CHARTER, ridge=float("nan")), "ridge must be a finite number from 0, got nan"),
+        (
+            replace(ANALYTIC, server_optimizer="adam"),
+            "server_optimizer must be one of ridge under analytic, got 'adam'",
+        ),
+        (
+            replace(ANALYTIC, protection="none"),
+            "noise that sites share needs protection sealed with one value a slot, got none with 1",
+        ),
+        (replace(LOCALLY, privacy=NOISE), "privacy.local belongs to dp-sgd alone, got it with 'dp-sgd'"),
+        (
+            replace(NOISED, privacy=replace(NOISE, rows_per_unit=1, local=LOCAL)),
+            "privacy.local belongs to dp-sgd alone, got it with 'fedsgd'",
+        ),
+        (
+            replace(LOCALLY, privacy=replace(NOISE, local=LOCAL)),
+            "privacy.rows_per_unit must be 1 with local noise, which protects rows, got 2",
+        ),
+        (
+            replace(ANALYTIC, privacy=replace(NOISE, first_round=1, class_sum_start=True)),
+            "privacy.class_sum_start belongs to fedsgd, got 'analytic'",
+        ),
+        (
+            replace(NOISED, privacy=replace(NOISE, class_sum_start=True)),
+            "privacy.class_sum_start belongs to a schedule from round 1, got one from 3",
+        ),
+        (
+            replace(LOCALLY, privacy=replace(NOISE, rows_per_unit=1, local=replace(LOCAL, sample_rate=0.3))),
+            "privacy.local.sample_rate must be 1 over a whole number, got 0.3",
+        ),
+        (
+            replace(LOCALLY, privacy=replace(NOISE, rows_per_unit=1, local=replace(LOCAL, steps=0))),
+            "privacy.local.steps must be a whole number of at least 1, got 0",
+        ),
+    ],
+)
+def test_terms_of_another_algorithm_are_told(charter: Charter, told: str) -> None:
+    assert charter.problems() == [told]
+
+
+def test_class_sums_start_a_first_schedule() -> None:
+    assert replace(NOISED, privacy=replace(NOISE, first_round=1, class_sum_start=True)).problems() == []
 
 
 def test_gradient_sums_without_noise_are_refused() -> None:
     [problem] = broken(privacy=None)
-    assert problem.startswith("privacy belongs to algorithm fedsgd")
+    assert problem.startswith("privacy belongs to algorithms fedsgd, analytic, dp-sgd")
     assert problem.endswith("got 'fedsgd' without it")
 
 
@@ -93,11 +162,20 @@ def test_problems_of_the_terms_are_the_charters() -> None:
     assert len(terms.problems()) == 2
 
 
+def other_than(value: Any) -> Any:
+    """Another value of a field of noise terms."""
+    if value is None:
+        return LOCAL
+    if isinstance(value, bool):
+        return not value
+    return (*value, 1.0) if isinstance(value, tuple) else value + 1
+
+
 class TestForm:
     def test_every_number_of_the_noise_is_in_the_digest(self) -> None:
         others: list[Charter] = [NOISED, CHARTER]
         for name, value in asdict(NOISE).items():
-            changed: dict[str, Any] = {name: (*value, 1.0) if isinstance(value, tuple) else value + 1}
+            changed: dict[str, Any] = {name: other_than(value)}
             others.append(replace(NOISED, privacy=replace(NOISE, **changed)))
         backwards = tuple(reversed(NOISE.noise_multipliers))
         others.append(replace(NOISED, privacy=replace(NOISE, noise_multipliers=backwards)))

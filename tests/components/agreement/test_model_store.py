@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.agreement.model_store import model_key, model_length, read_committed, read_model
+from components.agreement.model_store import model_key, model_shapes, read_committed, read_model
 from components.agreement.server_optimizer import with_state
 from components.artifacts import tensors
 from components.artifacts.documents import digest
@@ -36,40 +36,41 @@ def test_what_is_no_model_is_refused(exchange: Store) -> None:
             read_model(exchange, digest(content))
 
 
-class TestLength:
+class TestShapes:
     @pytest.mark.parametrize(
-        "shapes", [[(2,)], [(3, 4), (3,)], [(5, 2), (5,), (3, 5), (3,)], [()], [(0,)], [(1 << 20, 3)]]
+        "shapes", [[(2,)], [(3, 4), (3,)], [(5, 2), (5,), (3, 5), (3,)], [(1,)], [(0,)], [(1 << 20, 3)]]
     )
-    def test_is_the_number_of_values(self, exchange: Store, shapes: list[tuple[int, ...]]) -> None:
+    def test_are_those_of_the_tensors(self, exchange: Store, shapes: list[tuple[int, ...]]) -> None:
         model = {f"layer{number}": np.ones(shape, np.float32) for number, shape in enumerate(shapes)}
         content = tensors.encode(model)
         exchange.create(model_key(digest(content)), content)
-        expected = sum(values.size for values in model.values())
-        assert model_length(exchange, digest(content)) == expected == len(tensors.flatten(model))
+        assert model_shapes(exchange, digest(content)) == {
+            name: values.shape for name, values in model.items()
+        }
 
     def test_of_another_model_is_refused(self, exchange: Store) -> None:
         exchange.create(model_key("ab" * 32), MODEL)
         with pytest.raises(DigestMismatchError, match="not the one with digest abababababab"):
-            model_length(exchange, "ab" * 32)
+            model_shapes(exchange, "ab" * 32)
         with pytest.raises(ObjectMissingError):
-            model_length(exchange, "cd" * 32)
+            model_shapes(exchange, "cd" * 32)
 
     def test_every_altered_byte_is_refused(self) -> None:
-        """The number stands in the first bytes; the whole is read before it is believed."""
+        """The shapes stand in the first bytes; the whole is read before it is believed."""
         for position in range(len(MODEL)):
             altered = bytearray(MODEL)
             altered[position] ^= 4
             with pytest.raises(IntegrityError):
-                model_length(Held({model_key(digest(MODEL)): bytes(altered)}), digest(MODEL))
+                model_shapes(Held({model_key(digest(MODEL)): bytes(altered)}), digest(MODEL))
 
     @pytest.mark.parametrize("content", [MODEL[:-1], MODEL[:7], b"", MODEL + b"\0", b"\xff" * 64])
     def test_what_is_longer_or_shorter_is_refused(self, content: bytes) -> None:
         with pytest.raises(IntegrityError):
-            model_length(Held({model_key(digest(MODEL)): content}), digest(MODEL))
+            model_shapes(Held({model_key(digest(MODEL)): content}), digest(MODEL))
 
 
 class TestState:
-    """The optimiser's state lies beside the weights: committed with them, counted and trained without."""
+    """The optimiser's state lies beside the weights: committed with them, measured and trained without."""
 
     WEIGHTS = {"output.bias": np.array([1, 2], np.float32), "output.weight": np.ones((2, 3), np.float32)}  # noqa: RUF012
 
@@ -78,7 +79,7 @@ class TestState:
         committed = with_state(optimizer, self.WEIGHTS)
         content = tensors.encode(committed)
         exchange.create(model_key(digest(content)), content)
-        assert model_length(exchange, digest(content)) == 8
+        assert model_shapes(exchange, digest(content)) == {"output.bias": (2,), "output.weight": (2, 3)}
         weights = read_model(exchange, digest(content))
         assert sorted(weights) == ["output.bias", "output.weight"]
         assert all(np.array_equal(weights[name], self.WEIGHTS[name]) for name in weights)
@@ -94,7 +95,7 @@ class TestState:
         second = {**first, "optimizer.momentum.output.bias": np.array([0, 0.5])}
         contents = [tensors.encode(each) for each in (first, second)]
         exchange.create(model_key(digest(contents[0])), contents[1])
-        for read in (read_model, read_committed, model_length):
+        for read in (read_model, read_committed, model_shapes):
             with pytest.raises(DigestMismatchError):
                 read(exchange, digest(contents[0]))
 

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from components.agreement.server_optimizer import Committed, next_model, with_state
+from components.agreement import server_optimizer
+from components.agreement.charter import Charter
+from components.agreement.server_optimizer import Committed, with_state
 from components.errors import IntegrityError
 from tests.components.agreement.signed_form import CHARTER, NOISED
 
@@ -18,6 +20,13 @@ PARENT = {
     "output.bias": np.array([0.25, -8], np.float32),
 }
 SIZES = {"beta": 25, "alpha": 40, "gamma": 61}
+
+
+def next_model(
+    charter: Charter, parent: Committed, aggregate: NDArray[np.float64], *, round_number: int = 3
+) -> dict[str, NDArray[np.generic]]:
+    """With all three sites in the sum."""
+    return server_optimizer.next_model(charter, parent, aggregate, round_number=round_number, members=3)
 
 
 def summed(updates: dict[str, NDArray[np.float64]], sizes: dict[str, int]) -> NDArray[np.float64]:
@@ -222,12 +231,12 @@ class TestGradientSums:
             next_model(charter, PARENT, np.append(GRADIENT, 3.0))
 
     def test_without_noise_in_the_charter_nothing_is_committed(self) -> None:
-        with pytest.raises(IntegrityError, match="gradient sums without noise"):
+        with pytest.raises(IntegrityError, match="sums of contributions without noise"):
             next_model(replace(self.CHARTER, privacy=None), PARENT, np.append(GRADIENT, 3.0))
 
     @pytest.mark.parametrize("length", [1, 7, 9])
     def test_of_another_length_are_refused(self, length: int) -> None:
-        with pytest.raises(IntegrityError, match="must have 8 values for this model"):
+        with pytest.raises(IntegrityError, match="has 9 values for this model"):
             next_model(self.CHARTER, PARENT, np.ones(length + 1))
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])

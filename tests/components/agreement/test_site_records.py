@@ -34,6 +34,11 @@ def of_round(number: int, **changes: Any) -> Ticket:
     return replace(FIRST, round_number=number, **changes)
 
 
+def opened_at(time: datetime, number: int) -> Ticket:
+    """A ticket whose data are as of five seconds before."""
+    return of_round(number, snapshot=(time - timedelta(seconds=5)).isoformat())
+
+
 def accept(store: Store, ticket: Ticket, *, now: datetime = NOW, rounds_a_day: int | None = None) -> None:
     accept_ticket(store, ticket, now=now, rounds_a_day=rounds_a_day)
 
@@ -175,10 +180,42 @@ class TestSnapshots:
 
     def test_nor_by_a_detour(self, store: Store) -> None:
         """The newest snapshot counts, whichever round it was of."""
-        for number, day in ((5, 20), (6, 24), (7, 24)):
-            accept(store, of_round(number, snapshot=f"2026-11-{day}T10:00:00+00:00"))
+        for number, hour in ((5, "06"), (6, "10"), (7, "10")):
+            accept(store, of_round(number, snapshot=f"2026-11-22T{hour}:00:00+00:00"))
         with refused("data never go back"):
-            accept(store, of_round(8, snapshot="2026-11-23T10:00:00+00:00"))
+            accept(store, of_round(8, snapshot="2026-11-22T09:00:00+00:00"))
+
+    @pytest.mark.parametrize("seconds", [-300, 0, 86400])
+    def test_are_of_the_last_day(self, store: Store, seconds: int) -> None:
+        """Or of a clock that is up to five minutes ahead of the site's."""
+        taken = NOW - timedelta(seconds=seconds)
+        accept(store, of_round(8, snapshot=taken.isoformat()))
+        assert len(store.keys("tickets")) == 1
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [
+            (86401, "is older than a day: a new attempt of the round has a new one"),
+            (6 * 86400, "is older than a day"),
+            (-301, "lies in the future: set the clocks of coordinator and site"),
+            (-(10**9), "lies in the future"),
+        ],
+    )
+    def test_of_another_time_are_refused(self, store: Store, seconds: int, text: str) -> None:
+        """Deleted rows may not be read for long, and one to come would end all later rounds."""
+        taken = NOW - timedelta(seconds=seconds)
+        with refused(text):
+            accept(store, of_round(8, snapshot=taken.isoformat()))
+        assert store.keys() == []
+        accept(store, of_round(8))
+
+    def test_of_an_accepted_ticket_stay_what_was_agreed_to(self, store: Store) -> None:
+        accept(store, FIRST)
+        accept(store, FIRST, now=NOW + timedelta(days=6))
+        late = NOW + timedelta(days=6)
+        with refused("is older than a day"):
+            accept(store, of_round(8), now=late)
+        accept(store, opened_at(late, 8), now=late)
 
     @pytest.mark.parametrize(
         "snapshot",
@@ -203,10 +240,11 @@ class TestRoundsADay:
         accept(store, of_round(1), rounds_a_day=1)
         late = NOW + timedelta(hours=24)
         with refused("1 rounds a day"):
-            accept(store, of_round(2), now=late - timedelta(seconds=1), rounds_a_day=1)
-        accept(store, of_round(2), now=late, rounds_a_day=1)
+            accept(store, opened_at(late, 2), now=late - timedelta(seconds=1), rounds_a_day=1)
+        accept(store, opened_at(late, 2), now=late, rounds_a_day=1)
+        later = late + timedelta(hours=23)
         with refused("1 rounds a day"):
-            accept(store, of_round(3), now=late + timedelta(hours=23), rounds_a_day=1)
+            accept(store, opened_at(later, 3), now=later, rounds_a_day=1)
 
     def test_a_ticket_that_is_resumed_costs_nothing(self, store: Store) -> None:
         accept(store, of_round(1), rounds_a_day=1)
@@ -230,14 +268,16 @@ class TestRoundsADay:
     def test_a_day_is_as_long_in_every_zone(self, store: Store, hours: int) -> None:
         zone = timezone(timedelta(hours=hours))
         accept(store, of_round(1), rounds_a_day=1)
+        early, late = (NOW + timedelta(hours=23)), (NOW + timedelta(hours=25))
         with refused("1 rounds a day"):
-            accept(store, of_round(2), now=(NOW + timedelta(hours=23)).astimezone(zone), rounds_a_day=1)
-        accept(store, of_round(2), now=(NOW + timedelta(hours=25)).astimezone(zone), rounds_a_day=1)
+            accept(store, opened_at(early, 2), now=early.astimezone(zone), rounds_a_day=1)
+        accept(store, opened_at(late, 2), now=late.astimezone(zone), rounds_a_day=1)
 
-    def test_a_clock_that_was_set_back_opens_nothing(self, store: Store) -> None:
+    @pytest.mark.parametrize(("minutes", "text"), [(4, "1 rounds a day"), (4320, "lies in the future")])
+    def test_a_clock_that_was_set_back_opens_nothing(self, store: Store, minutes: int, text: str) -> None:
         accept(store, of_round(1), rounds_a_day=1)
-        with refused("1 rounds a day"):
-            accept(store, of_round(2), now=NOW - timedelta(days=3), rounds_a_day=1)
+        with refused(text):
+            accept(store, of_round(2), now=NOW - timedelta(minutes=minutes), rounds_a_day=1)
 
     def test_without_a_limit_there_is_none(self, store: Store) -> None:
         for number in range(1, 30):

@@ -217,7 +217,9 @@ class TestAccepting:
         place = opened(issue(exchange, replace(FIRST, round_number=8)))
         with refused("allows 1 rounds a day"):
             place.accept(NOW)
-        place.accept(datetime(2026, 11, 23, 10, 0, 5, tzinfo=UTC))
+        tomorrow = "2026-11-23T10:00:00+00:00"
+        later = opened(issue(exchange, replace(FIRST, round_number=9, snapshot=tomorrow)))
+        later.accept(datetime(2026, 11, 23, 10, 0, 5, tzinfo=UTC))
 
     def test_secrets_of_what_is_over_are_erased(self, exchange: Store) -> None:
         first = opened(issue(exchange))

@@ -154,24 +154,28 @@ def test_unflatten_refuses_another_length(shape: tuple[int, ...]) -> None:
         tensors.unflatten(np.zeros(shape), HEAD)
 
 
-class TestCounting:
-    """From the header alone, so that a model of gigabytes is counted at once."""
+class TestShapes:
+    """From the header alone, so that a model of gigabytes is measured at once."""
 
     CONTENT = tensors.encode(
         {
             "output.bias": np.zeros(3, np.float32),
             "output.weight": np.zeros((3, 5), np.float32),
             "optimizer.steps": np.zeros(1),
-            "optimizer.momentum.output.weight": np.zeros((3, 5)),
         }
     )
 
-    @pytest.mark.parametrize(
-        ("leave_out", "count"),
-        [("optimizer.", 18), ("optimizer.momentum", 19), ("output.", 16), ("o", 0), ("weight", 34)],
-    )
-    def test_tensors_are_left_out_by_how_their_names_begin(self, leave_out: str, count: int) -> None:
-        assert tensors.count_values(io.BytesIO(self.CONTENT), leave_out=leave_out) == count
+    def test_are_read_and_nothing_behind_them(self) -> None:
+        source = io.BytesIO(self.CONTENT)
+        assert tensors.read_shapes(source) == {
+            "optimizer.steps": (1,),
+            "output.bias": (3,),
+            "output.weight": (3, 5),
+        }
+        assert len(source.read()) == 8 + 3 * 4 + 15 * 4
 
-    def test_all_are_counted_where_none_is_left_out(self) -> None:
-        assert tensors.count_values(io.BytesIO(self.CONTENT)) == 34
+    @pytest.mark.parametrize("shape", ["[-1, 2]", "[1.5]", "[true]", '"ab"', "null", "7"])
+    def test_that_are_none_are_refused(self, shape: str) -> None:
+        header = f'{{"w":{{"dtype":"F32","shape":{shape},"data_offsets":[0,0]}}}}'.encode()
+        with pytest.raises(IntegrityError, match="not in safetensors format"):
+            tensors.read_shapes(io.BytesIO(len(header).to_bytes(8, "little") + header))

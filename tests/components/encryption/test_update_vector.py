@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from components.agreement.charter import Charter
 from components.agreement.noise_terms import NoiseTerms
+from components.encryption import update_vector
 from components.encryption.keys import initialise_keys
-from components.encryption.update_vector import from_sum, to_vector, vector_length
+from components.encryption.update_vector import vector_length
 from components.errors import BadDataError, CiphertextError, RefusedError, UsageError
 from components.privacy.mechanism import SumMechanism
 from components.rounds.round_opening.opening import ModelShape
@@ -40,6 +41,19 @@ def draft(tmp_path_factory: pytest.TempPathFactory) -> Draft:
         return draft_charter(keys_uri, protection, SITES, shape, **terms)
 
     return make
+
+
+def to_vector(
+    charter: Charter, values: NDArray[np.float64], num_examples: int, *, round_number: int
+) -> NDArray[np.generic]:
+    """Of a model that is one tensor."""
+    shapes = {"output.weight": values.shape}
+    return update_vector.to_vector(charter, values, num_examples, round_number=round_number, shapes=shapes)
+
+
+def from_sum(charter: Charter, total: NDArray[np.generic], *, round_number: int = 2) -> NDArray[np.float64]:
+    shapes = {"output.weight": (total.size - 1,)}
+    return update_vector.from_sum(charter, total, round_number=round_number, shapes=shapes)
 
 
 def clipped(values: NDArray[np.float64], norm: float, largest: float) -> NDArray[np.float64]:
@@ -104,7 +118,10 @@ def test_the_sum_stands_for_numerator_and_denominator_of_the_mean(
 def test_its_length_follows_from_the_models(draft: Draft, protection: str) -> None:
     charter = draft(protection)
     for values in (1, 29, 70_000):
-        assert vector_length(charter, values) == to_vector(charter, np.zeros(values), 5, round_number=1).size
+        assert (
+            vector_length(charter, 1, {"w": (values,)})
+            == to_vector(charter, np.zeros(values), 5, round_number=1).size
+        )
 
 
 @PROTECTIONS
@@ -209,7 +226,7 @@ class TestGradientSums:
         charter = self.charter(draft)
         for values in (1, 29, 4000):
             assert (
-                vector_length(charter, values)
+                vector_length(charter, 2, {"w": (values,)})
                 == to_vector(charter, np.zeros(values), 5, round_number=2).size
                 == values + 1
             )

@@ -27,7 +27,7 @@ from tests.components.aggregation.three_sites import (
 )
 from tests.components.agreement.signed_form import NOISED
 
-WEIGHTS = FEATURES * CLASSES + CLASSES
+SHAPES = {"output.bias": (CLASSES,), "output.weight": (CLASSES, FEATURES)}
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 
 
@@ -53,7 +53,7 @@ def cost(*numbers: int) -> float:
 
 
 def release_of(number: int) -> Any:
-    return round_event(replace(NOISED, privacy=NOISE, clipping_norm=1.0), number, WEIGHTS)
+    return round_event(replace(NOISED, privacy=NOISE, clipping_norm=1.0), number, SHAPES)
 
 
 def ended(three: ThreeSites) -> ThreeSites:

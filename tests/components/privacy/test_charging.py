@@ -28,7 +28,7 @@ from tests.components.aggregation.three_sites import (
 )
 from tests.components.privacy.charges import (
     NOW,
-    WEIGHTS,
+    SHAPES,
     allow,
     cost,
     ended,
@@ -44,7 +44,7 @@ class TestPaying:
         charge, ticket = entry.charge, place.ticket
         assert (charge.federation, charge.charter, charge.ticket) == ("small", ticket.charter, ticket.digest)
         assert (charge.round_number, charge.attempt, charge.purpose) == (1, 1, "update")
-        assert entry.event == round_event(three.charter, 1, WEIGHTS)
+        assert entry.event == round_event(three.charter, 1, SHAPES)
         assert ledger_of("beta").entries() == ()
 
     def test_a_resumed_ticket_is_free_and_a_new_attempt_is_not(self, three: ThreeSites) -> None:

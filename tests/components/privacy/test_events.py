@@ -13,6 +13,7 @@ from components.privacy.events import (
     Composed,
     DiscreteGaussianSum,
     Event,
+    LocalSgd,
     event_document,
     read_event,
     releases,
@@ -27,8 +28,14 @@ sums = st.builds(
     sites=st.integers(1, 2**16),
     rows_per_unit=st.integers(1, 2**31),
 )
+local = st.builds(
+    LocalSgd,
+    noise_multiplier=st.floats(min_value=1e-3, max_value=1e6),
+    sample_rate=st.floats(min_value=1e-6, max_value=1),
+    steps=st.integers(1, 2**31),
+)
 events = st.recursive(
-    sums, lambda parts: st.lists(parts, max_size=3).map(lambda each: Composed(events=tuple(each)))
+    sums | local, lambda parts: st.lists(parts, max_size=3).map(lambda each: Composed(events=tuple(each)))
 )
 
 
@@ -53,6 +60,33 @@ def test_the_written_form() -> None:
             }
         ],
     }
+
+
+def test_the_written_form_of_local_training() -> None:
+    event = LocalSgd(noise_multiplier=1.5, sample_rate=0.25, steps=12)
+    written = {"event": "local_sgd", "noise_multiplier": 1.5, "sample_rate": 0.25, "steps": 12}
+    assert event_document(event) == written
+    assert list(releases(event)) == [event]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"steps": 0}, "steps must be a whole number from 1 to 2147483648, got 0"),
+        ({"steps": 1.0}, "steps must be a whole number"),
+        ({"sample_rate": 1.5}, "sample_rate must be finite, above 0 and at most 1, got 1.5"),
+        ({"sample_rate": 0}, "sample_rate must be finite, above 0"),
+        ({"noise_multiplier": float("inf")}, "noise_multiplier must be finite, above 0"),
+        ({"noise_multiplier": True}, "noise_multiplier must be finite, above 0"),
+    ],
+    ids=str,
+)
+def test_local_training_out_of_range_is_no_event(change: dict[str, Any], told: str) -> None:
+    good: dict[str, Any] = {"noise_multiplier": 1.5, "sample_rate": 0.25, "steps": 12}
+    with pytest.raises(UsageError, match=told):
+        LocalSgd(**(good | change))
+    with pytest.raises(IntegrityError, match="not a privacy event that this version knows"):
+        read_event({"event": "local_sgd", **good, **change})
 
 
 def test_releases_are_those_of_all_parts() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from components.agreement.released_sum import shapes_of
 from components.agreement.site_update import keep_update
 from components.artifacts.stores import crosscloud_home, open_store
 from components.encryption.update_vector import to_vector
@@ -152,7 +153,13 @@ def commit_to(three: ThreeSites, updates: Mapping[str, tuple[NDArray[np.float64]
         keep_update(
             place.store,
             place.ticket,
-            to_vector(place.charter, values, num_examples, round_number=place.ticket.round_number),
+            to_vector(
+                place.charter,
+                values,
+                num_examples,
+                round_number=place.ticket.round_number,
+                shapes=shapes_of(place.model()),
+            ),
         )
         references[site] = train(place, features="", device="cpu").reference
     return references

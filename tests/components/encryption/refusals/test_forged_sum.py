@@ -78,7 +78,7 @@ def open_without_adding(three: ThreeSites, sealed_sum: str) -> NDArray[np.float6
     packing = Packing(values_per_slot=2, sites=len(summed.attempt.charter.sites))
     opener = SealedOpener(secret_key_file(three), packing, released_masks(summed))
     with three.exchange.open(key_of(three.exchange, sealed_sum)) as source:
-        return from_sum(summed.attempt.charter, opener.open(source, summed.length))
+        return from_sum(summed.attempt.charter, opener.open(source, summed.length), round_number=1, shapes={})
 
 
 def stolen_key(three: ThreeSites, published: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ from components.agreement.charter import COORDINATOR
 from components.agreement.cutoff import Cutoff, cutoff_key
 from components.agreement.private_keys import load_signing_key
 from components.agreement.receipt import aggregate_key, receipt_key
+from components.agreement.released_sum import shapes_of
 from components.agreement.roster import Roster
 from components.agreement.sealed_manifest import DOMAIN as MANIFEST
 from components.agreement.sealed_manifest import blob_key, manifest_key
@@ -133,7 +134,15 @@ def assert_exact_sum(three: ThreeSites, members: Sequence[str]) -> None:
     places = [three.place(site) for site in members]
     integers = sum(read_update(place.store, place.ticket).astype(np.int64) for place in places)
     opened = tensors.decode_any(three.exchange.read(aggregate_key(three.opened.ticket.folder)))["aggregate"]
-    assert np.array_equal(opened, from_sum(places[0].charter, np.asarray(integers)))
+    assert np.array_equal(
+        opened,
+        from_sum(
+            places[0].charter,
+            np.asarray(integers),
+            round_number=places[0].ticket.round_number,
+            shapes=shapes_of(places[0].model()),
+        ),
+    )
 
 
 def ask(three: ThreeSites, at: str = "", /, *, signer: str = COORDINATOR, **changes: Any) -> ThreeSites:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, fields
+from typing import get_args
 
 import pytest
 
+from components.agreement.charter import LOCAL_PRIVACY, SHARED_NOISE
 from components.agreement.server_steps import SERVER_STEPS
 from components.errors import UsageError
 from components.training.local_training.algorithms import ALGORITHMS, Algorithm, algorithm_named
+from pipelines.federation_sections import Training
 
 
 def test_every_algorithm_is_found_by_its_name() -> None:
@@ -25,7 +28,12 @@ def test_only_sums_of_clipped_contributions_have_an_example_sensitivity() -> Non
     priced = {name for name, algorithm in ALGORITHMS.items() if algorithm.example_sensitivity}
     assert priced == {"fedsgd", "analytic"}
     assert all(ALGORITHMS[name].releases in {"clipped gradient sum", "gram sums"} for name in priced)
-    assert [name for name, algorithm in ALGORITHMS.items() if algorithm.local_privacy] == ["dp-sgd"]
+    assert [name for name, algorithm in ALGORITHMS.items() if algorithm.local_privacy] == [LOCAL_PRIVACY]
+    assert priced == set(SHARED_NOISE)
+
+
+def test_a_federation_file_can_choose_every_one_of_them() -> None:
+    assert list(get_args(Training.model_fields["algorithm"].annotation)) == list(ALGORITHMS)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=str)

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from components.agreement.class_sum_head import head_from_class_sums
 from components.errors import BadDataError, IntegrityError, UsageError
 from components.training import heads
 from components.training.features import Examples
-from components.training.local_training.class_sum_head import head_from_class_sums
 from components.training.local_training.class_sums import class_sums
 
 N, FEATURES, CLASSES = 60, 6, 4

@@ -12,17 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from components.agreement.ridge_head import gram_length, gram_sensitivity
 from components.artifacts.documents import digest
 from components.errors import BadDataError, UsageError
 from components.training.features import Examples
+from components.training.heads import random_features
 from components.training.local_training import gram_sums as module
-from components.training.local_training.gram_sums import (
-    clipped_features,
-    gram_sums,
-    length,
-    public_hidden_weight,
-    sensitivity,
-)
+from components.training.local_training.gram_sums import clipped_features, gram_sums
 
 N, FEATURES, CLASSES = 30, 4, 3
 PUBLIC_WEIGHT = "191b1b30512da0c5ff27c8b626c9da16f3f0fc5e01bb2762ce2886a15b3b7bc7"
@@ -38,7 +34,7 @@ def examples(count: int = N, seed: int = 0, log_size: float = 0.0) -> Examples:
 
 
 def sums(rows: Examples, hidden_units: int = 5, weight: float = 1.0) -> Float64:
-    hidden = public_hidden_weight(FEATURES, hidden_units, 1)
+    hidden = random_features(FEATURES, hidden_units, 1)
     return gram_sums(rows, classes=CLASSES, hidden_weight=hidden, cross_weight=weight)
 
 
@@ -46,7 +42,7 @@ def sums(rows: Examples, hidden_units: int = 5, weight: float = 1.0) -> Float64:
 @pytest.mark.parametrize("weight", [0.5, 2.0])
 @pytest.mark.parametrize("log_size", [-3.0, 3.0])
 def test_are_sums_of_outer_products(hidden_units: int, weight: float, log_size: float) -> None:
-    rows, w = examples(log_size=log_size), public_hidden_weight(FEATURES, hidden_units, 1).astype(np.float64)
+    rows, w = examples(log_size=log_size), random_features(FEATURES, hidden_units, 1).astype(np.float64)
     width = FEATURES + hidden_units
     gram, cross = np.zeros((width, width)), np.zeros((width, CLASSES))
     for z, y in zip(rows.features.astype(np.float64), rows.labels, strict=True):
@@ -56,7 +52,7 @@ def test_are_sums_of_outer_products(hidden_units: int, weight: float, log_size: 
         cross[:, y] += phi
     triangle = [gram[i, j] * (1 if i == j else math.sqrt(2)) for i in range(width) for j in range(i, width)]
     found = sums(rows, hidden_units, weight)
-    assert found.shape == (length(FEATURES, hidden_units, CLASSES),)
+    assert found.shape == (gram_length(FEATURES, hidden_units, CLASSES),)
     np.testing.assert_allclose(found, np.append(triangle, weight * cross.ravel()), atol=1e-12)
 
 
@@ -78,7 +74,7 @@ class TestSensitivity:
             labels=np.append(rows.labels, label),
         )
         change = np.linalg.norm(sums(both, hidden_units, weight) - sums(rows, hidden_units, weight))
-        assert change <= sensitivity(weight) * (1 + 1e-12) + 1e-12
+        assert change <= gram_sensitivity(weight) * (1 + 1e-12) + 1e-12
 
     @pytest.mark.parametrize("hidden_units", [0, 5])
     @pytest.mark.parametrize("weight", [0.5, 1.0, 2.0])
@@ -90,7 +86,7 @@ class TestSensitivity:
     def test_a_triangle_without_the_factor_would_state_less_than_it_releases(self) -> None:
         """Off-diagonal entries count twice in the matrix: the scaled triangle has its Frobenius norm."""
         rows = examples(7)
-        phi = clipped_features(rows.features, public_hidden_weight(FEATURES, 5, 1))
+        phi = clipped_features(rows.features, random_features(FEATURES, 5, 1))
         triangle = sums(rows)[: 9 * 10 // 2]
         assert np.linalg.norm(triangle) == pytest.approx(np.linalg.norm(phi.T @ phi))
 
@@ -105,7 +101,7 @@ def test_the_order_of_rows_does_not_matter(order: list[int]) -> None:
 @pytest.mark.parametrize("cut", [0, 11, N])
 def test_sums_of_parts_add_up_and_blocks_do_not_matter(cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, whole = examples(), sums(examples())
-    monkeypatch.setattr(module, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", 4)
     first, second = (
         sums(Examples(features=rows.features[place], labels=rows.labels[place]))
         for place in (slice(0, cut), slice(cut, N))
@@ -115,13 +111,13 @@ def test_sums_of_parts_add_up_and_blocks_do_not_matter(cut: int, monkeypatch: py
 
 class TestPublicWeight:
     def test_is_the_same_for_everybody(self) -> None:
-        assert digest(public_hidden_weight(6, 5, 7).tobytes()) == PUBLIC_WEIGHT
-        assert public_hidden_weight(6, 5, 7).tobytes() != public_hidden_weight(6, 5, 8).tobytes()
-        assert public_hidden_weight(6, 0, 7).shape == (0, 6)
+        assert digest(random_features(6, 5, 7).tobytes()) == PUBLIC_WEIGHT
+        assert random_features(6, 5, 7).tobytes() != random_features(6, 5, 8).tobytes()
+        assert random_features(6, 0, 7).shape == (0, 6)
 
     @pytest.mark.parametrize("hidden_units", [32, 2048])
     def test_hidden_units_are_as_long_together_whatever_their_number(self, hidden_units: int) -> None:
-        weight = public_hidden_weight(64, hidden_units, 3)
+        weight = random_features(64, hidden_units, 3)
         z = np.random.default_rng(0).normal(size=(500, 64))
         hidden = np.maximum(z @ weight.T, 0)
         ratio = (hidden**2).sum() / (z**2).sum()
@@ -130,7 +126,7 @@ class TestPublicWeight:
 
     def test_dividing_by_the_norm_keeps_the_decision(self) -> None:
         """ReLU keeps positive factors: φ of a long row is the row's own features over one number."""
-        weight = public_hidden_weight(FEATURES, 5, 1)
+        weight = random_features(FEATURES, 5, 1)
         z = examples(log_size=3.0).features
         phi = clipped_features(z, weight)
         raw = np.hstack([z, np.maximum(z.astype(np.float64) @ weight.T, 0)])

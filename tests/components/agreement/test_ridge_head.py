@@ -8,16 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from components.agreement.ridge_head import default_lam, gram_sensitivity, ridge_head, unpacked
 from components.errors import IntegrityError, UsageError
 from components.training import heads
 from components.training.features import Examples
-from components.training.local_training.gram_sums import (
-    clipped_features,
-    gram_sums,
-    public_hidden_weight,
-    sensitivity,
-)
-from components.training.local_training.ridge_head import default_lam, ridge_head, unpacked
+from components.training.heads import random_features
+from components.training.local_training.gram_sums import clipped_features, gram_sums
 
 FEATURES, CLASSES = 12, 5
 Float64 = NDArray[np.float64]
@@ -34,7 +30,13 @@ def examples(count: int = 1500, seed: int = 0) -> Examples:
     return Examples(features=z.astype(np.float32), labels=labels)
 
 
-def solve(opened: Float64, weight: NDArray[np.float32], **options: float) -> heads.Head:
+def solve(
+    opened: Float64, weight: NDArray[np.float32], *, lam: float | None = None, **options: float
+) -> heads.Head:
+    """The head; `lam` asks for one λ instead of the default."""
+    if lam is not None:
+        gram, _ = unpacked(opened, classes=CLASSES, hidden_weight=weight, cross_weight=2.0)
+        options["ridge"] = lam / default_lam(gram, options.get("noise_deviation", 0.0))
     return ridge_head(
         opened,
         classes=CLASSES,
@@ -60,7 +62,7 @@ def accuracy(head: heads.Head) -> float:
 def test_is_the_ridge_regression_of_scikit_learn(hidden_units: int, lam: float) -> None:
     from sklearn.linear_model import Ridge
 
-    weight, rows = public_hidden_weight(FEATURES, hidden_units, 1), examples()
+    weight, rows = random_features(FEATURES, hidden_units, 1), examples()
     phi = clipped_features(rows.features, weight)
     expected = Ridge(alpha=lam, fit_intercept=False, solver="svd").fit(phi, np.eye(CLASSES)[rows.labels])
     head = solve(opened_sums(weight), weight, lam=lam, logit_scale=1.0)
@@ -74,7 +76,7 @@ def test_is_the_ridge_regression_of_scikit_learn(hidden_units: int, lam: float) 
 
 @hidden
 def test_the_head_decides_as_the_solve_does(hidden_units: int) -> None:
-    weight, rows = public_hidden_weight(FEATURES, hidden_units, 1), examples(400, seed=5)
+    weight, rows = random_features(FEATURES, hidden_units, 1), examples(400, seed=5)
     gram, cross = unpacked(opened_sums(weight), classes=CLASSES, hidden_weight=weight, cross_weight=2.0)
     solved = np.linalg.solve(gram + 0.5 * np.eye(len(gram)), cross)
     scores = clipped_features(rows.features, weight) @ solved
@@ -101,9 +103,9 @@ def test_hidden_units_learn_what_no_linear_head_can() -> None:
     rows = Examples(features=z, labels=(z[:, 0] * z[:, 1] > 0).astype(np.int64))
     found = {}
     for hidden_units in (0, 200):
-        weight = public_hidden_weight(2, hidden_units, 1)
+        weight = random_features(2, hidden_units, 1)
         sums = gram_sums(rows, classes=2, hidden_weight=weight)
-        head = ridge_head(sums, classes=2, hidden_weight=weight, feature_norm=math.sqrt(2), lam=1e-3)
+        head = ridge_head(sums, classes=2, hidden_weight=weight, feature_norm=math.sqrt(2), ridge=1e-3)
         found[hidden_units] = float((heads.logits(head, z).argmax(axis=1) == rows.labels).mean())
     assert found[0] < 0.6
     assert found[200] > 0.97
@@ -113,8 +115,8 @@ class TestUnderNoise:
     @hidden
     @pytest.mark.parametrize("multiplier", [0.5, 2.0, 8.0])
     def test_the_default_keeps_what_a_plain_solve_loses(self, hidden_units: int, multiplier: float) -> None:
-        weight = public_hidden_weight(FEATURES, hidden_units, 1)
-        deviation = multiplier * sensitivity(2.0)
+        weight = random_features(FEATURES, hidden_units, 1)
+        deviation = multiplier * gram_sensitivity(2.0)
         kept, plain = [], []
         for seed in range(5):
             opened = opened_sums(weight, deviation, seed)
@@ -123,24 +125,29 @@ class TestUnderNoise:
         assert np.mean(kept) > 0.75
         assert np.mean(kept) >= np.mean(plain)
 
-    def test_negative_eigenvalues_are_cut_off(self) -> None:
-        """An indefinite matrix, written out: the solve must use its nearest positive part."""
-        weight = public_hidden_weight(FEATURES, 0, 1)
+    def test_a_matrix_that_is_not_positive_gets_twice_the_ridge_until_it_is(self) -> None:
+        weight = random_features(FEATURES, 0, 1)
         opened = opened_sums(weight, 300.0)
         gram, cross = unpacked(opened, classes=CLASSES, hidden_weight=weight, cross_weight=2.0)
-        values, vectors = np.linalg.eigh(gram)
-        assert values.min() < -100
-        positive = sum(
-            max(value, 0) * np.outer(vector, vector) for value, vector in zip(values, vectors.T, strict=True)
-        )
-        expected = np.linalg.solve(positive + 7 * np.eye(FEATURES), cross)
+        lowest = float(np.linalg.eigvalsh(gram).min())
+        assert lowest < -100
+        doubled = 7 * 2 ** math.ceil(math.log2(-lowest / 7))
+        expected = np.linalg.solve(gram + doubled * np.eye(FEATURES), cross)
         head = solve(opened, weight, lam=7.0, logit_scale=1.0)
         np.testing.assert_allclose(
             head["output.weight"].T * math.sqrt(FEATURES), expected, rtol=1e-4, atol=1e-5
         )
 
+    def test_the_default_lifts_the_whole_semicircle_above_zero(self) -> None:
+        """Of pure noise, 200 wide: the first λ is enough, so the head is the solve with just that one."""
+        weight = random_features(200, 0, 1)
+        for seed in range(20):
+            noise = np.random.default_rng(seed).normal(0, 3, size=200 * 201 // 2 + 200 * CLASSES)
+            gram, _ = unpacked(noise, classes=CLASSES, hidden_weight=weight, cross_weight=2.0)
+            assert np.linalg.eigvalsh(gram).min() + default_lam(gram, 3.0) > 0
+
     def test_noise_on_the_triangle_is_symmetric_with_half_the_variance_off_the_diagonal(self) -> None:
-        weight = public_hidden_weight(40, 0, 1)
+        weight = random_features(40, 0, 1)
         noise = np.random.default_rng(0).normal(0, 3, size=40 * 41 // 2 + 40 * CLASSES)
         gram, cross = unpacked(noise, classes=CLASSES, hidden_weight=weight, cross_weight=2.0)
         assert np.array_equal(gram, gram.T)
@@ -152,25 +159,26 @@ class TestUnderNoise:
 
     def test_the_default_ridge_in_closed_form(self) -> None:
         assert default_lam(np.eye(8) * 300, 0.0) == pytest.approx(3.0)
-        assert default_lam(np.eye(8) * 300, 2.0) == pytest.approx(3.0 + 2 * 4 / 4)
-        assert default_lam(-np.eye(8), 2.0) == pytest.approx(2.0)
+        assert default_lam(np.eye(8) * 300, 2.0) == pytest.approx(3.0 + 2 * 4 * 1.125)
+        assert default_lam(-np.eye(8), 2.0) == pytest.approx(9.0)
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("lam", [0.0, -1.0, np.nan])
-    def test_a_ridge_out_of_range(self, lam: float) -> None:
-        weight = public_hidden_weight(FEATURES, 0, 1)
-        with pytest.raises(UsageError, match="lam must be a finite number above 0"):
-            solve(opened_sums(weight), weight, lam=lam)
+    @pytest.mark.parametrize("ridge", [0.0, -1.0, np.nan])
+    def test_a_ridge_out_of_range(self, ridge: float) -> None:
+        weight = random_features(FEATURES, 0, 1)
+        with pytest.raises(UsageError, match="ridge must be a finite number above 0"):
+            solve(opened_sums(weight), weight, ridge=ridge)
 
     def test_sums_of_nobody(self) -> None:
-        weight = public_hidden_weight(FEATURES, 0, 1)
-        with pytest.raises(UsageError, match="opened sums of nobody"):
-            solve(np.zeros_like(opened_sums(weight)), weight)
+        weight = random_features(FEATURES, 0, 1)
+        for sums in (np.zeros_like(opened_sums(weight)), -opened_sums(weight)):
+            with pytest.raises(IntegrityError, match="are those of nobody"):
+                solve(sums, weight)
 
     @pytest.mark.parametrize("change", ["longer", "shorter", "nan"])
     def test_sums_that_do_not_fit(self, change: str) -> None:
-        weight = public_hidden_weight(FEATURES, 0, 1)
+        weight = random_features(FEATURES, 0, 1)
         opened = opened_sums(weight)
         other = {"longer": np.append(opened, 0), "shorter": opened[1:], "nan": opened * np.nan}[change]
         with pytest.raises(IntegrityError, match="opened Gram sums must be 138 finite values"):

@@ -1,0 +1,110 @@
+"""What one site computes for a round, by what the round's sum is of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.agreement.noise_terms import LocalTraining
+from components.agreement.released_sum import CLASS_SUMS, GRADIENTS, GRAM_SUMS, released_sum, shapes_of
+from components.agreement.workplace import Workplace
+from components.errors import BadDataError
+from components.privacy.round_noise import round_noise_multiplier
+from components.training.features import Examples
+from components.training.local_training.class_sums import class_sums
+from components.training.local_training.clipped_gradients import clipped_gradient_sum
+from components.training.local_training.dp_sgd import local_dp_update
+from components.training.local_training.federated_averaging import local_update, site_seed
+from components.training.local_training.gram_sums import gram_sums
+from components.training.local_training.reproducible import chosen
+
+Head = Mapping[str, NDArray[np.float32]]
+
+
+def contribution(
+    place: Workplace, model: Head, examples: Examples, *, device: str
+) -> tuple[NDArray[np.float64], int]:
+    """The values that the site adds to the round's sum, and the count beside them.
+
+    A sum over no examples is zero: where sites share noise, a site without training rows takes part like
+    any other, as one row would otherwise change whether it does.
+
+    Args:
+        place: the site at work; charter and ticket say what is asked.
+        model: the global model.
+        examples: the site's training rows.
+        device: `auto`, `cpu` or `cuda`.
+
+    Returns:
+        float64, (d,), and the number of examples; 1 under `dp-sgd`, where every site counts alike.
+
+    Raises:
+        BadDataError: there are no training rows where the count is not private, rows do not fit the model,
+            or training diverged.
+    """
+    charter, classes = place.charter, len(model["output.bias"])
+    released = released_sum(charter, place.ticket.round_number, shapes_of(model))
+    count = len(examples.labels)
+    if released.of == GRADIENTS:
+        norm = released.clipping_norm
+        return clipped_gradient_sum(model, examples, max_grad_norm=norm, device=chosen(device)), count
+    if released.of == CLASS_SUMS:
+        return class_sums(examples, classes=classes, clipping_norm=released.clipping_norm), count
+    if released.of == GRAM_SUMS:
+        public = model.get("hidden.weight", np.zeros((0, _features(model)), np.float32))
+        weight = charter.cross_weight
+        return gram_sums(examples, classes=classes, hidden_weight=public, cross_weight=weight), count
+    if not count:
+        raise BadDataError("the query returned no training rows", disclosed="there are no training rows")
+    local = charter.privacy.local if charter.privacy else None
+    if local is not None:
+        return _privately(place, model, examples, local, chosen(device)), 1
+    return _trained(place, model, examples, chosen(device)), count
+
+
+def _trained(place: Workplace, model: Head, examples: Examples, device: str) -> NDArray[np.float64]:
+    """Δw of federated averaging, in the order of the tensors' names."""
+    ticket = place.ticket
+    update = local_update(
+        model,
+        examples,
+        local_epochs=ticket.local_epochs,
+        learning_rate=ticket.learning_rate,
+        batch_size=ticket.batch_size,
+        seed=site_seed(ticket.seed, ticket.round_number, place.site),
+        device=device,
+        proximal=place.charter.proximal,
+    )
+    return _flat(update, ticket.learning_rate)
+
+
+def _privately(
+    place: Workplace, model: Head, examples: Examples, local: LocalTraining, device: str
+) -> NDArray[np.float64]:
+    """Δw of DP-SGD, which the site's own noise protects."""
+    update = local_dp_update(
+        model,
+        examples,
+        steps=local.steps,
+        sample_rate=local.sample_rate,
+        learning_rate=local.learning_rate,
+        max_grad_norm=local.max_grad_norm,
+        noise_multiplier=round_noise_multiplier(place.charter, place.ticket.round_number),
+        device=device,
+    )
+    return _flat(update, local.learning_rate)
+
+
+def _flat(update: Mapping[str, NDArray[np.float64]], learning_rate: float) -> NDArray[np.float64]:
+    values = np.concatenate([update[name].ravel() for name in sorted(update)])
+    if not math.isfinite(float(np.abs(values).sum())):
+        text = f"training diverged at learning rate {learning_rate:g}: lower it"
+        raise BadDataError(text, disclosed=text)
+    return values
+
+
+def _features(model: Head) -> int:
+    return int(model["output.weight"].shape[1])
