@@ -4,6 +4,7 @@
 # make bench-quickstart   15 rounds against the same head trained centrally; writes build/bench/quickstart.json
 # make bench-seal   the seal against NVFlare's CKKS and plain averaging; writes build/bench/seal.json (SCALE=1: 10^8 values too)
 # make bench-privacy   ours against DP-FL, one-shot, analytic and central training at equal ε; writes build/bench/privacy.json (QUICK=1: 5 minutes)
+# make bench-ingest   rows a second and peak memory of reading DuckDB and BigQuery; writes build/bench/ingest.json (QUICK=1: a tenth of the rows)
 #
 # pip's own settings (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, pip.conf …) decide where packages come from.
 
@@ -14,13 +15,13 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FEDERATION := manifests/federations/quickstart.yaml
 
-.PHONY: quickstart test lint format bench-quickstart bench-seal bench-privacy schema clean
+.PHONY: quickstart test lint format bench-quickstart bench-seal bench-privacy bench-ingest schema clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/crosscloud run $(FEDERATION) --rounds 3
 
 test: $(VENV)/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -40,6 +41,9 @@ bench-seal: $(VENV)/.dev
 
 bench-privacy: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.privacy
+
+bench-ingest: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks.ingest
 
 schema: $(VENV)/.quickstart
 	$(BIN)/crosscloud schema > manifests/federations/federation.schema.json

@@ -5,9 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from components.errors import UsageError
+from pipelines.data_sections import Data, Section, Task
+
+__all__ = [
+    "SCHEMES",
+    "Accelerator",
+    "Data",
+    "EncoderSection",
+    "EvaluationSection",
+    "Head",
+    "Limits",
+    "LocalNoise",
+    "Name",
+    "Placement",
+    "Privacy",
+    "PublicCorpus",
+    "Quorum",
+    "Section",
+    "Site",
+    "StoreUri",
+    "Task",
+    "Training",
+]
 
 SCHEMES = ("file", "s3", "gs", "abfs")
 
@@ -22,25 +43,6 @@ def _store_uri(uri: str) -> str:
     return uri.rstrip("/")
 
 
-def _template(text: str) -> str:
-    from components.data_processing.template import columns_of
-
-    try:
-        columns_of(text)
-    except UsageError as error:
-        raise ValueError(str(error)) from None
-    return text
-
-
-def _sql(text: str) -> str:
-    from components.data_processing.query import check_sql
-
-    problems = check_sql(text)
-    if problems:
-        raise ValueError("; ".join(problems))
-    return text
-
-
 def _rounds(value: object) -> object:
     """Here, as either of two types that does not fit would be told by itself."""
     if value != "auto" and type(value) is not int:
@@ -49,54 +51,16 @@ def _rounds(value: object) -> object:
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?$")]
-Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Label = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\"'\\\x00-\x1f]+$")]
 StoreUri = Annotated[str, Field(min_length=1), AfterValidator(_store_uri)]
 
 
-class Section(BaseModel):
-    """A part of the file: unknown keys are errors, values do not change."""
+class PublicCorpus(Section):
+    """Public texts of the records' own kind, whose mean feature is taken off all features."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Split(Section):
-    """How a site's records are divided into training and test, inside its warehouse."""
-
-    column: Column
-    """Column whose fingerprint decides: records that share its value stay together; it does not leave."""
-    test_fraction: float = Field(gt=0, lt=1)
-    """Share of fingerprints that are test."""
-
-
-class Task(Section):
-    """What is to be learned from a record."""
-
-    template: Annotated[str, AfterValidator(_template)]
-    """Text for the encoder, with columns in braces. Only these columns and the label leave the warehouse."""
-    label_column: Column
-    """Column with the class of a record."""
-    split: Split
-    classes: list[Label] = Field(min_length=2)
-    """Allowed labels, in the order of the model's outputs."""
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        doubled = sorted({label for label in self.classes if self.classes.count(label) > 1})
-        if doubled:
-            raise ValueError(f"classes must be distinct, {', '.join(doubled)} stands twice")
-        from components.data_processing.query import check_columns
-        from components.data_processing.template import columns_of
-
-        problems = check_columns(
-            columns=columns_of(self.template),
-            label_column=self.label_column,
-            split_column=self.split.column,
-            test_fraction=self.split.test_fraction,
-        )
-        if problems:
-            raise ValueError("\n".join(problems))
-        return self
+    file: str = Field(min_length=1)
+    """Beside the federation file, or an absolute path: UTF-8, one text a line, at most 4 MiB."""
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Its SHA-256, which the charter names; the file is needed where the charter is proposed."""
 
 
 class EncoderSection(Section):
@@ -112,6 +76,7 @@ class EncoderSection(Section):
     """Tokens a text is cut to."""
     dimensions: int = Field(ge=1, le=65536)
     """Width of its hidden state."""
+    public_corpus: PublicCorpus | None = None
 
 
 class Head(Section):
@@ -132,15 +97,20 @@ class Head(Section):
 class Training(Section):
     """Defaults of the run parameters, and what is fixed at compile time."""
 
-    algorithm: Literal["fedavg", "fedprox", "fedadam", "fedsgd"] = "fedavg"
+    algorithm: Literal["fedavg", "fedprox", "fedadam", "fedsgd", "analytic", "dp-sgd"] = "fedavg"
     """`fedavg` averages models that sites have trained; `fedprox` holds them near the global one while they
-    train; `fedadam` takes a server optimiser's step along the average; `fedsgd` sums one clipped gradient
-    of every example and makes it private, for which it needs the section `privacy`."""
+    train; `fedadam` takes a server optimiser's step along the average. The others are private and need the
+    section `privacy`: `fedsgd` sums one clipped gradient of every example, `analytic` solves one sum of
+    outer products, `dp-sgd` averages models that each site has trained with noise of its own."""
     proximal: float = Field(default=0.1, gt=0, le=1000, allow_inf_nan=False)
     """Of `fedprox`: how strongly sites are held near the global model."""
     server_optimizer: Literal["sgd", "momentum", "adam"] = "adam"
     """What takes the step under `fedsgd` and `fedadam`."""
     server_learning_rate: float = Field(default=0.05, gt=0, le=1000, allow_inf_nan=False)
+    cross_weight: float = Field(default=2.0, gt=0, le=100, allow_inf_nan=False)
+    """Of `analytic`: weight of the sums by class beside those of features, which share its noise."""
+    ridge: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False)
+    """Of `analytic`: multiple of the ridge that the noise asks for."""
     learning_rate: float = Field(gt=0, le=1000)
     local_epochs: int = Field(default=1, ge=1, le=1000)
     batch_size: int = Field(default=64, ge=1, le=1_000_000)
@@ -181,8 +151,26 @@ class Limits(Section):
     """Rounds that one encryption key may serve."""
 
 
+class LocalNoise(Section):
+    """Of `dp-sgd`: how every site trains with noise of its own."""
+
+    steps: int = Field(default=4, ge=1, le=100_000)
+    """In every round."""
+    sample_rate: float = Field(default=0.25, gt=0, le=1)
+    """Probability with which a step draws a row: 1 over a whole number."""
+    learning_rate: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if abs(1 / self.sample_rate - round(1 / self.sample_rate)) > 1e-9:
+            raise ValueError(
+                f"sample_rate must be 1 over a whole number, such as 0.25, got {self.sample_rate:g}"
+            )
+        return self
+
+
 class Privacy(Section):
-    """Differential privacy of the opened sums.
+    """Differential privacy of what rounds release.
 
     Whoever sees all models of the schedule learns little more than he would without any one row.
     """
@@ -196,7 +184,11 @@ class Privacy(Section):
     clipping_norm: float | None = Field(default=None, allow_inf_nan=False)
     """Largest L2 norm of one example's gradient; longer ones are scaled down to it."""
     rounds: Annotated[int | Literal["auto"], BeforeValidator(_rounds)] = "auto"
-    """Of the schedule. `auto` takes the more, the larger epsilon is."""
+    """Of the schedule. `auto` takes the more, the larger epsilon is; `analytic` has one."""
+    start_fraction: float = Field(default=0.0, allow_inf_nan=False)
+    """Of `fedsgd`: share of the budget for a first round that sums features by class and starts from
+    there; 0 for none."""
+    local: LocalNoise = LocalNoise()
     rows_per_unit: int = 1
     """Most rows that one protected person has at a site: privacy is then of a person."""
     per: Literal["total", "month"] = "total"
@@ -224,18 +216,6 @@ class Placement(Section):
     """Secret with the party's private keys, mounted as files."""
     deadline_seconds: int = Field(default=3600, ge=1, le=7 * 24 * 3600)
     """A step of a site that takes longer leaves the site out of the round."""
-
-
-class Data(Section):
-    """A site's records."""
-
-    source: Literal["duckdb", "parquet"]
-    uri: str = Field(min_length=1)
-    """The warehouse: a path below CROSSCLOUD_HOME, or a glob of Parquet files, read as table `records`."""
-    dataset: str = Field(default="", max_length=200)
-    """What the site's people call these records in their privacy ledger; by default their address."""
-    sql: Annotated[str, AfterValidator(_sql)]
-    """One SELECT in BigQuery's dialect that yields the template's columns, the label and the split column."""
 
 
 class EvaluationSection(Section):

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.agreement.charter_book import charter_in_force
+from components.agreement.private_keys import private_folder
 from components.agreement.public_corpus import read_corpus
 from components.agreement.server_steps import split
+from components.agreement.site_policy import POLICY, load_policy
 from components.artifacts import tensors
 from components.artifacts.stores import open_store
 from components.data_processing.feature_augmentation.centring import centred, public_mean
 from components.data_processing.feature_augmentation.encoder import Encoder
+from components.data_processing.masking.kinds import DEFAULT_KINDS
+from components.data_processing.masking.masking import mask
+from components.data_processing.record_ingestion.site_terms import masked_kinds
 from components.errors import UsageError
 from components.rounds.state import committed_rounds, newest_record, read_checkpoint
 from components.training import heads
@@ -41,6 +46,7 @@ class Labeller:
         round_number: of the commit it comes from.
         is_adapted: whether the site's Δw was added.
         corpus: SHA-256 of the public texts that features are centred on; empty for none.
+        kinds: of values that the site has masked in its records, and has masked in these texts as well.
     """
 
     federation: Federation
@@ -48,11 +54,12 @@ class Labeller:
     round_number: int
     is_adapted: bool
     corpus: str = ""
+    kinds: tuple[str, ...] = ()
 
     def label(self, texts: Sequence[str]) -> list[Prediction]:
         """One prediction a text, in order."""
         encoder = Encoder(encoder_spec(self.federation))
-        features = encoder.encode(texts)
+        features = encoder.encode(mask(texts, self.kinds).texts if self.kinds else texts)
         if self.corpus:
             public = read_corpus(open_store(self.federation.exchange_uri), self.corpus)
             features = centred(features, public_mean(public, encoder))
@@ -94,4 +101,11 @@ def newest_labeller(federation: Federation, site: str, *, use_global: bool) -> L
         round_number=record.round_number,
         is_adapted=adapts,
         corpus=corpus,
+        kinds=_masked_kinds(federation, site),
     )
+
+
+def _masked_kinds(federation: Federation, site: str) -> tuple[str, ...]:
+    """As the site's policy says; as a new policy would where it lies on another machine."""
+    there = (private_folder(federation.keys_uri, site) / POLICY).is_file()
+    return masked_kinds(load_policy(federation.keys_uri, site)) if there else DEFAULT_KINDS

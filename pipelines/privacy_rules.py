@@ -110,9 +110,7 @@ def _algorithm_problems(document: Mapping[str, Any], algorithm: str, given: dict
     deep = isinstance(head, dict) and bool(head.get("hidden_units"))
     skips = isinstance(head, dict) and bool(head.get("skip"))
     if algorithm == ANALYTIC and given.get("rounds", AUTO) not in (1, AUTO):
-        problems.append(
-            f"privacy.rounds: {ANALYTIC} is solved in one round, got {given['rounds']}: say 1"
-        )
+        problems.append(f"privacy.rounds: {ANALYTIC} is solved in one round, got {given['rounds']}: say 1")
     if algorithm == ANALYTIC and deep and not skips:
         problems.append(
             f"head.skip: {ANALYTIC} solves a head with hidden units and a skip connection: say true"

@@ -16,11 +16,13 @@ from urllib.parse import unquote
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from components.agreement.data_policy import BigQueryPolicy, DriftRules, MaskingRules
 from components.agreement.private_keys import private_folder
 from components.artifacts.documents import digest
 from components.errors import RefusedError, UsageError
 
 POLICY = "policy.yaml"
+BIGQUERY = "bigquery"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -70,6 +72,12 @@ class SitePolicy(BaseModel):
     """Whether its own figures may be published."""
     privacy: PrivacyPolicy | None = None
     """Its privacy budget. With one, the site takes part in rounds with differential privacy alone."""
+    bigquery: BigQueryPolicy | None = None
+    """On what terms its BigQuery is read, and no other kind of source then; nothing where absent."""
+    drift: DriftRules = DriftRules()
+    """What it does when its records have changed: `keep` writes findings down, `tell`, or `stop`."""
+    masking: MaskingRules = MaskingRules()
+    """Which values are masked in its texts before the language model reads them; [] for none."""
 
     def require_protection(self, protection: str) -> None:
         """`RefusedError` unless updates may leave under this protection."""
@@ -84,6 +92,19 @@ class SitePolicy(BaseModel):
                 f"the query with digest {query_digest(sql)[:12]} is not one the site's policy admits: "
                 "its people add the digest to 'queries' once they have read it"
             )
+
+    def require_warehouse(self, source: str, uri: str) -> None:
+        """`RefusedError` unless BigQuery is read on this policy's terms, where it has some."""
+        if self.bigquery is None:
+            if source == BIGQUERY:
+                _refuse(
+                    "the site's policy has no section 'bigquery': its people write the terms on which it is "
+                    "read, or have 'crosscloud charter sign' write a first policy"
+                )
+        elif source != BIGQUERY:
+            _refuse(f"the site's policy reads BigQuery alone, the run asks for a {source} source")
+        elif uri.rstrip("/") != self.bigquery.uri:
+            _refuse(f"the warehouse {uri} is not the one that the site's policy names")
 
     def require_stores(self, uris: Iterable[str]) -> None:
         """`RefusedError` unless every address lies below an admitted prefix and is not chained."""

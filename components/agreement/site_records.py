@@ -19,6 +19,7 @@ from components.artifacts.stores import Store, create_or_read
 from components.errors import IntegrityError, RefusedError
 
 _DAY = timedelta(hours=24)
+_CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,13 @@ def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: 
         rounds_a_day: most tickets in 24 hours, None for any number.
 
     Raises:
-        RefusedError: an old round, a second ticket for one attempt, data older than before, a model
-            older than before, a new attempt of a round the site has released in, or too many rounds.
+        RefusedError: an old round, a second ticket for one attempt, data older than a day or than
+            before, or of the future, a model older than before, a new attempt of a round the site has
+            released in, or too many rounds.
     """
     place = (ticket.round_number, ticket.attempt)
-    seen = [each for each in _seen(store) if each.ticket != ticket.digest]
+    before = list(_seen(store))
+    seen = [each for each in before if each.ticket != ticket.digest]
     if any((each.round_number, each.attempt) == place for each in seen):
         _refuse(f"a second ticket was issued for attempt {ticket.attempt} of round {ticket.round_number}")
     if any((each.round_number, each.attempt) > place for each in seen):
@@ -56,6 +59,9 @@ def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: 
     snapshot = _time(ticket.snapshot)
     if any(_time(each.snapshot) > snapshot for each in seen):
         _refuse(f"the snapshot {ticket.snapshot} lies before that of an earlier round: data never go back")
+    if len(seen) == len(before):
+        # A ticket that was accepted is resumed whenever it is: its snapshot stays what was agreed to.
+        _require_recent(ticket.snapshot, snapshot, now)
     if any(_origin(each.previous_folder) > _origin(ticket.previous_folder) for each in seen):
         _refuse(f"round {ticket.round_number} starts from an older receipt than an earlier round did")
     _require_not_released(store, ticket)
@@ -124,6 +130,14 @@ def last_release(store: Store) -> tuple[int, str]:
         return 0, ""
     round_number, attempt = max(attempts)
     return round_number, f"rounds/{round_number:05d}-{attempt}"
+
+
+def _require_recent(written: str, snapshot: datetime, now: datetime) -> None:
+    """Whoever chose an old time would read rows that were deleted since; one to come would end all rounds."""
+    if now - snapshot > _DAY:
+        _refuse(f"the snapshot {written} is older than a day: a new attempt of the round has a new one")
+    if snapshot - now > _CLOCKS_DIFFER:
+        _refuse(f"the snapshot {written} lies in the future: set the clocks of coordinator and site")
 
 
 def _require_not_released(store: Store, ticket: Ticket) -> None:

@@ -66,9 +66,7 @@ def read_shapes(source: BinaryIO) -> dict[str, tuple[int, ...]]:
         raise IntegrityError("a tensor file is not in safetensors format")
     try:
         entries = json.loads(_exactly(source, size))
-        shapes = {
-            name: tuple(entry["shape"]) for name, entry in entries.items() if name != "__metadata__"
-        }
+        shapes = {name: tuple(entry["shape"]) for name, entry in entries.items() if name != "__metadata__"}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError("a tensor file is not in safetensors format") from error
     if any(type(length) is not int or length < 0 for shape in shapes.values() for length in shape):

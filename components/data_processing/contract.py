@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SHOWN_LENGTH = 80
+_COUNTED_LABELS = 1000
 
 
 def check_schema(
@@ -54,43 +55,74 @@ def check_schema(
         raise _wrong_type(split_column, kind, "the split column must hold strings, integers or dates")
 
 
-def check_records(
-    table: pa.Table, *, text_columns: Sequence[str], label_column: str, classes: Sequence[str]
-) -> None:
-    """Checks the rows of an extraction: no NULL, every label one of `classes`, something to train on.
+class RecordCheck:
+    """Checks the rows of an extraction as they come: no NULL, every label a class, something to train on.
 
-    Args:
-        table: Columns `text_columns`, `label_column` and the boolean `is_test`.
-        text_columns: Columns that the text template uses.
-        label_column: Column that holds the class.
-        classes: The federation's classes.
-
-    Raises:
-        BadDataError: A column is missing or of another type, there is no row, a value is NULL (in
-            `is_test`: in the split column), a label is not in `classes`, or every row is a test row.
+    Holds counts and one label, however many rows there are. Faults are told at the end, with their number.
     """
-    import pyarrow.compute as pc
 
-    check_schema(
-        table.schema, text_columns=text_columns, label_column=label_column, split_column=label_column
-    )
-    if IS_TEST not in table.column_names:
-        raise BadDataError(
-            f"the extraction has no column {IS_TEST!r}", disclosed="the extraction is incomplete"
+    def __init__(self, *, text_columns: Sequence[str], label_column: str, classes: Sequence[str]) -> None:
+        """Expects batches with columns `text_columns`, `label_column` and the boolean `is_test`."""
+        self._text_columns, self._label_column = tuple(text_columns), label_column
+        self._nulls = dict.fromkeys([*text_columns, label_column, IS_TEST], 0)
+        self._labels = _UnknownLabels(label_column, classes)
+        self._rows = 0
+        self._has_training_rows = False
+
+    @property
+    def broken(self) -> bool:
+        """Whether `conclude` will raise, whatever rows are still to come."""
+        return any(self._nulls.values()) or self._labels.found
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Counts what `conclude` needs to know of these rows; there may be none.
+
+        Raises:
+            BadDataError: A column is missing or of another type.
+        """
+        import pyarrow.compute as pc
+
+        label_column = self._label_column
+        check_schema(
+            batch.schema,
+            text_columns=self._text_columns,
+            label_column=label_column,
+            split_column=label_column,
         )
-    if table.num_rows == 0:
-        raise BadDataError(
-            "the query returned no rows: look at its WHERE, and whether the table is filled",
-            disclosed="the query returned no rows",
-        )
-    for name in [*text_columns, label_column, IS_TEST]:
-        _check_nulls(table.column(name), name)
-    _check_labels(table.column(label_column), label_column, classes)
-    if pc.all(table.column(IS_TEST)).as_py():
-        raise BadDataError(
-            f"all {table.num_rows} rows are test rows: the split column needs more distinct values",
-            disclosed="there are no training rows",
-        )
+        if IS_TEST not in batch.schema.names:
+            raise BadDataError(
+                f"the extraction has no column {IS_TEST!r}", disclosed="the extraction is incomplete"
+            )
+        self._rows += batch.num_rows
+        for name in self._nulls:
+            self._nulls[name] += batch.column(name).null_count
+        self._labels.add(batch.column(label_column))
+        self._has_training_rows |= not pc.all(batch.column(IS_TEST), min_count=0).as_py()
+
+    def conclude(self, *, training_rows_required: bool = True) -> None:
+        """Tells what is wrong with all the rows together.
+
+        Args:
+            training_rows_required: Whether having no rows, or test rows only, is a fault.
+
+        Raises:
+            BadDataError: There is no row, a value is NULL (in `is_test`: in the split column), a label is not
+                one of the classes, or every row is a test row.
+        """
+        if self._rows == 0 and training_rows_required:
+            raise BadDataError(
+                "the query returned no rows: look at its WHERE, and whether the table is filled",
+                disclosed="the query returned no rows",
+            )
+        for name, count in self._nulls.items():
+            if count:
+                raise _null(name, count, self._rows)
+        self._labels.conclude()
+        if not self._has_training_rows and training_rows_required:
+            raise BadDataError(
+                f"all {self._rows} rows are test rows: the split column needs more distinct values",
+                disclosed="there are no training rows",
+            )
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -118,30 +150,55 @@ def _wrong_type(name: str, kind: pa.DataType, rule: str) -> BadDataError:
     )
 
 
-def _check_nulls(column: pa.ChunkedArray, name: str) -> None:
-    if column.null_count == 0:
-        return
+def _null(name: str, count: int, rows: int) -> BadDataError:
     shown = "the split column" if name == IS_TEST else f"column {name!r}"
-    raise BadDataError(
-        f"{shown} is NULL in {column.null_count} of {len(column)} rows: it must not be; filter such rows "
+    return BadDataError(
+        f"{shown} is NULL in {count} of {rows} rows: it must not be; filter such rows "
         "out, or use COALESCE, in the site's sql",
         disclosed=f"{shown} is NULL in some rows",
     )
 
 
-def _check_labels(column: pa.ChunkedArray, name: str, classes: Sequence[str]) -> None:
-    import pyarrow.compute as pc
+class _UnknownLabels:
+    """The first label in their order that is no class, how often it occurs, and how many others there are."""
 
-    known = frozenset(classes)
-    counts = [(entry["values"], entry["counts"]) for entry in pc.value_counts(column).to_pylist()]
-    unknown = sorted((label, count) for label, count in counts if label not in known)
-    if not unknown:
-        return
-    label, count = unknown[0]
-    shown = repr(label if len(label) <= _SHOWN_LENGTH else label[:_SHOWN_LENGTH] + "…")
-    others = f", and {len(unknown) - 1} other labels" if len(unknown) > 1 else ""
-    raise BadDataError(
-        f"label {shown} in column {name!r} ({count} rows{others}) is not in task.classes, which has "
-        f"{len(known)}: map it to one of them in the site's sql, or add it to the federation file",
-        disclosed="a label is not in task.classes",
-    )
+    def __init__(self, column: str, classes: Sequence[str]) -> None:
+        self._column, self._known = column, frozenset(classes)
+        self._first: str | None = None
+        self._count = 0
+        # Hashes, since a column of notes may stand where the label should.
+        self._distinct: set[int] = set()
+
+    @property
+    def found(self) -> bool:
+        return self._first is not None
+
+    def add(self, labels: pa.Array) -> None:
+        """NULLs are counted elsewhere."""
+        import pyarrow.compute as pc
+
+        for entry in pc.value_counts(labels).to_pylist():
+            label = entry["values"]
+            if label is None or label in self._known:
+                continue
+            if len(self._distinct) < _COUNTED_LABELS + 2:
+                self._distinct.add(hash(label))
+            # One that comes before all that were seen has not been seen, so its count is whole.
+            if self._first is None or label < self._first:
+                self._first, self._count = label, 0
+            if label == self._first:
+                self._count += entry["counts"]
+
+    def conclude(self) -> None:
+        if self._first is None:
+            return
+        shown = repr(self._first if len(self._first) <= _SHOWN_LENGTH else self._first[:_SHOWN_LENGTH] + "…")
+        others = len(self._distinct) - 1
+        counted = str(others) if others <= _COUNTED_LABELS else f"more than {_COUNTED_LABELS}"
+        named = f", and {counted} other labels" if others else ""
+        raise BadDataError(
+            f"label {shown} in column {self._column!r} ({self._count} rows{named}) is not in task.classes, "
+            f"which has {len(self._known)}: map it to one of them in the site's sql, or add it to the "
+            "federation file",
+            disclosed="a label is not in task.classes",
+        )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.artifacts.stores import local_path
 from components.data_processing.duckdb_source import SETTINGS, DuckDBSource, one_line
 from components.errors import SourceUnreachableError
+
+if TYPE_CHECKING:
+    import duckdb
 
 TABLE = "records"
 
@@ -31,13 +36,23 @@ def open_parquet(uri: str) -> DuckDBSource:
             f"no file matches {path}: put the site's Parquet files there, or correct the source's uri",
             disclosed="the warehouse is not there",
         )
-    connection = duckdb.connect(":memory:", config=SETTINGS)
     try:
-        connection.execute("SET allowed_paths = ?", [files])
-        connection.read_parquet(files).create_view(TABLE)
+        return DuckDBSource("parquet", lambda limit: _connected(files, limit))
     except duckdb.Error as error:
-        connection.close()
         raise SourceUnreachableError(
             f"{path} cannot be read as Parquet: {one_line(error)}", disclosed="the warehouse cannot be opened"
         ) from None
-    return DuckDBSource("parquet", connection)
+
+
+def _connected(files: Sequence[str], memory_limit: str) -> duckdb.DuckDBPyConnection:
+    """A session in memory that sees `files` as one table, and no other file."""
+    import duckdb
+
+    connection = duckdb.connect(":memory:", config=SETTINGS | {"memory_limit": memory_limit})
+    try:
+        connection.execute("SET allowed_paths = ?", [files])
+        connection.read_parquet(files).create_view(TABLE)
+    except duckdb.Error:
+        connection.close()
+        raise
+    return connection

@@ -9,7 +9,7 @@ was checked.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from components.data_processing.template import COLUMN_NAME
@@ -26,9 +26,14 @@ BUCKETS = 1000
 _RULE = "a site's query is one SELECT statement in BigQuery's dialect"
 
 
-def check_sql(sql: str) -> list[str]:
-    """What is wrong with a site's query, one line each with its position; nothing if it can be used."""
-    _, problems = _parse(sql)
+def check_sql(sql: str, parameters: Collection[str] = ()) -> list[str]:
+    """What is wrong with a site's query, one line each with its position; nothing if it can be used.
+
+    Args:
+        sql: The query.
+        parameters: Names of the parameters that have a value, without case.
+    """
+    _, problems = _parse(sql, parameters)
     return problems
 
 
@@ -69,7 +74,13 @@ def check_columns(
 
 
 def extraction_statement(
-    sql: str, *, columns: Sequence[str], label_column: str, split_column: str, test_fraction: float
+    sql: str,
+    *,
+    columns: Sequence[str],
+    label_column: str,
+    split_column: str,
+    test_fraction: float,
+    parameters: Collection[str] = (),
 ) -> str:
     """The statement, in BigQuery's dialect, whose result is all that leaves the warehouse.
 
@@ -84,12 +95,13 @@ def extraction_statement(
         label_column: Column that holds the class.
         split_column: Column whose values are never parted by the split.
         test_fraction: Share of the split values whose rows are test rows; a multiple of 0.001 in (0, 1).
+        parameters: Names of the parameters that `sql` may use; the statement uses them too.
 
     Raises:
         BadDataError: `sql` is not one SELECT statement; names position and rule.
         UsageError: `check_columns` finds fault with the other arguments.
     """
-    query = _parsed(sql)
+    query = _parsed(sql, parameters)
     problems = check_columns(
         columns=columns, label_column=label_column, split_column=split_column, test_fraction=test_fraction
     )
@@ -123,22 +135,22 @@ def to_duckdb(statement: str) -> str:
         ) from None
 
 
-def names_in(statement: str) -> frozenset[str]:
+def names_in(statement: str, parameters: Collection[str] = ()) -> frozenset[str]:
     """Lower-case names of the tables and columns that `statement` itself writes."""
     from sqlglot import exp
 
-    return frozenset(name.name.lower() for name in _parsed(statement).find_all(exp.Identifier))
+    return frozenset(name.name.lower() for name in _parsed(statement, parameters).find_all(exp.Identifier))
 
 
-def _parsed(sql: str) -> exp.Expr:
-    query, problems = _parse(sql)
+def _parsed(sql: str, parameters: Collection[str] = ()) -> exp.Expr:
+    query, problems = _parse(sql, parameters)
     if query is None:
         # The query stands in the federation file, so what is wrong with its text may be disclosed.
         raise BadDataError(f"query refused: {'; '.join(problems)}", disclosed="the query is not one SELECT")
     return query
 
 
-def _parse(sql: str) -> tuple[exp.Expr | None, list[str]]:
+def _parse(sql: str, parameters: Collection[str] = ()) -> tuple[exp.Expr | None, list[str]]:
     """The query and no problem, or no query and at least one problem."""
     import sqlglot
     from sqlglot.errors import ParseError, TokenError
@@ -156,7 +168,7 @@ def _parse(sql: str) -> tuple[exp.Expr | None, list[str]]:
         return None, ["the query is nested too deeply to be checked: write it flatter, with WITH"]
     if query is None:
         return None, [f"the query is empty: {_RULE}"]
-    problems = _check_tree(query)
+    problems = _check_tree(query, parameters)
     return (None, problems) if problems else (query, [])
 
 
@@ -181,7 +193,7 @@ def _check_statements(sql: str) -> list[str]:
     return []
 
 
-def _check_tree(query: exp.Expr) -> list[str]:
+def _check_tree(query: exp.Expr, parameters: Collection[str] = ()) -> list[str]:
     from sqlglot import exp
 
     if not isinstance(query, exp.Select | exp.SetOperation | exp.Subquery):
@@ -189,8 +201,16 @@ def _check_tree(query: exp.Expr) -> list[str]:
     writing = query.find(exp.DML, exp.DDL, exp.Command, exp.Into, exp.Drop)
     if writing is not None:
         return [f"{type(writing).__name__.upper()} is not allowed inside the query: {_RULE}"]
-    if query.find(exp.Parameter, exp.Placeholder, exp.SessionParameter) is not None:
-        return ["a query parameter (@name or ?) has no value here: write the value itself"]
+    declared = {name.lower() for name in parameters}
+    for node in query.find_all(exp.Parameter, exp.Placeholder, exp.SessionParameter):
+        # @@x parses as a Parameter in a Parameter.
+        named = (
+            isinstance(node, exp.Parameter)
+            and isinstance(node.this, exp.Var)
+            and not isinstance(node.parent, exp.Parameter)
+        )
+        if not named or node.name.lower() not in declared:
+            return ["a query parameter (@name or ?) has no value here: write the value itself"]
     return []
 
 

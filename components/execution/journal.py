@@ -1,7 +1,7 @@
-"""The journal of a round: which step took how long and sent how much, for the report.
+"""The journal of a round: which step took how long, sent and read how much and found what, for the report.
 
 An entry is created once: a step that finds its work done when a round is resumed does not replace
-the figures of the time it did it. Entries hold seconds and bytes, nothing else.
+the figures of the time it did it. Entries hold seconds, bytes and words, nothing else.
 """
 
 from __future__ import annotations
@@ -16,12 +16,23 @@ from components.errors import CrosscloudError
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Seconds a step took and bytes it sent; `site` is empty for steps outside the sites."""
+    """What one step tells of itself.
+
+    Attributes:
+        step: its name.
+        site: its site, empty for steps outside the sites.
+        seconds: it took.
+        bytes: it sent to others.
+        bytes_read: its warehouse read, as far as the site tells.
+        findings: words for what it found, as far as the site tells.
+    """
 
     step: str
     site: str
     seconds: float
     bytes: int = 0
+    bytes_read: int = 0
+    findings: tuple[str, ...] = ()
 
 
 def record(exchange_uri: str, ticket: str, entry: Entry) -> None:
@@ -40,8 +51,16 @@ def entries(exchange: Store, folder: str) -> list[Entry]:
     for key in exchange.keys(f"{folder}/journal"):
         with contextlib.suppress(CrosscloudError, ValueError, TypeError, KeyError, RecursionError):
             told = json.loads(exchange.read(key, limit=4096))
-            seconds, sent = float(told["seconds"]), int(told["bytes"])
-            found.append(Entry(step=str(told["step"]), site=str(told["site"]), seconds=seconds, bytes=sent))
+            found.append(
+                Entry(
+                    step=str(told["step"]),
+                    site=str(told["site"]),
+                    seconds=float(told["seconds"]),
+                    bytes=int(told["bytes"]),
+                    bytes_read=int(told.get("bytes_read", 0)),
+                    findings=tuple(map(str, told.get("findings", ()))),
+                )
+            )
     return found
 
 

@@ -28,6 +28,8 @@ class Outcome:
         manifest: what the coordinator may know of what was made. Never data.
         metrics: numbers for the run's page in Kubeflow.
         bytes_sent: what this step uploaded to the exchange, in bytes.
+        bytes_read: what its warehouse read, in bytes, as far as the site tells.
+        findings: words for what it found, as far as the site tells.
     """
 
     reference: str = ""
@@ -35,6 +37,8 @@ class Outcome:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     bytes_sent: int = 0
+    bytes_read: int = 0
+    findings: tuple[str, ...] = ()
 
     def write_manifest(self, path: str) -> None:
         """Writes the manifest where Kubeflow uploads it from; writes nothing for a site left out."""
@@ -50,7 +54,8 @@ class Outcome:
     @classmethod
     def from_json(cls, content: bytes) -> Outcome:
         """Inverse of `to_json`."""
-        return cls(**json.loads(content))
+        told = json.loads(content)
+        return cls(**{**told, "findings": tuple(told["findings"])})
 
 
 def disclosed_reason(error: BaseException) -> str:

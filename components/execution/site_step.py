@@ -55,7 +55,14 @@ class SiteStep:
             progress.tell(f"{progress.LEFT_OUT}{outcome.reason}")
         else:
             seconds = round(time.monotonic() - start, 3)
-            entry = journal.Entry(step=self.name, site=self.site, seconds=seconds, bytes=outcome.bytes_sent)
+            entry = journal.Entry(
+                step=self.name,
+                site=self.site,
+                seconds=seconds,
+                bytes=outcome.bytes_sent,
+                bytes_read=outcome.bytes_read,
+                findings=tuple(map(plain, outcome.findings)),
+            )
             journal.record(self.exchange_uri, self.ticket, entry)
         return outcome
 

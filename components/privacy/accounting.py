@@ -120,7 +120,8 @@ def _on_grid(steps: _Steps, delta: float, interval: float) -> float:
         import dp_accounting
         from dp_accounting import pld
     except ImportError:
-        raise UsageError("numerical prices need dp-accounting: pip install dp-accounting==0.6.0") from None
+        text = "numerical prices need dp-accounting: pip install 'crosscloud[comparison]'"
+        raise UsageError(text) from None
     accountant = pld.PLDAccountant(value_discretization_interval=interval)
     for (sigma, sample_rate), count in steps:
         event = dp_accounting.GaussianDpEvent(sigma)

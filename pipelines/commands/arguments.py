@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 FederationFile = Annotated[Path, typer.Argument(metavar="FEDERATION.yaml", help="The federation file.")]
 Method = Annotated[
-    str | None, typer.Option(help="ours, sealed, fedavg or he-fl, instead of what the file says.")
+    str | None, typer.Option(help="ours, sealed, he-fl, dp-fl or fedavg, instead of what the file says.")
 ]
 Owners = Annotated[
     list[str] | None,

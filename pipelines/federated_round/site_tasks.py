@@ -49,6 +49,7 @@ class SiteTasks:
                 label_column=task.label_column,
                 split_column=task.split.column,
                 test_fraction=task.split.test_fraction,
+                columns=[column.model_dump(mode="json") for column in task.columns],
                 **text,
                 **self._common,
             ),

@@ -40,6 +40,8 @@ WARM_MODULES = (
     "farmhash",
     "components.data_processing.record_ingestion.ingestion",
     "components.data_processing.record_ingestion.extraction",
+    "components.data_processing.record_ingestion.row_shards",
+    "components.data_processing.record_ingestion.sorted_rows",
     "components.data_processing.feature_augmentation.augmentation",
     "components.training.local_training.training",
     "components.rounds.round_opening.opening",

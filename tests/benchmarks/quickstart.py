@@ -1,4 +1,4 @@
-"""The quick start against the same head trained centrally on the pooled features.
+"""The quick start without noise against the same head trained centrally on the pooled features.
 
 Writes build/bench/quickstart.json and prints a table. Every choice of the central models (learning
 rate, epochs, regularisation) is made on a validation split of the training rows by category, as the
@@ -27,6 +27,7 @@ from tests.benchmarks.process_memory import PeakMemory
 
 FEDERATION = Path("manifests/federations/quickstart.yaml")
 OUTPUT = Path("build/bench/quickstart.json")
+METHOD = "sealed"
 ROUNDS = 15
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
 REGULARISATIONS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
@@ -82,7 +83,7 @@ def _federated(console: Console) -> tuple[list[dict[str, float]], float]:
     from pipelines.federation import load_federation
     from pipelines.federation_run import run_federation
 
-    federation = load_federation(FEDERATION)
+    federation = load_federation(FEDERATION).with_method(METHOD)
     with PeakMemory(os.getpid()) as memory:
         done = run_federation(federation, rounds=ROUNDS, arguments={}, warm=True, console=console)
     rounds = [
@@ -125,7 +126,7 @@ def _validation_rows(store: Path) -> NDArray[np.bool_]:
     import duckdb
 
     from components.data_processing.fingerprint import farm_fingerprint
-    from components.data_processing.record_ingestion.extraction import from_parquet
+    from components.data_processing.record_ingestion.row_shards import from_parquet
 
     (rows,) = store.glob("rows/*.parquet")
     table = from_parquet(rows.read_bytes())

@@ -180,7 +180,7 @@ def test_an_unknown_method_is_named(small_federation: Callable[..., SmallFederat
         said = say(command, federation.path, "--method", "magic")
         assert (said.code, said.complaints) == (
             2,
-            ["unknown method 'magic': known are ours, sealed, fedavg, he-fl"],
+            ["unknown method 'magic': known are ours, sealed, fedavg, he-fl, dp-fl"],
         )
     assert everything_below(federation.home) == before
 
@@ -253,5 +253,5 @@ def test_version_and_help(say: Say) -> None:
     assert said.code == 0
     assert all(
         name in said.out
-        for name in ("run", "compile", "report", "predict", "schema", "keys", "charter", "verify")
+        for name in ("run", "compile", "report", "predict", "schema", "keys", "charter", "doctor", "verify")
     )

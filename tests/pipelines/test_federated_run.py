@@ -153,7 +153,7 @@ def test_later_rounds_read_the_warehouse_again_and_the_features_from_the_store(
         after = {path.name for path in (three_rounds.federation.home / store / "features").iterdir()}
         assert len(before) == 1
         assert after == before
-        assert len(list((three_rounds.federation.home / store / "ingested").iterdir())) == 3
+        assert len(list((three_rounds.federation.home / store / "ingested").glob("*.json"))) == 3
     (log,) = (
         path
         for path in (three_rounds.federation.home / "small/runs").glob("*/log.txt")
@@ -176,7 +176,7 @@ def test_the_newest_report_is_found_by_command(
 
 @pytest.mark.parametrize("site", SITES)
 def test_only_the_columns_of_the_task_leave_the_warehouse(one_round: FinishedRun, site: str) -> None:
-    (path,) = (one_round.federation.home / f"small/sites/{site}/store/rows").iterdir()
+    (path,) = (one_round.federation.home / f"small/sites/{site}/store/rows").glob("*.parquet")
     with duckdb.connect() as connection:
         described = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(path)]).fetchall()
         counted = connection.execute("SELECT count(*) FROM read_parquet(?)", [str(path)]).fetchone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +121,88 @@ def test_bounds_are_told_beside_another_limit_that_breaks_its_rule(
     ]
 
 
+BIGQUERY = {
+    "source": "bigquery",
+    "uri": "bigquery://demo/clinic",
+    "sql": "SELECT note, organ, category FROM visits WHERE day >= @since",
+    "bigquery": {
+        "location": "EU",
+        "maximum_bytes_billed": 10**9,
+        "parameters": {"since": {"type": "DATE", "value": "2024-01-01"}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("uri", "demo/clinic", ": uri of source bigquery must be bigquery://PROJECT/DATASET, got 'demo"),
+        ("uri", "bigquery://demo/a/b", ": uri of source bigquery must be bigquery://"),
+        ("uri", "bigquery://", ": uri of source bigquery must be bigquery://"),
+        ("bigquery", None, ": source bigquery needs the section bigquery: location, maximum_bytes_billed"),
+        ("source", "duckdb", ": the section bigquery is for source bigquery, got source duckdb"),
+        ("bigquery.maximum_bytes_billed", 0, ".bigquery.maximum_bytes_billed: Input should be greater"),
+        ("bigquery.endpoint", "http://far.example", ": bigquery: endpoint 'http://far.example' is not on"),
+        ("bigquery.storage_endpoint", "s:443", ": bigquery: storage_endpoint 's:443' goes with an endpoint"),
+        ("bigquery.parameters.since.value", "May", ": bigquery: parameter value 'May' is no DATE"),
+        ("bigquery.parameters.since.type", "UUID", ".bigquery.parameters.since.type: Input should be"),
+        ("bigquery.allowed_tagged_columns", ["x"], ".bigquery.allowed_tagged_columns: Extra inputs"),
+        ("sql", "SELECT a FROM t WHERE b = @day", ".sql: a query parameter (@name or ?) has no value here"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_bigquery_site_is_one_line(
+    small_federation: Callable[..., Any], path: str, value: Any, told: str
+) -> None:
+    made = small_federation(rows=0)
+    made.site("alpha")["data"] = copy.deepcopy(BIGQUERY)
+    assert load_federation(made.save()).site("alpha").data.bigquery_address == ("demo", "clinic")
+    set_in("sites", 0, "data", *path.split("."), to=value)(made.document)
+    (line,) = problems(made.save())
+    assert line.startswith(f"sites[0].data{told}")
+
+
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("bigquery://demo", ("demo", "")),
+        ("bigquery://demo/", ("demo", "")),
+        ("bigquery://demo/owner-1.clinic", ("demo", "owner-1.clinic")),
+    ],
+)
+def test_a_bigquery_address_names_who_pays_and_a_dataset(
+    small_federation: Callable[..., Any], uri: str, address: tuple[str, str]
+) -> None:
+    made = small_federation(rows=0)
+    made.site("alpha")["data"] = BIGQUERY | {"uri": uri}
+    assert load_federation(made.save()).site("alpha").data.bigquery_address == address
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        ({"name": "age", "type": "INTEGER"}, "task: column 'age' has type 'INTEGER': write INT64"),
+        ({"name": "a-b", "type": "STRING"}, "task: column 'a-b' is not a plain name"),
+        ({"name": "NOTE", "type": "STRING"}, "task: column 'NOTE' is declared twice"),
+        ({"name": "organ", "type": "INT64"}, "task: column 'organ' is the label: declare it STRING"),
+        (
+            {"name": "organ", "type": "STRING", "allowed_values": ["heart"]},
+            "task: column 'organ' is the label: declare it STRING, and its values under classes",
+        ),
+        ({"name": "age", "type": "INT64", "required": True}, "task.columns[1].required: Extra inputs"),
+    ],
+)
+def test_a_declaration_that_cannot_be_kept_is_one_line(
+    small_federation: Callable[..., Any], column: dict[str, Any], told: str
+) -> None:
+    made = small_federation(rows=0)
+    made.document["task"]["columns"] = [{"name": "note", "type": "STRING", "nullable": False}]
+    (declared,) = load_federation(made.save()).task.columns
+    assert (declared.name, declared.nullable) == ("note", False)
+    made.document["task"]["columns"].append(column)
+    (line,) = problems(made.save())
+    assert line.startswith(told)
+
+
 def test_all_problems_are_told_at_once(small_federation: Callable[..., Any]) -> None:
     made = small_federation(rows=0)
     for change in (
@@ -233,7 +316,8 @@ def test_methods_choose_the_protection(small_federation: Callable[..., Any]) -> 
     assert federation.with_method("he-fl").protection == "he"
     assert federation.with_method("he-fl").with_method("sealed") == federation
     assert federation.protection == "sealed"
-    with pytest.raises(UsageError, match=r"^unknown method 'magic': known are ours, sealed, fedavg, he-fl$"):
+    known = "ours, sealed, fedavg, he-fl, dp-fl"
+    with pytest.raises(UsageError, match=rf"^unknown method 'magic': known are {known}$"):
         federation.with_method("magic")
 
 

@@ -211,6 +211,18 @@ def test_the_ledger_lies_where_the_data_lie_or_in_the_sites_store(
     assert (budget.ledger_uri, budget.dataset) == (ledger, uri)
 
 
+def test_a_warehouse_that_is_no_store_leaves_the_ledger_to_the_sites_own(noised: Chartered) -> None:
+    data = {
+        "source": "bigquery",
+        "uri": "bigquery://demo/clinic",
+        "sql": "SELECT note, organ, category FROM visits",
+        "bigquery": {"location": "EU", "maximum_bytes_billed": 10**9},
+    }
+    budget = first_policy(noised.changed("sites", 1, "data", to=data), noised.charter, "beta").privacy
+    assert budget is not None
+    assert (budget.ledger_uri, budget.dataset) == ("small/sites/beta/store", "bigquery://demo/clinic")
+
+
 def test_dataset_unit_and_period_are_the_files(noised: Chartered) -> None:
     set_privacy(noised.made, per="month", rows_per_unit=3)
     federation = noised.changed("sites", 1, "data", "dataset", to="visits of the clinic")

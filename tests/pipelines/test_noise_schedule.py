@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,9 +30,13 @@ def terms_of(path: Path, *, first_round: int = 1) -> NoiseTerms:
 
 def numerically(noise_multipliers: tuple[float, ...], delta: float) -> float:
     """Epsilon of Gaussian mechanisms one after another, from their privacy loss distributions."""
-    (sigma,) = set(noise_multipliers)
-    single = from_gaussian_mechanism(sigma, value_discretization_interval=1e-3)
-    cost: float = single.self_compose(len(noise_multipliers)).get_epsilon_for_delta(delta)
+    first, *others = (
+        from_gaussian_mechanism(sigma, value_discretization_interval=1e-3).self_compose(count)
+        for sigma, count in Counter(noise_multipliers).items()
+    )
+    cost: float = functools.reduce(
+        lambda one, other: one.compose(other), others, first
+    ).get_epsilon_for_delta(delta)
     return cost
 
 
@@ -92,4 +98,6 @@ def test_no_other_algorithm_has_a_schedule(small_federation: Make) -> None:
 def test_the_quick_start_has_a_schedule_of_its_three_rounds() -> None:
     terms = terms_of(Path("manifests/federations/quickstart.yaml"))
     assert (terms.target_epsilon, terms.delta, terms.last_round) == (8.0, 1e-5, 3)
+    assert terms.class_sum_start
+    assert terms.noise_multipliers[0] > terms.noise_multipliers[1], "the start has less of the budget"
     assert 0.8 * 8 < numerically(terms.noise_multipliers, 1e-5) <= 8

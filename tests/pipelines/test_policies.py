@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from components.agreement.charter_book import charter_in_force
+from components.agreement.data_policy import BigQueryPolicy, DriftRules, MaskingRules, QueryParameter
 from components.agreement.key_certificate import certified_keys
 from components.agreement.site_policy import SitePolicy, load_policy
 from components.errors import UsageError
@@ -157,6 +158,55 @@ def change(*path: Any, to: Any) -> Callable[[Chartered], None]:
         chartered.changed("sites", 0, *path, to=to)
 
     return spoil
+
+
+TERMS = {
+    "location": "EU",
+    "maximum_bytes_billed": 10**9,
+    "parameters": {"first": {"type": "INT64", "value": 7}},
+}
+ON_BIGQUERY = {
+    "source": "bigquery",
+    "uri": "bigquery://demo/clinic",
+    "sql": "SELECT note, organ, category FROM visits WHERE id >= @first",
+    "bigquery": TERMS,
+}
+
+
+def test_the_first_policy_of_a_bigquery_site_is_its_section_and_allows_nothing_beyond(
+    chartered: Chartered,
+) -> None:
+    federation = chartered.changed("sites", 0, "data", to=ON_BIGQUERY)
+    policy = first_policy(federation, chartered.charter, "alpha")
+    assert policy.bigquery == BigQueryPolicy(
+        project="demo",
+        dataset="clinic",
+        location="EU",
+        maximum_bytes_billed=10**9,
+        parameters={"first": QueryParameter(type="INT64", value="7")},
+        data_residency=None,
+        allowed_tagged_columns=(),
+    )
+    assert (policy.drift, policy.masking) == (DriftRules(), MaskingRules())
+    policy.require_warehouse("bigquery", "bigquery://demo/clinic")
+    assert first_policy(federation, chartered.charter, "beta").bigquery is None
+
+
+def test_terms_that_the_file_says_otherwise_are_told_one_a_line(chartered: Chartered) -> None:
+    federation = chartered.changed("sites", 0, "data", to=ON_BIGQUERY)
+    sign_charter(federation, chartered.charter, "alpha", renew_policy=True)
+    assert policy_problems(federation, chartered.charter) == []
+    first = {"first": {"type": "INT64", "value": 8}}
+    other = TERMS | {"maximum_bytes_billed": 2 * 10**9, "parameters": first}
+    changed = chartered.changed("sites", 0, "data", to=ON_BIGQUERY | {"bigquery": other})
+    lines = policy_problems(changed, chartered.charter)
+    assert [line.split(", which")[0].removeprefix("alpha: bigquery.") for line in lines] == [
+        "maximum_bytes_billed: the federation file has 2000000000, the site's policy 1000000000",
+        "parameters: the federation file has first INT64 8, the site's policy first INT64 7",
+    ]
+    moved = chartered.changed("sites", 0, "data", to=ON_BIGQUERY | {"uri": "bigquery://other/clinic"})
+    (line,) = policy_problems(moved, chartered.charter)
+    assert "the warehouse bigquery://other/clinic is not the one that the site's policy names" in line
 
 
 REFUSED: dict[str, tuple[Callable[[Chartered], None], str]] = {

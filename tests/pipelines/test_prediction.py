@@ -99,6 +99,17 @@ def test_texts_from_a_file_are_labelled_in_columns(
     assert [float(row[1]) for row in rows] == pytest.approx(expected.max(axis=1), abs=1e-3)
 
 
+def test_what_the_site_masks_in_its_records_is_masked_in_texts_to_label(
+    one_round: FinishedRun, predict: Predict
+) -> None:
+    written = [f"{TEXTS[0]}, card 4111 1111 1111 1111", f"{TEXTS[0]}, card <CARD>"]
+    said = predict(one_round.federation, "--site", "beta", "--json", stdin="\n".join(written))
+    first, second = (json.loads(line)["probability"] for line in said.out.splitlines())
+    assert first == pytest.approx(second, rel=1e-5)
+    other = predict(one_round.federation, "--site", "beta", "--json", stdin=TEXTS[0])
+    assert json.loads(other.out)["probability"] != pytest.approx(first, rel=1e-5)
+
+
 def test_no_texts_are_no_labels(one_round: FinishedRun, predict: Predict) -> None:
     said = predict(one_round.federation, "--site", "alpha", stdin="\n \n")
     assert (said.code, said.out, said.err) == (0, "", "")

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.agreement.private_keys import keyed_digest
+from components.agreement.public_corpus import read_corpus
 from components.agreement.workplace import Workplace
 from components.artifacts import tensors
-from components.artifacts.stores import create_or_read, key_of, reference
+from components.artifacts.stores import Store, create_or_read, key_of, reference
+from components.data_processing.feature_augmentation.centring import centred, public_mean
 from components.data_processing.feature_augmentation.encoder import Encoder, EncoderSpec, locate, verify
 from components.data_processing.template import render
 from components.execution import progress
 from components.execution.outcome import Outcome
+from components.privacy.round_noise import is_private
+
+if TYPE_CHECKING:
+    from components.data_processing.record_ingestion.row_shards import Shard
 
 
 def augment(
@@ -29,8 +36,9 @@ def augment(
 ) -> Outcome:
     """Encodes the text of every row and stores features, labels and split in the site's store.
 
-    The file's name is a keyed digest of rows, template, classes and encoder: where it exists,
-    nothing is computed and no model is loaded.
+    The file's name is a keyed digest of rows, template, classes, encoder and the public corpus that the
+    charter may name: where it exists, nothing is computed and no model is loaded. A site without rows has
+    features of shape (0, dimensions).
 
     Args:
         place: the site at work.
@@ -43,39 +51,74 @@ def augment(
     Raises:
         RefusedError: the charter or the site's policy names another model.
         EncoderError: the model is missing or another one.
+        IntegrityError: the rows are not as they were stored, or the public corpus is not the charter's.
+        ObjectMissingError: nobody has published the public corpus.
     """
+    from components.data_processing.record_ingestion.row_shards import shards_of
+
     content_key = key_of(place.store, rows)
     weights = encoder.digest or verify(locate(encoder), encoder)
     place.require_encoder(weights)
+    corpus = place.charter.public_corpus
     identity = [content_key, template, "\n".join(classes), weights, str(encoder.max_length)]
+    identity += [corpus] if corpus else []
     name = keyed_digest(place.key, [part.encode() for part in identity])
     key = f"features/{name}.safetensors"
     rate = 0.0
     if not place.store.exists(key):
-        texts, labels = _read(place, content_key, template, classes)
+        shards = shards_of(place.store, content_key)
+        total = sum(shard.rows for shard in shards)
         loaded = Encoder(encoder, device=device)
         start = time.perf_counter()
-        features = loaded.encode(texts, on_progress=_reporter(place.site, len(texts), start))
-        rate = len(texts) / (time.perf_counter() - start)
-        create_or_read(place.store, key, tensors.encode({"features": features, **labels}))
+        report = _reporter(place.site, total, start)
+        examples = _encode(
+            place.store, shards, template=template, classes=classes, encoder=loaded, report=report
+        )
+        rate = total / (time.perf_counter() - start)
+        if corpus:
+            mean = public_mean(read_corpus(place.exchange, corpus), loaded)
+            examples["features"] = centred(examples["features"].astype(np.float32, copy=False), mean)
+        create_or_read(place.store, key, tensors.encode(examples))
     return Outcome(
         reference=reference(place.store, key),
         manifest={"uri": reference(place.store, key), "digest": name, "dimensions": encoder.dimensions},
-        metrics={"rows_per_second": round(rate, 1)} if rate else {},
+        # Of how many rows there are, rows a second tell something that epsilon does not price.
+        metrics={"rows_per_second": round(rate, 1)} if rate and not is_private(place.charter) else {},
     )
 
 
-def _read(
-    place: Workplace, key: str, template: str, classes: Sequence[str]
-) -> tuple[list[str], dict[str, NDArray[np.generic]]]:
-    """The texts to encode, and the labels and the split that are stored beside their features."""
-    from components.data_processing.record_ingestion.extraction import from_parquet
+def _encode(
+    store: Store,
+    shards: Sequence[Shard],
+    *,
+    template: str,
+    classes: Sequence[str],
+    encoder: Encoder,
+    report: Callable[[int], None],
+) -> dict[str, NDArray[np.generic]]:
+    """Features, labels and split of all rows in their order; the rows of one shard are held at a time."""
+    from components.data_processing.record_ingestion.row_shards import read_shard
 
-    table = from_parquet(place.store.read(key))
     numbers = {label: number for number, label in enumerate(classes)}
-    labels = np.array([numbers[label] for label in table.column("label").to_pylist()], np.int64)
-    is_test = np.array(table.column("is_test").to_pylist(), np.uint8)
-    return render(template, table), {"labels": labels, "is_test": is_test}
+    total = sum(shard.rows for shard in shards)
+    features = np.empty((total, encoder.spec.dimensions), np.float32)
+    labels, is_test = np.empty(total, np.int64), np.empty(total, np.uint8)
+    start = 0
+    for shard in shards:
+        table = read_shard(store, shard)
+        stop = start + table.num_rows
+        labels[start:stop] = [numbers[label] for label in table.column("label").to_pylist()]
+        is_test[start:stop] = table.column("is_test").to_pylist()
+        if table.num_rows:
+            texts = render(template, table)
+            features[start:stop] = encoder.encode(texts, on_progress=_after(start, report))
+        start = stop
+    return {"features": features, "labels": labels, "is_test": is_test}
+
+
+def _after(rows: int, report: Callable[[int], None]) -> Callable[[int], None]:
+    """Reports progress within a shard as progress of all, `rows` of which came before it."""
+    return lambda done: report(rows + done)
 
 
 def _reporter(site: str, total: int, start: float) -> Callable[[int], None]:

@@ -23,6 +23,7 @@ def ingest(
     split_column: str,
     test_fraction: float,
     classes: list[str],
+    columns: list[dict[str, object]],
     manifest: dsl.Output[dsl.Dataset],
 ) -> NamedTuple("Ingested", [("rows", str), ("reason", str)]):
     """Reads a site's records inside its own cloud and keeps them in its own store.
@@ -42,10 +43,12 @@ def ingest(
         split_column: whose fingerprint splits training and test.
         test_fraction: share of test fingerprints.
         classes: allowed labels.
+        columns: that the query must return: name, type, nullable, description, allowed_values.
         manifest: what the coordinator may know of the rows.
     """
     from components.agreement.workplace import run_at_site
     from components.data_processing.record_ingestion import ingestion
+    from components.data_processing.record_ingestion.row_manifest import artifact_metadata
 
     spec = ingestion.RecordSpec(
         source_kind=source_kind,
@@ -56,10 +59,11 @@ def ingest(
         label_column=label_column,
         split_column=split_column,
         test_fraction=test_fraction,
+        columns=ingestion.declared_columns(columns),
     )
     outcome = run_at_site(
         "ingest",
-        lambda place: ingestion.ingest(place, spec),
+        lambda place: ingestion.ingest(place, spec, deadline_s=deadline_s),
         site=site,
         store_uri=store_uri,
         exchange_uri=exchange_uri,
@@ -68,4 +72,5 @@ def ingest(
         deadline_s=deadline_s,
     )
     outcome.write_manifest(manifest.path)
+    manifest.metadata.update(artifact_metadata(outcome.manifest))
     return outcome.reference, outcome.reason

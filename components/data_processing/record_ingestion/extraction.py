@@ -1,26 +1,47 @@
 """From a source to the rows a site trains and is measured on: checked, bare and in one order.
 
 The rows of a site have one canonical form whatever the warehouse: the text columns as strings, `label` and
-`is_test`, sorted by all columns. Equal records give equal bytes to the digest, so what is cached by it
+`is_test`, sorted by all columns. Equal records give equal shards, so what is cached by their digests
 (features above all) is found again, whatever order a warehouse returns its rows in.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from components.data_processing.contract import check_records, check_schema
-from components.data_processing.query import IS_TEST, LABEL, extraction_statement
-from components.errors import IntegrityError
+from components.data_processing.contract import RecordCheck, check_schema
+from components.data_processing.declared_columns import (
+    ColumnCheck,
+    DeclaredColumn,
+    Problem,
+    arrow_fields,
+    bad_data,
+    check_declared,
+)
+from components.data_processing.query import extraction_statement
+from components.data_processing.record_ingestion.record_texts import RecordTexts, canonical_schema
+from components.data_processing.record_ingestion.sorted_rows import RowSorter
+from components.data_processing.row_statistics import RowCounter, RowStatistics
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from components.data_processing.sources import Source
 
-_ROWS_AT_A_TIME = 65_536
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction:
+    """What was read of a site's records.
+
+    Attributes:
+        rows: all of them, read and checked, to be had sorted by all columns; the caller closes it.
+        statistics: of the records as the warehouse gave them.
+        masked: values that were masked in the rows, by kind.
+    """
+
+    rows: RowSorter
+    statistics: RowStatistics
+    masked: Mapping[str, int]
 
 
 def extract(
@@ -32,24 +53,36 @@ def extract(
     split_column: str,
     test_fraction: float,
     classes: Sequence[str],
-) -> pa.Table:
-    """Reads what the task needs of the records that `sql` selects.
+    declared: Sequence[DeclaredColumn] = (),
+    kinds: Sequence[str] = (),
+    parameters: Collection[str] = (),
+    training_rows_required: bool = True,
+) -> Extraction:
+    """Reads what the task needs of the records that `sql` selects, in memory that does not grow with them.
+
+    What the query returns is compared with the declared columns before any row is read or paid for.
 
     Args:
-        source: Where the records are.
+        source: Where the records are; it is not needed any more when this returns.
         sql: The site's query, one SELECT in BigQuery's dialect.
         template_columns: Text columns; see `template.columns_of`.
         label_column: Column that holds the class.
         split_column: Column whose values the split never parts; it does not leave the warehouse.
         test_fraction: Share of the split values that are test rows, a multiple of 0.001.
         classes: Every label must be one of these.
+        declared: Columns that the federation declares, in the template or not.
+        kinds: Of values that are masked in the texts.
+        parameters: Names of the parameters that the source has values for.
+        training_rows_required: Whether having no rows, or test rows only, is a fault.
 
     Returns:
-        Columns `template_columns` (string), `label` (string) and `is_test` (bool), sorted by all of them.
+        Rows with columns `template_columns` (string), `label` (string) and `is_test` (bool), and what they
+        tell about themselves.
 
     Raises:
         BadDataError: The query is refused or fails, or its rows break the contract.
         UsageError: `query.check_columns` finds fault with the columns or the split.
+        StoreError: The temporary folder cannot hold the rows while they are sorted.
     """
     statement = extraction_statement(
         sql,
@@ -57,104 +90,40 @@ def extract(
         label_column=label_column,
         split_column=split_column,
         test_fraction=test_fraction,
+        parameters=parameters,
     )
+    texts = RecordTexts(template_columns, label_column=label_column, declared=declared, kinds=kinds)
+    schema = source.schema(sql)
+    fields = arrow_fields(schema)
+    _require_none(check_declared(declared, fields))
     check_schema(
-        source.schema(sql),
-        text_columns=template_columns,
-        label_column=label_column,
-        split_column=split_column,
+        schema, text_columns=texts.plain_columns, label_column=label_column, split_column=split_column
     )
-    table = source.read(statement)
-    check_records(table, text_columns=template_columns, label_column=label_column, classes=classes)
-    return _canonical(table, template_columns, label_column)
-
-
-def rows_digest(table: pa.Table) -> str:
-    """SHA-256 of a canonical table's contents as 64 hexadecimal digits.
-
-    Two tables have the same digest if and only if they have the same columns and the same rows, both in the
-    same order; chunks and Parquet's encodings do not count. Every part of variable size comes after its
-    length, so that no two tables are hashed as the same bytes.
-
-    Raises:
-        ValueError: A column holds NULL, or neither strings nor booleans.
-    """
-    import pyarrow as pa
-
-    state = hashlib.sha256(b"crosscloud rows 1\0")
-    state.update(_number(table.num_columns) + _number(table.num_rows))
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if column.null_count:
-            raise ValueError(f"column {name!r} holds NULL: a canonical table has none")
-        state.update(_number(len(name.encode())) + name.encode())
-        if pa.types.is_string(column.type):
-            state.update(b"s")
-            _digest_strings(state, column)
-        elif pa.types.is_boolean(column.type):
-            state.update(b"b" + bytes(column.to_pylist()))
-        else:
-            raise ValueError(
-                f"column {name!r} is of type {column.type}: a canonical table has string and bool"
-            )
-    return state.hexdigest()
-
-
-def to_parquet(table: pa.Table) -> bytes:
-    """`table` as one Parquet file (zstd)."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
-
-
-def from_parquet(content: bytes) -> pa.Table:
-    """The table that `to_parquet` wrote.
-
-    Raises:
-        IntegrityError: `content` is not a whole Parquet file.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    texts.check(schema)
+    read = {name.lower() for name in [*template_columns, label_column]}
+    held = [column for column in declared if column.name.lower() in read]
+    columns = ColumnCheck(held)
+    check = RecordCheck(text_columns=template_columns, label_column=label_column, classes=classes)
+    counter = RowCounter(
+        fields, classes=classes, label_column=label_column, counted=[column.name for column in held]
+    )
+    rows = RowSorter(canonical_schema(template_columns))
     try:
-        return pq.read_table(pa.BufferReader(content))
-    except (pa.ArrowException, OSError) as error:
-        raise IntegrityError(f"{len(content)} bytes of rows are not a Parquet file: ingest again") from error
+        for batch in source.batches(statement):
+            columns.add(batch)
+            counter.add(batch)
+            readable = texts.readable(batch)
+            check.add(readable)
+            if not check.broken:
+                rows.add(texts.canonical(readable))
+        check.conclude(training_rows_required=training_rows_required)
+        _require_none(columns.problems())
+    except BaseException:
+        rows.close()
+        raise
+    return Extraction(rows=rows, statistics=counter.statistics(), masked=texts.masked)
 
 
-def _canonical(table: pa.Table, columns: Sequence[str], label_column: str) -> pa.Table:
-    import pyarrow as pa
-
-    texts = {name: _strings(table.column(name)) for name in columns}
-    rows = pa.table(
-        {
-            **texts,
-            LABEL: _strings(table.column(label_column)),
-            IS_TEST: table.column(IS_TEST).cast(pa.bool_()),
-        }
-    )
-    return rows.sort_by([(name, "ascending") for name in rows.column_names]).combine_chunks()
-
-
-def _strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    import pyarrow as pa
-
-    if isinstance(column.type, pa.BaseExtensionType):
-        column = column.cast(column.type.storage_type)
-    return column.cast(pa.string())
-
-
-def _digest_strings(state: hashlib._Hash, column: pa.ChunkedArray) -> None:
-    import pyarrow.compute as pc
-
-    lengths = pc.binary_length(column).to_numpy()
-    state.update(lengths.astype("<u8").tobytes())
-    for start in range(0, len(column), _ROWS_AT_A_TIME):
-        state.update("".join(column.slice(start, _ROWS_AT_A_TIME).to_pylist()).encode())
-
-
-def _number(value: int) -> bytes:
-    return value.to_bytes(8, "little")
+def _require_none(problems: Sequence[Problem]) -> None:
+    if problems:
+        raise bad_data(problems)

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-from components.agreement.private_keys import keyed_digest
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, reference
+from components.data_processing.declared_columns import DeclaredColumn
+from components.data_processing.record_ingestion.row_manifest import Reading, row_manifest
+from components.data_processing.record_ingestion.site_terms import (
+    bigquery_terms,
+    drift_policy,
+    following_policy,
+    masked_kinds,
+)
 from components.data_processing.template import columns_of
 from components.errors import ObjectExistsError
 from components.execution.outcome import Outcome
 from components.privacy.charging import charge_ticket
+from components.privacy.round_noise import is_private
+
+if TYPE_CHECKING:
+    from components.data_processing.bigquery.terms import BigQueryTerms
+    from components.data_processing.record_ingestion.extraction import Extraction
+    from components.data_processing.row_statistics import RowStatistics
+    from components.data_processing.sources import Source
+
+STEP_DEADLINE_S = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +40,15 @@ class RecordSpec:
     """What a site is asked to read.
 
     Attributes:
-        source_kind: `duckdb` or `parquet`.
-        source_uri: where the warehouse is.
+        source_kind: one that `sources.open_source` knows.
+        source_uri: where the warehouse is; of BigQuery it must be the one of the site's policy.
         sql: one SELECT in BigQuery's dialect.
         template: text template; the columns it names are the only ones read beside label and split.
         label_column: with the class of a record.
         split_column: whose fingerprint decides between training and test; it does not leave the warehouse.
         test_fraction: share of fingerprints that are test, between 0 and 1.
         classes: allowed labels.
+        columns: that the query must return, as the federation declares them.
     """
 
     source_kind: str
@@ -40,55 +59,152 @@ class RecordSpec:
     split_column: str
     test_fraction: float
     classes: Sequence[str]
+    columns: Sequence[DeclaredColumn] = ()
 
 
-def ingest(place: Workplace, spec: RecordSpec) -> Outcome:
+def ingest(place: Workplace, spec: RecordSpec, *, deadline_s: float = STEP_DEADLINE_S) -> Outcome:
     """Accepts the ticket and pays for it, runs the site's query and stores its rows, once a ticket.
 
-    The manifest that the coordinator sees holds the address of the rows, a keyed digest of their
-    contents, their schema and a size padded to a power of two.
+    The manifest that the coordinator sees is `row_manifest`'s. What it rounds or leaves out stays in the
+    site's store below `ingested/`: the account of every read, masked values by kind, findings of drift.
+
+    Under a charter with an epsilon a site without training rows goes on with none: being left out would tell
+    that it has none, which one row can change and epsilon does not price.
+
+    Args:
+        place: the site at work.
+        spec: what it is asked to read.
+        deadline_s: seconds that the step has, above 0.
 
     Raises:
-        RefusedError: the site does not take part under this ticket, or has not admitted the query.
+        RefusedError: the site does not take part under this ticket, or its policy does not admit the query
+            or the warehouse, or cannot be followed.
         PrivacyBudgetExceededError: its privacy budget does not hold the round.
         SourceUnreachableError: the warehouse is not there.
-        BadDataError: the query fails, or the rows do not keep the contract.
+        BadDataError: the query fails, the rows do not keep the contract, or they have drifted and the
+            site's policy is to stop then.
+        DeadlineExceededError: the query did not end in time.
+        StoreError: the temporary folder cannot hold the rows while they are sorted.
     """
     place.policy.require_query(spec.sql)
+    place.policy.require_warehouse(spec.source_kind, spec.source_uri)
+    kinds = masked_kinds(place.policy)
+    terms = bigquery_terms(place, deadline_s=deadline_s)
     now = datetime.now(UTC)
     place.accept(now)
     charge_ticket(place, now=now)
     pointer = f"ingested/{place.ticket.digest}.json"
     if not place.store.exists(pointer):
-        manifest = _extract(place, spec)
+        manifest = _extract(place, spec, terms, kinds)
         document = create_or_read(place.store, pointer, json.dumps(manifest, sort_keys=True).encode())
     else:
         document = place.store.read(pointer)
     manifest = json.loads(document)
-    return Outcome(reference=manifest["uri"], manifest=manifest)
+    account = manifest.get("account", {})
+    return Outcome(
+        reference=manifest["uri"],
+        manifest=manifest,
+        bytes_read=int(account.get("bytes_processed", 0)),
+        findings=tuple(manifest.get("drift", ())),
+    )
 
 
-def _extract(place: Workplace, spec: RecordSpec) -> dict[str, object]:
-    from components.data_processing.record_ingestion.extraction import extract, rows_digest, to_parquet
+def declared_columns(columns: Sequence[Mapping[str, Any]]) -> tuple[DeclaredColumn, ...]:
+    """The columns that a federation declares, from a step's parameter."""
+    return tuple(
+        DeclaredColumn(**{**column, "allowed_values": tuple(column.get("allowed_values", ()))})
+        for column in columns
+    )
+
+
+def _extract(
+    place: Workplace, spec: RecordSpec, terms: BigQueryTerms | None, kinds: Sequence[str]
+) -> dict[str, object]:
+    """Rows are written once the site has accepted them, and are remembered before they are referred to."""
+    from components.data_processing.drift import remember
+    from components.data_processing.record_ingestion.row_shards import cut, keep_rows
+
+    extraction, account = _read(place, spec, terms, kinds)
+    with contextlib.closing(extraction.rows):
+        drift = _settled_drift(place, spec, extraction.statistics)
+        kept = keep_rows(place.store, place.key, cut(extraction.rows.ordered()))
+    remember(place.store, place.ticket, extraction.statistics)
+    if extraction.masked:
+        _keep(place, "masked", extraction.masked)
+    return row_manifest(
+        reference(place.store, kept.key),
+        kept,
+        Reading(account=account, masked=extraction.masked, drift=drift),
+        private=is_private(place.charter),
+    )
+
+
+def _read(
+    place: Workplace, spec: RecordSpec, terms: BigQueryTerms | None, kinds: Sequence[str]
+) -> tuple[Extraction, Mapping[str, str | int]]:
+    """All rows, which the caller closes, and what they cost; the warehouse is closed again."""
+    from components.data_processing.record_ingestion.extraction import extract
+
+    with contextlib.closing(_opened(spec, terms)) as source:
+        try:
+            extraction = extract(
+                source,
+                spec.sql,
+                template_columns=columns_of(spec.template),
+                label_column=spec.label_column,
+                split_column=spec.split_column,
+                test_fraction=spec.test_fraction,
+                classes=spec.classes,
+                declared=spec.columns,
+                kinds=kinds,
+                parameters=tuple(terms.parameters) if terms else (),
+                training_rows_required=not is_private(place.charter),
+            )
+        finally:
+            # What was read is paid for, whatever came of it.
+            account = source.account()
+            if account:
+                _keep(place, "account", account)
+        return extraction, account
+
+
+def _opened(spec: RecordSpec, terms: BigQueryTerms | None) -> Source:
     from components.data_processing.sources import open_source
 
-    with contextlib.closing(open_source(spec.source_kind, spec.source_uri)) as source:
-        table = extract(
-            source,
-            spec.sql,
-            template_columns=columns_of(spec.template),
-            label_column=spec.label_column,
-            split_column=spec.split_column,
-            test_fraction=spec.test_fraction,
-            classes=spec.classes,
-        )
-    name = keyed_digest(place.key, [rows_digest(table).encode()])
-    key, content = f"rows/{name}.parquet", to_parquet(table)
+    if terms is None:
+        return open_source(spec.source_kind, spec.source_uri)
+    with following_policy():
+        return open_source(spec.source_kind, spec.source_uri, terms=terms)
+
+
+def _settled_drift(place: Workplace, spec: RecordSpec, statistics: RowStatistics) -> Sequence[str]:
+    """Kinds of findings that may be told; what was found stays at the site.
+
+    Raises:
+        BadDataError: there are findings, and the site's policy is to stop then.
+    """
+    from components.data_processing.drift import compare, last_accepted, settle
+
+    previous = last_accepted(place.store, place.ticket)
+    if previous is None:
+        return ()
+    policy = drift_policy(place.policy)
+    declared = [column.name for column in spec.columns]
+    findings = compare(
+        previous,
+        statistics,
+        policy,
+        named_columns={*columns_of(spec.template), spec.label_column, spec.split_column, *declared},
+        named_classes=spec.classes,
+    )
+    if findings:
+        _keep(place, "drift", [asdict(finding) for finding in findings])
+    return settle(findings, policy, differentially_private=is_private(place.charter))
+
+
+def _keep(place: Workplace, name: str, content: object) -> None:
+    """Keeps what is the site's own beside the ticket; an attempt that finds something else keeps that too."""
+    document = json.dumps(content, indent=1, sort_keys=True, default=dict).encode()
+    key = f"ingested/{place.ticket.digest}/{name}-{hashlib.sha256(document).hexdigest()[:16]}.json"
     with contextlib.suppress(ObjectExistsError):
-        place.store.create(key, content)
-    return {
-        "uri": reference(place.store, key),
-        "digest": name,
-        "schema": {field.name: str(field.type) for field in table.schema},
-        "padded_size": 1 << (len(content) - 1).bit_length(),
-    }
+        place.store.create(key, document)

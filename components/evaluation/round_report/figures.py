@@ -28,6 +28,8 @@ class SiteFigures:
         took_part: its update is in the sum.
         reason: why it was left out or has no figures, in others' words; empty if all went well.
         bytes_sent: what it sent to others in this round.
+        bytes_read: what its warehouse read, rounded up to a power of two; 0 where it does not tell.
+        findings: words for how its records have drifted, as far as it tells.
         global_model: the committed model on the site's test rows; None where kept at the site.
         adapted: the same with the site's Δw; None together with `global_model`.
     """
@@ -37,6 +39,8 @@ class SiteFigures:
     took_part: bool
     reason: str
     bytes_sent: int
+    bytes_read: int
+    findings: tuple[str, ...]
     global_model: Evaluation | None
     adapted: Evaluation | None
 
@@ -131,6 +135,11 @@ class RoundFigures:
         return sum(site.bytes_sent for site in self.sites)
 
     @property
+    def bytes_read(self) -> int:
+        """What the warehouses of all sites that tell it read for this round."""
+        return sum(site.bytes_read for site in self.sites)
+
+    @property
     def seconds(self) -> float:
         """Time of all steps added up; sites work at the same time, so a round takes less."""
         return sum(step.seconds for step in self.steps)
@@ -155,6 +164,9 @@ def _site(document: Mapping[str, Any], classes: int) -> SiteFigures:
         took_part=_field(document, "took_part", bool),
         reason=_field(document, "reason", str),
         bytes_sent=_field(document, "bytes_sent", int),
+        # Reports of rounds before these were told have neither.
+        bytes_read=_field({"bytes_read": 0, **document}, "bytes_read", int),
+        findings=tuple(map(str, _field({"findings": [], **document}, "findings", list))),
         global_model=evaluations["global"],
         adapted=evaluations["adapted"],
     )

@@ -115,6 +115,8 @@ def _document(
                 "cloud": story.clouds.get(site, ""),
                 "took_part": site in record.members,
                 "bytes_sent": sum(entry.bytes for entry in entries if entry.site == site),
+                "bytes_read": sum(entry.bytes_read for entry in entries if entry.site == site),
+                "findings": [word for entry in entries if entry.site == site for word in entry.findings],
                 "evaluation": evaluation if isinstance(evaluation, dict) else None,
                 "reason": record.left_out.get(site)
                 or reasons.get(site)

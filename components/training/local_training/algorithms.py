@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from components.agreement.charter import ANALYTIC, GRADIENT_SUMS, LOCAL_PRIVACY, RIDGE
 from components.agreement.server_steps import ADAM, MOMENTUM, SGD
 from components.errors import UsageError
 
@@ -25,7 +26,7 @@ class Algorithm:
             sum prices nothing where this is false: ε is refused.
         local_privacy: whether each site's own noise already protects what it releases.
         step: how the opened sum becomes a model. `weighted mean`: w + ΣnΔw/Σn. `pseudo-gradient`: a
-            server step on −ΣnΔw/Σn. `gradient`: one on Σg/n. `ridge solve`: `gram_sums.ridge_head`.
+            server step on −ΣnΔw/Σn. `gradient`: one on Σg/n. `ridge solve`: `agreement.ridge_head`.
             `plain mean`: w + ΣΔw/|U|.
         server_optimizers: those that fit, the usual one first; empty where the step needs none.
         one_round: whether a second round would change nothing but the noise.
@@ -76,7 +77,7 @@ ALGORITHMS = {
             paper="Reddi et al. 2021, Adaptive Federated Optimization, Algorithm 2",
         ),
         Algorithm(
-            name="fedsgd",
+            name=GRADIENT_SUMS,
             releases="clipped gradient sum",
             example_sensitivity=True,
             local_privacy=False,
@@ -86,17 +87,17 @@ ALGORITHMS = {
             paper="McMahan et al. 2017, FedSGD; Abadi et al. 2016, Deep Learning with Differential Privacy",
         ),
         Algorithm(
-            name="analytic",
+            name=ANALYTIC,
             releases="gram sums",
             example_sensitivity=True,
             local_privacy=False,
             step="ridge solve",
-            server_optimizers=(),
+            server_optimizers=(RIDGE,),
             one_round=True,
             paper="He et al. 2025, AFL; Vu and Slavkovic 2009, Differential Privacy for Clinical Trial Data",
         ),
         Algorithm(
-            name="dp-sgd",
+            name=LOCAL_PRIVACY,
             releases="private update",
             example_sensitivity=False,
             local_privacy=True,

@@ -22,7 +22,7 @@ from components.artifacts.stores import reference
 from components.errors import BadDataError
 from components.privacy.accounting import pld_epsilon
 from components.privacy.charging import open_ledger
-from components.privacy.events import LocalSgd
+from components.privacy.events import DiscreteGaussianSum, LocalSgd
 from components.privacy.round_noise import round_mechanism
 from components.rounds.verification import verify_state
 from components.training.features import Examples, read_features
@@ -100,6 +100,8 @@ class TestClassSumStart:
         three.committed()
         three.next_round().committed()
         first, second = (entry.event for entry in open_ledger(privacy_policy("small", "alpha")).entries())
+        assert isinstance(first, DiscreteGaussianSum)
+        assert isinstance(second, DiscreteGaussianSum)
         assert first.dimensions == FEATURES * CLASSES + 1
         assert second.dimensions == FEATURES * CLASSES + CLASSES + 1
         assert (first.noise_multiplier, second.noise_multiplier) == (3.0, 2.5)
@@ -164,7 +166,8 @@ class TestLocalNoise:
     def test_sites_count_alike_and_the_model_moves_by_the_mean_update(self) -> None:
         three = self.start()
         weights = committed_weights(three)
-        vectors = [read_update(place.store, place.ticket) for place in map(three.place, three.sites)]
+        places = map(three.place, three.sites)
+        vectors = [read_update(place.store, place.ticket).astype(np.float64) for place in places]
         assert [vector[-1] for vector in vectors] == [1, 1, 1]
         assert np.array_equal(opened(three), np.sum(vectors, axis=0))
         mean = tensors.unflatten(np.mean([vector[:-1] for vector in vectors], axis=0), weights)

@@ -8,11 +8,20 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from components.agreement.data_policy import (
+    KINDS,
+    BigQueryPolicy,
+    DataResidencyPolicy,
+    DriftRules,
+    MaskingRules,
+    QueryParameter,
+)
 from components.agreement.site_policy import SitePolicy, load_policy, query_digest
 from components.errors import RefusedError, UsageError
 
 PINNED = "c4" * 32
 SQL = "SELECT note, organ FROM visits"
+TERMS = {"project": "p", "location": "EU", "maximum_bytes_billed": 9}
 
 
 def policy(**rules: Any) -> SitePolicy:
@@ -75,6 +84,34 @@ class TestRules:
                 strict.require_release("per_site")
         with refused("published aggregate"):
             policy(evaluation="per_site").require_release("aggregate")
+
+
+class TestWarehouse:
+    TERMS = BigQueryPolicy(project="demo", dataset="clinic", location="EU", maximum_bytes_billed=9)
+
+    def test_bigquery_is_read_on_the_policys_terms_alone(self) -> None:
+        site = policy(bigquery=self.TERMS)
+        site.require_warehouse("bigquery", "bigquery://demo/clinic")
+        site.require_warehouse("bigquery", "bigquery://demo/clinic/")
+        for uri in ("bigquery://demo", "bigquery://demo/clinic2", "bigquery://other/clinic", ""):
+            with refused("is not the one that the site's policy names"):
+                site.require_warehouse("bigquery", uri)
+        with refused("reads BigQuery alone, the run asks for a parquet source"):
+            site.require_warehouse("parquet", "visits.parquet")
+        with refused("has no section 'bigquery'"):
+            policy().require_warehouse("bigquery", "bigquery://demo/clinic")
+        policy().require_warehouse("duckdb", "visits.duckdb")
+
+    def test_the_dataset_may_be_left_out(self) -> None:
+        site = policy(bigquery=self.TERMS.model_copy(update={"dataset": ""}))
+        site.require_warehouse("bigquery", "bigquery://demo")
+        with refused("is not the one"):
+            site.require_warehouse("bigquery", "bigquery://demo/clinic")
+
+    def test_kinds_of_masking_are_those_that_there_are(self) -> None:
+        from components.data_processing.masking.kinds import DEFAULT_KINDS
+
+        assert KINDS == DEFAULT_KINDS
 
 
 class TestStores:
@@ -173,6 +210,17 @@ class TestFile:
         peers=("beta",),
         rounds_a_day=3,
         evaluation="per_site",
+        bigquery=BigQueryPolicy(
+            project="demo",
+            dataset="clinic",
+            location="EU",
+            maximum_bytes_billed=10**9,
+            parameters={"since": QueryParameter(type="DATE", value="2024-01-01")},
+            data_residency=DataResidencyPolicy(warehouse="EU", reader="aws:eu-central-1", may_leave=True),
+            allowed_tagged_columns=("visits.note",),
+        ),
+        drift=DriftRules(action="stop", most_row_ratio=1.5),
+        masking=MaskingRules(kinds=("card",)),
     )
 
     @staticmethod
@@ -203,6 +251,29 @@ class TestFile:
         assert found == policy()
         assert (found.protections, found.queries, found.stores, found.rounds_a_day) == ((), (), (), None)
         assert found.evaluation == "none"
+        assert found.bigquery is None
+        assert (found.drift.action, found.masking.kinds) == ("keep", KINDS)
+
+    @pytest.mark.parametrize(
+        ("written", "kind", "value"),
+        [
+            ("2024-01-01", "DATE", "2024-01-01"),
+            ("7", "INT64", "7"),
+            ("0.25", "FLOAT64", "0.25"),
+            ("true", "BOOL", "true"),
+            ("2026-11-01T00:00:00+00:00", "TIMESTAMP", "2026-11-01T00:00:00+00:00"),
+            ("[A, '7', 7]", "STRING", ("A", "7", "7")),
+        ],
+    )
+    def test_a_parameter_is_its_text_however_yaml_reads_it(
+        self, home: Path, written: str, kind: str, value: Any
+    ) -> None:
+        terms = f"{{project: p, location: EU, maximum_bytes_billed: 9, parameters: {{x: {{type: {kind}, "
+        self.write(home, f"charter: {PINNED}\nbigquery: {terms}value: {written}}}}}}}\n".encode())
+        found = load_policy("keys", "alpha").bigquery
+        assert found is not None
+        assert found.parameters == {"x": QueryParameter(type=kind, value=value)}  # type: ignore[arg-type]
+        assert found.parameters["x"].value == value
 
     @pytest.mark.parametrize(
         ("rule", "told"),
@@ -223,6 +294,20 @@ class TestFile:
             ({"evaluation": "aggregate"}, "evaluation: "),
             ({"rounds_per_day": 3}, "rounds_per_day: Extra inputs are not permitted"),
             ({"smallest_sigma": 1.0}, "smallest_sigma: Extra inputs are not permitted"),
+            ({"masking": {"kinds": ["names"]}}, "masking.kinds.0: "),
+            ({"drift": {"action": "hide"}}, "drift.action: "),
+            ({"drift": {"least_row_ratio": 1.5}}, "drift.least_row_ratio: "),
+            ({"drift": {"most_row_ratio": float("inf")}}, "drift.most_row_ratio: "),
+            (
+                {"bigquery": {"project": "p", "location": "EU"}},
+                "bigquery.maximum_bytes_billed: Field",
+            ),
+            ({"bigquery": TERMS | {"maximum_bytes_billed": 0}}, "bigquery.maximum_bytes_billed: "),
+            ({"bigquery": TERMS | {"credentials": "key.json"}}, "bigquery.credentials: Extra inputs"),
+            (
+                {"bigquery": TERMS | {"data_residency": {"warehouse": "EU", "reader": "aws"}}},
+                "bigquery.data_",
+            ),
         ],
     )
     def test_a_rule_that_is_none_is_told(self, home: Path, rule: dict[str, Any], told: str) -> None:

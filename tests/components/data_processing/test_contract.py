@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from components.data_processing.contract import check_records, check_schema
+from components.data_processing.contract import RecordCheck, check_schema
 from components.errors import BadDataError
 
 CLASSES = ("heart", "lung")
@@ -21,13 +24,23 @@ def records(**changes: object) -> pa.Table:
     return pa.table({name: values for name, values in (columns | changes).items() if values is not None})
 
 
-def check(table: pa.Table) -> None:
-    check_records(table, text_columns=["notes", "age"], label_column="chapter", classes=CLASSES)
+def check(table: pa.Table, *cuts: int, training_rows_required: bool = True) -> None:
+    """Shows the rows to a check in batches that begin at `cuts`; one is empty where two are equal."""
+    check = RecordCheck(text_columns=["notes", "age"], label_column="chapter", classes=CLASSES)
+    for start, stop in itertools.pairwise([0, *sorted(cuts), table.num_rows]):
+        check.add(batch_of(table.slice(start, stop - start)))
+    check.conclude(training_rows_required=training_rows_required)
+    assert not check.broken
 
 
-def refusal(table: pa.Table) -> BadDataError:
+def batch_of(table: pa.Table) -> pa.RecordBatch:
+    chunks = [column.combine_chunks() for column in table.columns]
+    return pa.RecordBatch.from_arrays(chunks, schema=table.schema)
+
+
+def refusal(table: pa.Table, *cuts: int) -> BadDataError:
     with pytest.raises(BadDataError) as caught:
-        check(table)
+        check(table, *cuts)
     assert "\n" not in str(caught.value) + caught.value.disclosed
     return caught.value
 
@@ -145,3 +158,87 @@ def test_several_labels_outside_are_counted() -> None:
 def test_nothing_but_names_is_disclosed_even_of_dates() -> None:
     born = [datetime.date(1815, 12, 10)] * 3
     assert refusal(records(age=born)).disclosed == "column 'age' has the wrong type"
+
+
+@pytest.mark.parametrize("kept", [{}, {"is_test": [True, True, True]}])
+def test_where_training_rows_are_not_required_none_is_no_fault(kept: dict[str, object]) -> None:
+    check(records(**kept), training_rows_required=False)
+    check(records(**kept).slice(0, 0), training_rows_required=False)
+    for fault in ({"notes": ["a", None, "c"]}, {"chapter": ["heart", "skin", "lung"]}):
+        with pytest.raises(BadDataError):
+            check(records(**(kept | fault)), training_rows_required=False)
+
+
+Batches = st.lists(st.integers(0, 12), max_size=4)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", None]),
+            st.sampled_from([*CLASSES, "skin", "Heart", "", None]),
+            st.sampled_from([True, True, False, None]),
+        ),
+        max_size=12,
+    ),
+    Batches,
+)
+def test_how_rows_come_in_batches_changes_no_verdict_and_no_message(
+    rows: list[tuple[str | None, str | None, bool | None]], cuts: list[int]
+) -> None:
+    columns = list(zip(*rows, strict=True)) or [(), (), ()]
+    kinds = (pa.string(), pa.string(), pa.bool_())
+    notes, chapter, is_test = (pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True))
+    age = pa.array([1] * len(rows), pa.int64())
+    table = records(notes=notes, age=age, chapter=chapter, is_test=is_test)
+    told = []
+    for parts in ([], [min(cut, len(rows)) for cut in cuts]):
+        try:
+            check(table, *parts)
+            told.append(("", ""))
+        except BadDataError as error:
+            told.append((str(error), error.disclosed))
+    assert told[0] == told[1]
+    # What it is, found in the rows one by one.
+    nulls = [sum(value is None for value in column) for column in columns]
+    unknown = [row[1] for row in rows if row[1] is not None and row[1] not in CLASSES]
+    first = min(unknown, default="")
+    for found, text in (
+        (not rows, "the query returned no rows"),
+        (nulls[0], f"column 'notes' is NULL in {nulls[0]} of {len(rows)} rows"),
+        (nulls[1], f"column 'chapter' is NULL in {nulls[1]} of {len(rows)} rows"),
+        (nulls[2], f"the split column is NULL in {nulls[2]} of {len(rows)} rows"),
+        (unknown, f"label {first!r} in column 'chapter' ({unknown.count(first)} rows"),
+        (all(row[2] for row in rows), f"all {len(rows)} rows are test rows"),
+    ):
+        if found:
+            assert told[0][0].startswith(text)
+            return
+    assert told[0] == ("", "")
+
+
+def test_broken_is_known_before_the_end() -> None:
+    check = RecordCheck(text_columns=["notes", "age"], label_column="chapter", classes=CLASSES)
+    known = []
+    # Training rows may come after test rows; nothing that comes mends a label.
+    for table in (records(is_test=[True, True, True]), records(chapter=["heart", "skin", "lung"]), records()):
+        check.add(batch_of(table))
+        known.append(check.broken)
+    assert known == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (1000, "and 999 other"),
+        (1001, "and 1000 other"),
+        (1002, "and more than 1000 other"),
+        (5000, "and more than 1000 other"),
+    ],
+)
+def test_labels_beyond_a_thousand_are_not_counted(labels: int, told: str) -> None:
+    names = [f"{number:05d}" for number in range(labels)]
+    table = records(notes=names, age=[1] * labels, chapter=names[::-1], is_test=[False] * labels)
+    text = str(refusal(table, *range(0, labels, 500)))
+    assert f"label '00000' in column 'chapter' (1 rows, {told}" in text
+    assert "other labels)" in text

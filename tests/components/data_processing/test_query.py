@@ -128,3 +128,28 @@ def test_every_problem_of_the_columns_is_reported_at_once() -> None:
 
 def test_names_are_those_the_statement_writes() -> None:
     assert names_in("SELECT a.`Ward`, 'value' FROM `p.d.t` AS a") == {"a", "ward", "p", "d", "t"}
+
+
+class TestParameters:
+    """A name whose value the site's terms have is part of a query; no other placeholder is."""
+
+    SQL = "SELECT notes, ward, chapter, category FROM t WHERE day >= @Since AND ward IN UNNEST(@wards)"
+
+    def test_declared_ones_are_admitted_without_case(self) -> None:
+        assert check_sql(self.SQL, ("since", "WARDS", "unused")) == []
+        assert "parameter" in check_sql(self.SQL, ("since",))[0]
+        assert "parameter" in check_sql(self.SQL)[0]
+
+    def test_the_statement_names_them_as_the_query_does(self) -> None:
+        built = sqlglot.parse_one(statement(self.SQL, parameters=("since", "wards")), read="bigquery")
+        assert {node.name for node in built.find_all(exp.Parameter)} == {"Since", "wards"}
+        with pytest.raises(BadDataError, match="query parameter"):
+            statement(self.SQL, parameters=("wards",))
+
+    @pytest.mark.parametrize("placeholder", ["?", "@@since", "@@session.since", "@`since`", "@other"])
+    def test_nothing_else_is(self, placeholder: str) -> None:
+        problems = check_sql(f"SELECT a FROM t WHERE b = {placeholder}", ("since", "session"))
+        assert len(problems) == 1
+
+    def test_a_parameter_is_no_name_of_a_table_or_column(self) -> None:
+        assert names_in("SELECT a FROM t WHERE a > @since", ("since",)) == {"a", "t"}

@@ -25,8 +25,22 @@ def test_an_entry_lies_beside_its_ticket(exchange: Store) -> None:
         "site": "alpha",
         "seconds": 1.25,
         "bytes": 300,
+        "bytes_read": 0,
+        "findings": [],
     }
     assert entries(exchange, FOLDER) == [Entry(step="roster", site="", seconds=0.5, bytes=0), TRAIN]
+
+
+def test_what_a_warehouse_read_and_how_records_drifted_is_told(exchange: Store) -> None:
+    ingest = Entry(step="ingest", site="beta", seconds=2.0, bytes_read=4096, findings=("class gone",))
+    record("exchange", TICKET, ingest)
+    assert entries(exchange, FOLDER) == [ingest]
+
+
+def test_an_entry_of_an_earlier_version_tells_neither(exchange: Store) -> None:
+    told = {"step": "train", "site": "alpha", "seconds": 1.25, "bytes": 300}
+    exchange.create(f"{FOLDER}/journal/train-alpha.json", json.dumps(told).encode())
+    assert entries(exchange, FOLDER) == [TRAIN]
 
 
 def test_the_first_entry_stands(exchange: Store) -> None:

@@ -75,7 +75,12 @@ def is_running(process: int) -> bool:
 class TestAResult:
     def test_passes_unchanged(self, exchange: Store) -> None:
         made = Outcome(
-            reference="store/ü", manifest={"rows": [1, None]}, metrics={"seconds": 0.5}, bytes_sent=2**40
+            reference="store/ü",
+            manifest={"rows": [1, None]},
+            metrics={"seconds": 0.5},
+            bytes_sent=2**40,
+            bytes_read=2**41,
+            findings=("a class is gone",),
         )
         assert STEP.run(lambda: made) == made
         assert not open_store("store").exists("notes")
@@ -106,11 +111,12 @@ class TestAResult:
     def test_is_journalled_once(self, exchange: Store) -> None:
         def slow() -> Outcome:
             time.sleep(0.2)
-            return Outcome(bytes_sent=300)
+            return Outcome(bytes_sent=300, bytes_read=64, findings=("a class is 'gone'",))
 
         assert STEP.run(slow).bytes_sent == 300
         (entry,) = entries(exchange, FOLDER)
         assert (entry.step, entry.site, entry.bytes) == ("train", "alpha", 300)
+        assert (entry.bytes_read, entry.findings) == (64, ("a class is gone",))
         assert 0.2 <= entry.seconds < 5
         # A resumed round finds the work done and sends nothing.
         assert STEP.run(lambda: Outcome(reference="found")) == Outcome(reference="found")

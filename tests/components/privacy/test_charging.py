@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -213,7 +214,7 @@ class TestSharing:
 class TestShowing:
     def test_a_ticket_without_a_charge_shows_nothing(self, three: ThreeSites) -> None:
         place = three.place("alpha")
-        place.accept(NOW)
+        place.accept(datetime.now(UTC))
         with pytest.raises(RefusedError, match="round 1 was not charged to the site's privacy ledger"):
             charged_head(place)
         assert list(shown_heads(place.store, "alpha")) == []

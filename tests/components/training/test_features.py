@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from components.artifacts.file_store import FileStore
 from components.artifacts.stores import reference
 from components.artifacts.tensors import encode
-from components.errors import BadDataError, IntegrityError, ObjectMissingError, RefusedError
+from components.errors import IntegrityError, ObjectMissingError, RefusedError
 from components.training.features import SiteFeatures, read_features
 
 Arrays = dict[str, NDArray[np.generic]]

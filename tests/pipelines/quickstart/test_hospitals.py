@@ -11,10 +11,12 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.feature_selection import chi2
 
-from components.data_processing.record_ingestion.extraction import extract, to_parquet
+from components.data_processing.record_ingestion.extraction import extract
+from components.data_processing.record_ingestion.row_shards import to_parquet
 from components.data_processing.sources import open_source
 from components.errors import UsageError
 from pipelines.quickstart.corpus import CLASSES
@@ -51,7 +53,7 @@ def warehouses(folder: Path) -> Mapping[str, Rows]:
 
 def ingested(folder: Path, name: str) -> Any:
     with contextlib.closing(open_source("duckdb", str(files(folder)[name]))) as source:
-        return extract(
+        rows = extract(
             source,
             "SELECT diagnosis_text, chapter, icd_category FROM encounters",
             template_columns=["diagnosis_text"],
@@ -59,7 +61,9 @@ def ingested(folder: Path, name: str) -> Any:
             split_column="icd_category",
             test_fraction=0.2,
             classes=CLASSES,
-        )
+        ).rows
+    with contextlib.closing(rows):
+        return pa.concat_tables(rows.ordered())
 
 
 def test_seed_7_deals_these_records(warehouses: Mapping[str, Rows]) -> None:

@@ -23,6 +23,7 @@ from components.errors import EncoderError, IntegrityError, RefusedError
 from components.execution.outcome import Outcome
 from components.training.features import read_features
 from tests.components.aggregation.three_sites import ThreeSites, put_in_force, set_policy
+from tests.components.agreement.signed_form import NOISED
 from tests.components.rounds.walks import walk
 
 TEMPLATE = "{note}"
@@ -166,6 +167,12 @@ def test_a_second_call_needs_no_encoder(site: Site) -> None:
     assert site.place.store.read(key_of(site.place.store, second.reference)) == content
     with pytest.raises(EncoderError):
         site.augment(rows(21))
+
+
+def test_under_differential_privacy_rows_a_second_are_not_told(site: Site) -> None:
+    """They tell, with the seconds in the journal, how many rows there are."""
+    site.place = replace(site.place, charter=replace(NOISED, encoder=""))
+    assert site.augment(rows()).metrics == {}
 
 
 def test_whatever_changes_the_features_makes_a_new_file(site: Site) -> None:

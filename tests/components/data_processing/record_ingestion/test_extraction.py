@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import random
 import string
@@ -10,17 +12,12 @@ import duckdb
 import farmhash
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from components.data_processing.record_ingestion.extraction import (
-    extract,
-    from_parquet,
-    rows_digest,
-    to_parquet,
-)
+from components.data_processing.record_ingestion import sorted_rows
+from components.data_processing.record_ingestion.extraction import extract
+from components.data_processing.record_ingestion.row_shards import cut, rows_digest, to_parquet
 from components.data_processing.sources import open_source
-from components.errors import BadDataError, IntegrityError, UsageError
+from components.errors import BadDataError, UsageError
 
 CLASSES = ("heart", "lung")
 _numbers = itertools.count()
@@ -61,11 +58,10 @@ def ingest(uri: str, sql: str = "SELECT * FROM records", **changes: Any) -> pa.T
         "test_fraction": 0.2,
         "classes": CLASSES,
     }
-    source = open_source("duckdb", uri)
-    try:
-        return extract(source, sql, **(arguments | changes))
-    finally:
-        source.close()
+    with contextlib.closing(open_source("duckdb", uri)) as source:
+        rows = extract(source, sql, **(arguments | changes)).rows
+    with contextlib.closing(rows):
+        return pa.concat_tables(cut(rows.ordered()))
 
 
 def is_test_row(key: str, thousandths: int) -> bool:
@@ -124,6 +120,55 @@ def test_the_order_of_a_warehouse_does_not_show(tmp_path: Path, context_type: st
     tables = [ingest(warehouse(tmp_path, order, context_type)) for order in (rows, shuffled)]
     assert rows_digest(tables[0]) == rows_digest(tables[1])
     assert to_parquet(tables[0]) == to_parquet(tables[1])
+
+
+def test_rows_that_do_not_fit_into_memory_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty thousand rows in runs of one batch and shards of a thousand rows or so."""
+    uri = warehouse(tmp_path, records(20_000))
+    whole = ingest(uri)
+    limits = {"run_bytes": 100_000, "block_bytes": 5_000}
+    monkeypatch.setattr(
+        "components.data_processing.record_ingestion.extraction.RowSorter",
+        functools.partial(sorted_rows.RowSorter, **limits),
+    )
+    assert ingest(uri).equals(whole)
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        ("SELECT * FROM records WHERE FALSE", 0),
+        ("SELECT * REPLACE ('1footrue' AS category) FROM records", 400),
+    ],
+)
+def test_where_training_rows_are_not_required_there_may_be_none(tmp_path: Path, sql: str, rows: int) -> None:
+    uri = warehouse(tmp_path, records())
+    table = ingest(uri, sql, test_fraction=0.712, training_rows_required=False)
+    assert table.num_rows == rows
+    assert table.schema == ingest(uri).schema
+    assert False not in table.column("is_test").to_pylist()
+
+
+def test_a_fault_is_counted_over_all_rows_and_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that come after the fault are counted, but no longer put aside."""
+    rows = [
+        row | {"chapter": "skin" if n % 2 == 0 else row["chapter"]} for n, row in enumerate(records(9000))
+    ]
+    kept: list[int] = []
+
+    class Counting(sorted_rows.RowSorter):
+        def add(self, rows: pa.RecordBatch) -> None:
+            kept.append(rows.num_rows)
+            super().add(rows)
+
+    monkeypatch.setattr("components.data_processing.record_ingestion.extraction.RowSorter", Counting)
+    with pytest.raises(BadDataError, match=r"label 'skin' in column 'chapter' \(4500 rows\)"):
+        ingest(warehouse(tmp_path, rows))
+    assert kept == []
 
 
 def test_enum_labels_and_upper_case_names_are_as_good(tmp_path: Path) -> None:
@@ -186,83 +231,3 @@ def test_a_hostile_value_is_only_a_value(tmp_path: Path) -> None:
 def test_arguments_of_the_federation_file_are_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="also a text column"):
         ingest(warehouse(tmp_path, records(3)), template_columns=["chapter"])
-
-
-def table_of(rows: list[tuple[str, str, bool]]) -> pa.Table:
-    return pa.table(
-        {
-            "a": pa.array([row[0] for row in rows], pa.string()),
-            "label": pa.array([row[1] for row in rows], pa.string()),
-            "is_test": pa.array([row[2] for row in rows], pa.bool_()),
-        }
-    )
-
-
-Rows = st.lists(st.tuples(st.text(max_size=4), st.text(max_size=4), st.booleans()), max_size=6)
-
-
-@given(Rows, Rows)
-def test_equal_digests_are_equal_tables(
-    one: list[tuple[str, str, bool]], other: list[tuple[str, str, bool]]
-) -> None:
-    assert (rows_digest(table_of(one)) == rows_digest(table_of(other))) == (one == other)
-
-
-@given(Rows.filter(bool), st.data())
-def test_any_changed_cell_changes_the_digest(rows: list[tuple[str, str, bool]], data: st.DataObject) -> None:
-    row = data.draw(st.integers(0, len(rows) - 1))
-    text, label, is_test = rows[row]
-    change = data.draw(
-        st.sampled_from(
-            [(text + "x", label, is_test), (text, label + "x", is_test), (text, label, not is_test)]
-        )
-    )
-    changed = [*rows[:row], change, *rows[row + 1 :]]
-    assert rows_digest(table_of(changed)) != rows_digest(table_of(rows))
-
-
-@given(Rows, st.integers(0, 6))
-def test_chunks_and_parquet_do_not_change_the_digest(rows: list[tuple[str, str, bool]], cut: int) -> None:
-    table = table_of(rows)
-    chunked = pa.concat_tables([table.slice(0, cut), table.slice(cut)])
-    assert rows_digest(chunked) == rows_digest(table)
-    assert rows_digest(from_parquet(to_parquet(chunked))) == rows_digest(table)
-    assert from_parquet(to_parquet(table)).equals(table)
-
-
-def test_text_that_moves_to_the_next_cell_changes_the_digest() -> None:
-    one = table_of([("ab", "c", True), ("d", "", True)])
-    for other in ([("a", "bc", True), ("d", "", True)], [("ab", "c", True), ("", "d", True)]):
-        assert rows_digest(table_of(other)) != rows_digest(one)
-    assert rows_digest(one.rename_columns(["b", "label", "is_test"])) != rows_digest(one)
-    assert rows_digest(one.select(["label", "a", "is_test"])) != rows_digest(one)
-
-
-def test_the_digest_stays_what_it_is() -> None:
-    """Caches and manifests hold this digest: a change here makes every site compute its features anew."""
-    import hashlib
-
-    def number(value: int) -> bytes:
-        return value.to_bytes(8, "little")
-
-    written = (
-        b"crosscloud rows 1\0" + number(3) + number(2)
-        + number(1) + b"a" + b"s" + number(2) + number(0) + "é".encode()
-        + number(5) + b"label" + b"s" + number(1) + number(2) + b"xyz"
-        + number(7) + b"is_test" + b"b" + b"\x00\x01"
-    )  # fmt: skip
-    assert rows_digest(table_of([("é", "x", False), ("", "yz", True)])) == hashlib.sha256(written).hexdigest()
-
-
-def test_tables_that_are_not_canonical_have_no_digest() -> None:
-    with pytest.raises(ValueError, match="NULL"):
-        rows_digest(pa.table({"a": ["x", None]}))
-    with pytest.raises(ValueError, match="int64"):
-        rows_digest(pa.table({"a": [1]}))
-
-
-def test_broken_parquet_is_an_integrity_error() -> None:
-    content = to_parquet(table_of([("a", "b", True)]))
-    for broken in (b"", b"PAR1", content[:-1], content[10:]):
-        with pytest.raises(IntegrityError, match="not a Parquet file"):
-            from_parquet(broken)

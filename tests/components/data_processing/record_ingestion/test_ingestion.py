@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.agreement.workplace import Workplace
-from components.artifacts.stores import crosscloud_home, key_of, open_store
-from components.data_processing.record_ingestion.extraction import rows_digest
+from components.artifacts.stores import crosscloud_home, open_store
 from components.data_processing.record_ingestion.ingestion import RecordSpec, ingest
+from components.data_processing.record_ingestion.row_shards import rows_digest
 from components.errors import (
     BadDataError,
     PrivacyBudgetExceededError,
@@ -24,66 +21,18 @@ from components.errors import (
     SiteError,
     SourceUnreachableError,
 )
-from components.execution.outcome import Outcome
 from components.privacy.charging import open_ledger
-from tests.components.aggregation.three_sites import NOISE, ThreeSites, privacy_policy, set_policy
-from tests.components.rounds.walks import walk
-
-PATIENTS = ("Ottilie Quastenberg", "Balduin Zwirnhagen", "Roswitha Uhlenkrieg")
-CLASSES = ("heart", "lung")
-WAREHOUSE = "warehouses/visits.duckdb"
-SPEC = RecordSpec(
-    source_kind="duckdb",
-    source_uri=WAREHOUSE,
-    sql="SELECT * FROM visits",
-    template="{note}",
-    label_column="organ",
-    split_column="category",
-    test_fraction=0.3,
-    classes=CLASSES,
+from tests.components.aggregation.three_sites import NOISE, ThreeSites, privacy_policy
+from tests.components.data_processing.record_ingestion.visits import (
+    CLASSES,
+    PATIENTS,
+    SPEC,
+    WAREHOUSE,
+    admit,
+    fill,
+    rows_of,
+    shard_of,
 )
-
-
-def fill(rows: int) -> Path:
-    """Visits with what must not leave the warehouse: patient, category, number."""
-    path = crosscloud_home() / WAREHOUSE
-    path.parent.mkdir(exist_ok=True)
-    path.unlink(missing_ok=True)
-    with duckdb.connect(str(path)) as connection:
-        connection.execute(
-            "CREATE TABLE visits (id BIGINT, patient VARCHAR, category VARCHAR, note VARCHAR, organ VARCHAR)"
-        )
-        connection.execute(
-            "INSERT INTO visits SELECT k, ?[1 + k % 3], 'category-' || k % 37, "
-            "'note ' || k || ' of a visit', ?[1 + k % 2] FROM range(?) AS numbers(k)",
-            [list(PATIENTS), list(CLASSES), rows],
-        )
-    return path
-
-
-@pytest.fixture
-def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ThreeSites:
-    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("CROSSCLOUD_KEYS", raising=False)
-    three = walk("open", "none").three
-    fill(100)
-    admit(three, SPEC.sql)
-    return three
-
-
-def admit(three: ThreeSites, *queries: str, **rules: Any) -> None:
-    """Writes policies that admit these queries."""
-    digests = tuple(hashlib.sha256(query.encode()).hexdigest() for query in queries)
-    for site in three.sites:
-        set_policy(
-            "small",
-            site,
-            **{"charter": three.charter.digest, "protections": ("none",), "queries": digests, **rules},
-        )
-
-
-def content_of(place: Workplace, outcome: Outcome) -> bytes:
-    return place.store.read(key_of(place.store, outcome.reference))
 
 
 def everything_below(folder: Path) -> list[Path]:
@@ -92,7 +41,7 @@ def everything_below(folder: Path) -> list[Path]:
 
 def test_the_rows_are_those_of_the_query(three: ThreeSites) -> None:
     place = three.place("alpha")
-    table = pq.read_table(io.BytesIO(content_of(place, ingest(place, SPEC))))
+    table = rows_of(place, ingest(place, SPEC))
     assert table.column_names == ["note", "label", "is_test"]
     found = {(row["note"], row["label"]) for row in table.to_pylist()}
     assert found == {(f"note {k} of a visit", CLASSES[k % 2]) for k in range(100)}
@@ -107,6 +56,7 @@ def test_the_manifest_counts_nothing(three: ThreeSites) -> None:
         "digest": Path(outcome.reference).stem,
         "schema": {"note": "string", "label": "string", "is_test": "bool"},
         "padded_size": outcome.manifest["padded_size"],
+        "masked": dict.fromkeys(("iban", "card", "email", "ip", "ssn", "phone"), 1),
     }
     assert outcome.metrics == {}
     assert outcome.bytes_sent == 0
@@ -117,7 +67,7 @@ def test_the_size_is_padded_to_the_next_power_of_two(three: ThreeSites, rows: in
     fill(rows)
     place = three.place("alpha")
     outcome = ingest(place, SPEC)
-    padded, size = outcome.manifest["padded_size"], len(content_of(place, outcome))
+    padded, size = outcome.manifest["padded_size"], len(shard_of(place, outcome))
     assert padded & (padded - 1) == 0
     assert padded / 2 < size <= padded
 
@@ -126,24 +76,29 @@ def test_the_digest_is_the_sites_own(three: ThreeSites) -> None:
     """Others who guess the rows cannot confirm it: neither a plain digest nor another site's is equal."""
     outcomes = {site: ingest(three.place(site), SPEC) for site in ("alpha", "beta")}
     place = three.place("alpha")
-    content = content_of(place, outcomes["alpha"])
-    assert content == content_of(three.place("beta"), outcomes["beta"])
+    assert shard_of(place, outcomes["alpha"]) == shard_of(three.place("beta"), outcomes["beta"])
     assert outcomes["alpha"].manifest["digest"] != outcomes["beta"].manifest["digest"]
-    assert outcomes["alpha"].manifest["digest"] != rows_digest(pq.read_table(io.BytesIO(content)))
+    assert outcomes["alpha"].manifest["digest"] != rows_digest(rows_of(place, outcomes["alpha"]))
 
 
 def test_nothing_but_the_tasks_columns_leaves_the_warehouse(three: ThreeSites) -> None:
     place = three.place("alpha")
-    content = content_of(place, ingest(place, SPEC))
-    table = pq.read_table(io.BytesIO(content))
-    plain = io.BytesIO()
-    pq.write_table(table, plain, compression="none", use_dictionary=False)
-    assert b"note 42 of a visit" in plain.getvalue()  # such a search would find what is there
-    kept = [path.read_bytes() for path in everything_below(three.store_folder("alpha"))]
-    assert content in kept
+    outcome = ingest(place, SPEC)
+    content = shard_of(place, outcome)
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows_of(place, outcome), sink, compression="none", use_dictionary=False)
+    plain = sink.getvalue().to_pybytes()
+    assert b"note 42 of a visit" in plain  # such a search would find what is there
+    folder = three.store_folder("alpha")
+    kept = {path.relative_to(folder): path.read_bytes() for path in everything_below(folder)}
+    assert content in kept.values()
+    statistics = kept.pop(Path("statistics/000000001-000001.json"))
+    for secret in (*PATIENTS, "category-1"):
+        assert secret.encode() not in plain + statistics
     for secret in (*PATIENTS, "patient", "category"):
-        assert secret.encode() not in plain.getvalue()
-        assert not any(secret.encode() in found for found in kept)
+        assert secret.encode() not in plain
+        assert not any(secret.encode() in found for found in kept.values())
+    assert b'"category":"STRING"' in statistics, "the names of columns are remembered"
 
 
 def test_nothing_goes_to_the_exchange(three: ThreeSites) -> None:
@@ -168,13 +123,13 @@ def test_the_next_ticket_reads_anew_and_equal_rows_are_kept_once(three: ThreeSit
     three.committed()
     second_round = three.next_round()
     assert ingest(second_round.place("alpha"), SPEC) == first
-    assert len(list(three.store_folder("alpha").glob("rows/*"))) == 1
+    assert len(list(three.store_folder("alpha").glob("rows/*"))) == 2, "one shard and its index"
     second_round.committed()
     fill(50)
     third = ingest(second_round.next_round().place("alpha"), SPEC)
     assert third.reference != first.reference
     place = three.place("alpha")
-    assert pq.read_table(io.BytesIO(content_of(place, third))).num_rows == 50
+    assert rows_of(place, third).num_rows == 50
 
 
 @pytest.mark.parametrize(
@@ -239,7 +194,8 @@ class TestWhatTheSiteDecides:
         other = replace(place, ticket=replace(place.ticket, seed=99))
         with pytest.raises(RefusedError, match="a second ticket was issued for attempt 1 of round 1"):
             ingest(other, SPEC)
-        assert place.store.keys("ingested") == [f"ingested/{place.ticket.digest}.json"]
+        assert f"ingested/{place.ticket.digest}.json" in place.store.keys("ingested")
+        assert not any(other.ticket.digest in key for key in place.store.keys())  # noqa: SIM118
 
     def test_rounds_beyond_what_the_policy_allows_a_day_are_refused(self, three: ThreeSites) -> None:
         admit(three, SPEC.sql, rounds_a_day=1)
@@ -351,6 +307,32 @@ class TestPaying:
         fill(100)
         assert ingest(noised.place("alpha"), SPEC).reference
         assert self.entries() == 1
+
+    @pytest.mark.parametrize(("condition", "rows"), [("id < 0", 0), ("category = 'category-9'", 3)])
+    def test_having_no_training_rows_is_no_reason_to_be_left_out(
+        self, noised: ThreeSites, condition: str, rows: int
+    ) -> None:
+        """One row would change whether a site is there at all, and no epsilon is charged for that."""
+        spec = replace(SPEC, sql=f"SELECT * FROM visits WHERE {condition}")
+        noised_policy = privacy_policy("small", "alpha")
+        admit(noised, spec.sql, protections=("sealed",), privacy=noised_policy)
+        place = noised.place("alpha")
+        outcome = ingest(place, spec)
+        table = rows_of(place, outcome)
+        assert table.num_rows == rows
+        assert all(table.column("is_test").to_pylist())
+        assert outcome.manifest["schema"] == {"note": "string", "label": "string", "is_test": "bool"}
+        assert outcome.manifest.keys() == {"uri", "digest", "schema"}, "no number: one row could change it"
+        assert ingest(place, spec) == outcome
+        assert self.entries() == 1
+
+
+@pytest.mark.parametrize("condition", ["id < 0", "category = 'category-9'"])
+def test_without_noise_having_no_training_rows_is_bad_data(three: ThreeSites, condition: str) -> None:
+    spec = replace(SPEC, sql=f"SELECT * FROM visits WHERE {condition}")
+    admit(three, spec.sql)
+    with pytest.raises(BadDataError):
+        ingest(three.place("alpha"), spec)
 
 
 def test_the_pointer_of_a_ticket_names_the_rows(three: ThreeSites) -> None:

@@ -61,6 +61,8 @@ def test_reads_a_round() -> None:
     assert [one.name for one in figures.participants] == ["aws", "gcp", "azure"]
     assert [(one.name, one.reason) for one in figures.left_out] == [("onprem", "bad_data: no rows")]
     assert figures.bytes_sent == 3000
+    assert figures.bytes_read == 0
+    assert all(each.findings == () for each in figures.sites)
     assert figures.seconds == 3.25
 
 

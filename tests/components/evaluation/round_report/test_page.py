@@ -142,7 +142,8 @@ def test_adds_up_steps_and_rounds() -> None:
     newest, oldest = tables["rounds"][1:]
     assert newest[:2] == ["2", "2 of 2"]
     assert newest[4] == " ".join(amount(528_000).split())
-    assert newest[5] == " ".join(duration(4.25).split())
+    assert newest[5] == "–"
+    assert newest[6] == " ".join(duration(4.25).split())
     assert oldest[0] == "1"
 
 
@@ -213,6 +214,16 @@ def test_a_site_that_keeps_its_figures_is_told_from_one_that_failed() -> None:
     assert rows["onprem left out"] == "no figures bad_data: the query returned no rows"
     assert rows["azure took part"] == "no figures timeout: evaluation did not end"
     assert "left out: onprem" in page
+
+
+def test_what_was_read_and_how_records_drifted_is_told_where_sites_tell_it() -> None:
+    told = {"bytes_read": 2**24, "findings": ["class gone", "<b>rows</b>"]}
+    page = render([figures(1, [site("aws", counts(1))]), figures(2, [site("aws", counts(1), **told)])])
+    (row,) = Tables(page).tables["sites"][1:-1]
+    assert row[0].endswith("its records have drifted: class gone, <b>rows</b> up to 16.8 MB read")
+    assert "&lt;b&gt;rows" in page
+    rounds = {row[0]: row[5] for row in Tables(page).tables["rounds"][1:]}
+    assert rounds == {"2": "16.8 MB", "1": "–"}
 
 
 def test_renders_where_no_site_publishes_and_none_took_part() -> None:

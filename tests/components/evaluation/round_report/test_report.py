@@ -241,6 +241,8 @@ def test_a_second_report_does_not_change_the_first(reported: Reported) -> None:
 
 def test_bytes_and_seconds_come_from_the_journal(reported: Reported) -> None:
     three = reported.three
+    told = Entry(step="ingest", site="beta", seconds=0.0, bytes_read=2048, findings=("row count",))
+    record(three.exchange_uri, three.opened.reference, told)
     for step, name, seconds, size in (
         ("train", "alpha", 1.5, 400),
         ("seal", "alpha", 0.5, 600),
@@ -251,8 +253,15 @@ def test_bytes_and_seconds_come_from_the_journal(reported: Reported) -> None:
     reported.commit()
     document = reported.report({})
     assert [site(document, name)["bytes_sent"] for name in SITES] == [1000, 0, 0]
+    assert [site(document, name)["bytes_read"] for name in SITES] == [0, 2048, 0]
+    assert [site(document, name)["findings"] for name in SITES] == [[], ["row count"], []]
     steps = {(step["step"], step["site"]): step["seconds"] for step in document["steps"]}
-    assert steps == {("train", "alpha"): 1.5, ("seal", "alpha"): 0.5, ("open", ""): 2.0}
+    assert steps == {
+        ("ingest", "beta"): 0.0,
+        ("train", "alpha"): 1.5,
+        ("seal", "alpha"): 0.5,
+        ("open", ""): 2.0,
+    }
     assert RoundFigures.from_dict(document).seconds == 4.0
 
 

@@ -42,7 +42,7 @@ def test_server_optimisers_fit_the_step(algorithm: Algorithm) -> None:
         assert set(algorithm.server_optimizers) <= set(SERVER_STEPS)
         assert algorithm.server_optimizers
     elif algorithm.step == "ridge solve":
-        assert algorithm.server_optimizers == ()
+        assert algorithm.server_optimizers == ("ridge",)
     else:
         assert algorithm.server_optimizers == ("average",)
     assert algorithm.one_round == (algorithm.step == "ridge solve")
