@@ -6,11 +6,10 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from components.agreement.charter import ANALYTIC, GRADIENT_SUMS, RIDGE, SHARED_NOISE, Charter
+from components.agreement.charter import ANALYTIC, AVERAGE, GRADIENT_SUMS, RIDGE, SHARED_NOISE, Charter
 from components.agreement.data_policy import QueryParameter
 from components.agreement.noise_terms import NoiseTerms
 from components.agreement.private_keys import private_folder
-from components.agreement.server_optimizer import AVERAGE
 from components.agreement.server_steps import SERVER_STEPS
 from components.agreement.site_policy import POLICY, SitePolicy, load_policy
 from components.artifacts.documents import digest
@@ -195,10 +194,18 @@ def _shown(value: Any) -> str:
     if isinstance(value, NoiseTerms):
         sigma = ", ".join(f"{each:g}" for each in sorted(set(value.noise_multipliers)))
         rows = "" if value.rows_per_unit == 1 else f" with at most {value.rows_per_unit} rows"
+        start = ", class sums first" if value.class_sum_start else ""
+        local = value.local
+        own = (
+            ""
+            if local is None
+            else f", {local.steps} local steps of rate {local.learning_rate:g} on {local.sample_rate:g} of "
+            f"the rows with gradients of norm {local.max_grad_norm:g}"
+        )
         return (
             f"epsilon {value.target_epsilon:g} at delta {value.delta:g} over rounds {value.first_round} to "
             f"{value.last_round}, noise multiplier {sigma}, of one {'person' if rows else 'row'}{rows} among "
-            f"{value.public_population} people"
+            f"{value.public_population} people, count weight {value.count_weight:g}{start}{own}"
         )
     if isinstance(value, dict):
         return ", ".join(f"{name} {_shown(each)}" for name, each in value.items()) or "none"

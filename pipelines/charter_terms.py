@@ -86,6 +86,7 @@ def _noise(charter: Charter) -> list[tuple[str, str, str]]:
             ("noise", f"{sigmas[0]:g}", "noise multiplier of every site's own steps"),
             ("local steps", f"{local.steps}", f"a round, each draws {local.sample_rate:g} of the rows"),
             ("clipping_norm", f"{local.max_grad_norm:g}", "of one example's gradient in a local step"),
+            ("local rate", f"{local.learning_rate:g}", "learning rate of the local steps"),
         ]
     if noise.class_sum_start:
         told.append(("start", "class sums", f"round {noise.first_round} sums features by class"))

@@ -11,15 +11,14 @@ from components.agreement.charter_book import charter_in_force
 from components.agreement.private_keys import private_folder
 from components.agreement.public_corpus import read_corpus
 from components.agreement.server_steps import split
-from components.agreement.site_policy import POLICY, load_policy
+from components.agreement.site_policy import POLICY, SitePolicy, load_policy
 from components.artifacts import tensors
 from components.artifacts.stores import open_store
 from components.data_processing.feature_augmentation.centring import centred, public_mean
 from components.data_processing.feature_augmentation.encoder import Encoder
-from components.data_processing.masking.kinds import DEFAULT_KINDS
 from components.data_processing.masking.masking import mask
 from components.data_processing.record_ingestion.site_terms import masked_kinds
-from components.errors import UsageError
+from components.errors import RefusedError, UsageError
 from components.rounds.state import committed_rounds, newest_record, read_checkpoint
 from components.training import heads
 from components.training.adaptation.adaptation import adaptation_key, adapted
@@ -107,5 +106,12 @@ def newest_labeller(federation: Federation, site: str, *, use_global: bool) -> L
 
 def _masked_kinds(federation: Federation, site: str) -> tuple[str, ...]:
     """As the site's policy says; as a new policy would where it lies on another machine."""
-    there = (private_folder(federation.keys_uri, site) / POLICY).is_file()
-    return masked_kinds(load_policy(federation.keys_uri, site)) if there else DEFAULT_KINDS
+    try:
+        there = (private_folder(federation.keys_uri, site) / POLICY).is_file()
+    except UsageError:
+        # Public keys lie in a bucket, and nothing says where private ones would lie here.
+        there = False
+    try:
+        return masked_kinds(load_policy(federation.keys_uri, site) if there else SitePolicy(charter="0" * 64))
+    except RefusedError as error:
+        raise UsageError(str(error)) from None

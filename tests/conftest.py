@@ -24,20 +24,6 @@ PATIENTS = ("Ottilie Quastenberg", "Balduin Zwirnhagen", "Roswitha Uhlenkrieg")
 SITES = ("alpha", "beta", "gamma")
 
 
-SHARED_RUNS = "finished_runs"
-"""The fixture whose runs many files share: whoever uses it works in one process."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts what shares a fixture into one process, and the longest group first."""
-    shared = {id(item): SHARED_RUNS in getattr(item, "fixturenames", ()) for item in items}
-    items.sort(key=lambda item: not shared[id(item)])
-    for item in items:
-        group = SHARED_RUNS if shared[id(item)] else item.path.as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @dataclass(frozen=True, kw_only=True)
 class SmallFederation:
     """A federation file and the home that its relative addresses lie in."""

@@ -34,6 +34,8 @@ SHARED_NOISE = (GRADIENT_SUMS, ANALYTIC)
 """Algorithms whose sums have a sensitivity to one example: sites share the noise of one mechanism."""
 PRIVATE = (*SHARED_NOISE, LOCAL_PRIVACY)
 """Algorithms that have an epsilon; under the last every site's own noise protects what it releases."""
+AVERAGE = "average"
+"""Server step that adds the mean update, Eq. 6."""
 RIDGE = "ridge"
 """Server step of `analytic`: the opened Gram sums are solved."""
 _SITE_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
@@ -162,6 +164,7 @@ class Charter:
             *_key_problems(self),
             *_number_problems(self),
             *_quorum_problems(self),
+            *_step_problems(self),
             *_privacy_problems(self),
         ]
 
@@ -302,7 +305,7 @@ def _privacy_problems(charter: Charter) -> list[str]:
         ]
     if terms is None:
         return []
-    problems = [*terms.problems(), *_step_problems(charter)]
+    problems = terms.problems()
     if (terms.local is not None) != (charter.algorithm == LOCAL_PRIVACY):
         problems.append(f"privacy.local belongs to {LOCAL_PRIVACY} alone, got it with {charter.algorithm!r}")
     if terms.class_sum_start and charter.algorithm != GRADIENT_SUMS:
@@ -323,8 +326,14 @@ def _privacy_problems(charter: Charter) -> list[str]:
 
 
 def _step_problems(charter: Charter) -> list[str]:
-    fitting = {GRADIENT_SUMS: SERVER_STEPS, ANALYTIC: (RIDGE,)}.get(charter.algorithm)
-    if fitting is None or charter.server_optimizer in fitting:
+    fitting: tuple[str, ...] = (AVERAGE, *SERVER_STEPS)
+    for algorithm, steps in (
+        (GRADIENT_SUMS, SERVER_STEPS),
+        (ANALYTIC, (RIDGE,)),
+        (LOCAL_PRIVACY, (AVERAGE,)),
+    ):
+        fitting = steps if charter.algorithm == algorithm else fitting
+    if not isinstance(charter.server_optimizer, str) or charter.server_optimizer in fitting:
         return []
     return [
         f"server_optimizer must be one of {', '.join(fitting)} under {charter.algorithm}, "

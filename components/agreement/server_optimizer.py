@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from components.agreement.charter import RIDGE, Charter
+from components.agreement.charter import AVERAGE, RIDGE, Charter
 from components.agreement.class_sum_head import head_from_class_sums
 from components.agreement.released_sum import (
     CLASS_SUMS,
@@ -25,7 +25,6 @@ from components.agreement.server_steps import SERVER_STEPS, initial_state, joine
 from components.artifacts import tensors
 from components.errors import IntegrityError
 
-AVERAGE = "average"
 SERVER_OPTIMIZERS = (AVERAGE, *SERVER_STEPS, RIDGE)
 _STATELESS = (AVERAGE, RIDGE)
 _ROUNDING = 1.001

@@ -70,7 +70,7 @@ def augment(
         total = sum(shard.rows for shard in shards)
         loaded = Encoder(encoder, device=device)
         start = time.perf_counter()
-        report = _reporter(place.site, total, start)
+        report = _reporter(place.site, total, start, tells_rate=not is_private(place.charter))
         examples = _encode(
             place.store, shards, template=template, classes=classes, encoder=loaded, report=report
         )
@@ -121,8 +121,11 @@ def _after(rows: int, report: Callable[[int], None]) -> Callable[[int], None]:
     return lambda done: report(rows + done)
 
 
-def _reporter(site: str, total: int, start: float) -> Callable[[int], None]:
-    """Tells share and speed; the number of a site's rows is not for the logs of a shared cluster."""
+def _reporter(site: str, total: int, start: float, *, tells_rate: bool) -> Callable[[int], None]:
+    """Tells share and speed; the number of a site's rows is not for the logs of a shared cluster.
+
+    Under a charter with an epsilon the speed is not told either: with the time it took it is that number.
+    """
     last = start
 
     def report(done: int) -> None:
@@ -130,6 +133,7 @@ def _reporter(site: str, total: int, start: float) -> Callable[[int], None]:
         now = time.perf_counter()
         if now - last >= 0.5 or done == total:
             last = now
-            progress.tell(f"{site} {done / total:.0%}, {done / (now - start):,.0f} rows/s")
+            rate = f", {done / (now - start):,.0f} rows/s" if tells_rate else ""
+            progress.tell(f"{site} {done / total:.0%}{rate}")
 
     return report

@@ -2,6 +2,11 @@
 
 Mean pooling over the last hidden state, as in Sentence-BERT (Reimers and Gurevych 2019), scaled to
 norm √d, so that a coordinate has unit mean square and ordinary learning rates fit.
+
+A text's feature depends on the text and on nothing else that is encoded with it. How a matrix product rounds
+follows from its shape, so a batch holds texts of one length and always as many of them, filled up with copies
+where there are fewer: one record more or less at a site then leaves every other record's feature as it was,
+bit for bit, which is what the sensitivity of its sums rests on.
 """
 
 from __future__ import annotations
@@ -130,6 +135,8 @@ class Encoder:
     ) -> NDArray[np.float32]:
         """Features of shape (len(texts), dimensions), each row of norm √dimensions.
 
+        A row is the same, bit for bit, whatever other texts there are and in whatever order.
+
         Args:
             texts: any lengths; longer ones are cut to `max_length` tokens.
             on_progress: is told the number of finished rows after every batch.
@@ -141,8 +148,8 @@ class Encoder:
         features = np.empty((len(tokens), self.spec.dimensions), np.float32)
         done = 0
         with torch.inference_mode():
-            for rows in batches(lengths, self._tokens_per_batch()):
-                features[rows] = self._forward([tokens[row] for row in rows])
+            for rows, size in batches(lengths, self._tokens_per_batch()):
+                features[rows] = self._forward([tokens[row] for row in rows], size)
                 done += len(rows)
                 on_progress(done)
         return features
@@ -150,37 +157,32 @@ class Encoder:
     def _tokens_per_batch(self) -> int:
         return CUDA_TOKENS_PER_BATCH if self.device.startswith("cuda") else CPU_TOKENS_PER_BATCH
 
-    def _forward(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    def _forward(self, tokens: Sequence[Sequence[int]], size: int) -> NDArray[np.float32]:
+        """Features of texts of one length, in a batch of `size` whatever their number."""
         import torch
 
-        width = max(map(len, tokens))
-        padded = np.zeros((len(tokens), width), np.int64)
-        mask = np.zeros((len(tokens), width), np.int64)
-        for row, ids in enumerate(tokens):
-            padded[row, : len(ids)] = ids
-            mask[row, : len(ids)] = 1
-        attention = torch.from_numpy(mask).to(self.device)
+        filled = np.array([*tokens, *[tokens[0]] * (size - len(tokens))], np.int64)
+        ids = torch.from_numpy(filled).to(self.device)
         hidden: torch.Tensor = self._model(
-            input_ids=torch.from_numpy(padded).to(self.device), attention_mask=attention
+            input_ids=ids, attention_mask=torch.ones_like(ids)
         ).last_hidden_state
-        weights = attention.unsqueeze(-1)
-        pooled = (hidden.float() * weights).sum(1) / weights.sum(1)
+        pooled = hidden.float().mean(1)
         scaled = torch.nn.functional.normalize(pooled, dim=1) * self.spec.dimensions**0.5
-        result: NDArray[np.float32] = scaled.cpu().numpy()
+        result: NDArray[np.float32] = scaled[: len(tokens)].cpu().numpy()
         return result
 
 
-def batches(lengths: NDArray[np.int64], tokens_per_batch: int) -> list[NDArray[np.int64]]:
-    """Row numbers in batches of similar length, longest first, each of at most `tokens_per_batch`.
+def batches(lengths: NDArray[np.int64], tokens_per_batch: int) -> list[tuple[NDArray[np.int64], int]]:
+    """Row numbers in batches of one length, longest first, each with the size it is to be filled up to.
 
-    Longest first, so that a device that is too small says so at once and not at the end.
+    The size follows from the length alone: as many rows as `tokens_per_batch` hold. Longest first, so that a
+    device that is too small says so at once and not at the end.
     """
-    order = np.argsort(-lengths, kind="stable")
-    found, start = [], 0
-    while start < len(order):
-        size = max(1, tokens_per_batch // max(1, int(lengths[order[start]])))
-        found.append(order[start : start + size])
-        start += size
+    found = []
+    for length in np.unique(lengths)[::-1].tolist():
+        rows = np.flatnonzero(lengths == length)
+        size = max(1, tokens_per_batch // max(1, length))
+        found += [(rows[start : start + size], size) for start in range(0, len(rows), size)]
     return found
 
 

@@ -6,13 +6,13 @@ import contextlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from components.agreement.charter import COORDINATOR, RIDGE, Charter
+from components.agreement.charter import AVERAGE, COORDINATOR, RIDGE, Charter
 from components.agreement.charter_book import charter_in_force, charter_of, is_ancestor
 from components.agreement.cutoff import shortfall_key
 from components.agreement.model_store import model_key
 from components.agreement.private_keys import load_signing_key
 from components.agreement.receipt import MAX_RECEIPT_BYTES, read_receipt, receipt_key
-from components.agreement.server_optimizer import AVERAGE, Committed, with_state
+from components.agreement.server_optimizer import Committed, with_state
 from components.agreement.ticket import UPDATE, Ticket, charter_named, read_ticket
 from components.agreement.void import is_void, void_document, void_key
 from components.artifacts import tensors

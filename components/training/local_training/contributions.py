@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from components.agreement.noise_terms import LocalTraining
 from components.agreement.released_sum import CLASS_SUMS, GRADIENTS, GRAM_SUMS, released_sum, shapes_of
 from components.agreement.workplace import Workplace
-from components.errors import BadDataError
-from components.privacy.round_noise import round_noise_multiplier
+from components.errors import BadDataError, RefusedError, UsageError
+from components.privacy.round_noise import round_mechanism, round_noise_multiplier, shares_noise
 from components.training.features import Examples
 from components.training.local_training.class_sums import class_sums
-from components.training.local_training.clipped_gradients import clipped_gradient_sum
+from components.training.local_training.clipped_gradients import ROWS_AT_ONCE, clipped_gradient_sum
 from components.training.local_training.dp_sgd import local_dp_update
 from components.training.local_training.federated_averaging import local_update, site_seed
 from components.training.local_training.gram_sums import gram_sums
@@ -29,8 +29,8 @@ def contribution(
 ) -> tuple[NDArray[np.float64], int]:
     """The values that the site adds to the round's sum, and the count beside them.
 
-    A sum over no examples is zero: where sites share noise, a site without training rows takes part like
-    any other, as one row would otherwise change whether it does.
+    A sum over no examples is zero: where there is noise, a site without training rows takes part like any
+    other, as one row would otherwise change whether it does.
 
     Args:
         place: the site at work; charter and ticket say what is asked.
@@ -48,6 +48,8 @@ def contribution(
     charter, classes = place.charter, len(model["output.bias"])
     released = released_sum(charter, place.ticket.round_number, shapes_of(model))
     count = len(examples.labels)
+    if shares_noise(charter):
+        _require_exact_sums(place, model)
     if released.of == GRADIENTS:
         norm = released.clipping_norm
         return clipped_gradient_sum(model, examples, max_grad_norm=norm, device=chosen(device)), count
@@ -57,11 +59,11 @@ def contribution(
         public = model.get("hidden.weight", np.zeros((0, _features(model)), np.float32))
         weight = charter.cross_weight
         return gram_sums(examples, classes=classes, hidden_weight=public, cross_weight=weight), count
-    if not count:
-        raise BadDataError("the query returned no training rows", disclosed="there are no training rows")
     local = charter.privacy.local if charter.privacy else None
     if local is not None:
         return _privately(place, model, examples, local, chosen(device)), 1
+    if not count:
+        raise BadDataError("the query returned no training rows", disclosed="there are no training rows")
     return _trained(place, model, examples, chosen(device)), count
 
 
@@ -84,7 +86,11 @@ def _trained(place: Workplace, model: Head, examples: Examples, device: str) -> 
 def _privately(
     place: Workplace, model: Head, examples: Examples, local: LocalTraining, device: str
 ) -> NDArray[np.float64]:
-    """Δw of DP-SGD, which the site's own noise protects."""
+    """Δw of DP-SGD, which the site's own noise protects; of no rows it is noise alone.
+
+    Steps are divided by a number that all sites know, the sampled share of the most rows a site may have:
+    the scale of the noise would tell a site's own number otherwise.
+    """
     update = local_dp_update(
         model,
         examples,
@@ -94,8 +100,26 @@ def _privately(
         max_grad_norm=local.max_grad_norm,
         noise_multiplier=round_noise_multiplier(place.charter, place.ticket.round_number),
         device=device,
+        engine="closed_form",
+        expected_batch=max(1, int(local.sample_rate * place.charter.max_examples)),
     )
     return _flat(update, local.learning_rate)
+
+
+def _require_exact_sums(place: Workplace, model: Head) -> None:
+    """Refuses a charter whose bounds the sensitivity does not cover, whoever has signed it.
+
+    Raises:
+        RefusedError: a value could leave its range, or float64 sums could pass the sensitivity.
+    """
+    rows = place.charter.max_examples
+    mechanism = round_mechanism(place.charter, place.ticket.round_number, shapes_of(model))
+    try:
+        mechanism.require_range(
+            max_examples=rows, additions=min(rows, ROWS_AT_ONCE) + -(-rows // ROWS_AT_ONCE)
+        )
+    except UsageError as error:
+        raise RefusedError(f"the charter's bounds: {error}", disclosed="the charter's bounds") from None
 
 
 def _flat(update: Mapping[str, NDArray[np.float64]], learning_rate: float) -> NDArray[np.float64]:

@@ -5,19 +5,22 @@ et al. 2021); epsilon by numerical composition of privacy loss variables (PRV: G
 2021). Each site's noise protects its update alone, so sites are averaged with equal weights: a count of
 examples that is told beside it would have to be paid for.
 
-Without a seed the draws start from the operating system's randomness, but they are those of an ordinary
-generator in floating point, and torch's keeps 32 bits of its seed on a processor. That is enough for a
-comparison and not for data that must be protected: `fedsgd` under the seal draws its noise elsewhere.
+Of the two engines the closed form is what a round uses: without a seed, rows are drawn and noise is made from
+the operating system's randomness, byte by byte. opacus is what it is tested against: torch's generator keeps
+32 bits of its seed on a processor, which is enough for a comparison and not for data that must be protected.
+Either way the noise is a Gaussian in floating point, whose low bits may tell more than its law does (Mironov
+2012); `fedsgd` under the seal draws exact integers instead.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import os
 import secrets
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
 Engine = Literal["opacus", "closed_form"]
+Shape = int | tuple[int, ...]
 
 _PRECISION = 1 / 400  # of epsilon, relative: a rival that is priced carelessly is a weak one
 
@@ -46,10 +50,12 @@ def local_dp_update(
     device: str,
     seed: int | None = None,
     engine: Engine = "opacus",
+    expected_batch: int | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Weights after local DP-SGD, minus the weights it started from; safe to publish as it is.
 
-    A step draws every row with probability q, and with b = ⌊q·n⌋ moves along −η·(Σ clipped gradients +
+    A step draws every row with probability q (opacus with the next smaller 1 over the number of its batches),
+    and moves along −η·(Σ clipped gradients +
     N(0, (σC)²))/b. Both engines take the same step; they draw in another order, so their bytes differ.
 
     Args:
@@ -64,10 +70,12 @@ def local_dp_update(
         seed: of a benchmark; None, for everything else, takes the operating system's randomness.
         engine: `opacus` (`PrivacyEngine.make_private`) or `closed_form`, the same step through
             `clipped_gradients`, some forty times as fast.
+        expected_batch: b, from 1. None takes ⌊q·n⌋, which tells n to whoever sees the noise's scale: it is
+            for benchmarks.
 
     Raises:
         UsageError: an argument is out of range.
-        BadDataError: there are fewer than 1/q rows, or a row is not finite.
+        BadDataError: there are fewer than 1/q rows and no `expected_batch`, or a row is not finite.
     """
     _check(
         examples,
@@ -76,6 +84,7 @@ def local_dp_update(
         learning_rate=learning_rate,
         max_grad_norm=max_grad_norm,
         noise_multiplier=noise_multiplier,
+        expected_batch=expected_batch,
     )
     take = _with_opacus if engine == "opacus" else _with_closed_form
     trained = take(
@@ -88,6 +97,7 @@ def local_dp_update(
         noise_multiplier=noise_multiplier,
         device=device,
         seed=seed,
+        expected_batch=expected_batch or int(len(examples.labels) * sample_rate),
     )
     return {name: trained[name].astype(np.float64) - model[name].astype(np.float64) for name in model}
 
@@ -178,6 +188,7 @@ def _with_opacus(
     noise_multiplier: float,
     device: str,
     seed: int | None,
+    expected_batch: int,
 ) -> dict[str, NDArray[np.float32]]:
     import torch
     from opacus import PrivacyEngine
@@ -194,7 +205,7 @@ def _with_opacus(
             optimizer=torch.optim.SGD(module.parameters(), lr=learning_rate),
             data_loader=DataLoader(
                 rows,
-                batch_size=math.ceil(len(rows) * sample_rate),
+                batch_size=opacus_batch(len(rows), sample_rate),
                 generator=torch.Generator().manual_seed(drawn),
             ),
             noise_multiplier=noise_multiplier,
@@ -202,6 +213,7 @@ def _with_opacus(
             poisson_sampling=True,
             noise_generator=torch.Generator(device).manual_seed(noisy),
         )
+        optimizer.expected_batch_size = expected_batch
         for features, labels in _batches(loader, steps):
             optimizer.zero_grad()
             scores = private(features.to(device))
@@ -221,23 +233,55 @@ def _with_closed_form(
     noise_multiplier: float,
     device: str,
     seed: int | None,
+    expected_batch: int,
 ) -> dict[str, NDArray[np.float32]]:
     import torch
 
-    generator = np.random.Generator(np.random.PCG64(seed))
+    chance: _Chance = _SystemChance() if seed is None else np.random.Generator(np.random.PCG64(seed))
     weights = {name: torch.tensor(values, device=device) for name, values in model.items()}
     features = torch.tensor(examples.features, device=device)
     labels = torch.tensor(examples.labels, device=device)
-    expected = int(len(labels) * sample_rate)
     deviation = np.float32(noise_multiplier * max_grad_norm)
     for _ in range(steps):
-        rows = torch.from_numpy(np.flatnonzero(generator.random(len(labels)) < sample_rate)).to(device)
+        rows = torch.from_numpy(np.flatnonzero(chance.random(len(labels)) < sample_rate)).to(device)
         summed = clipped_sum(weights, features[rows], labels[rows], max_grad_norm)
         for name in sorted(weights):
-            noise = generator.standard_normal(model[name].shape, np.float32) * deviation
+            noise = chance.standard_normal(model[name].shape, np.float32) * deviation
             noisy = summed[name] + torch.from_numpy(noise).to(device)
-            weights[name] -= noisy * (learning_rate / expected)
+            weights[name] -= noisy * (learning_rate / expected_batch)
     return {name: weight.cpu().numpy() for name, weight in weights.items()}
+
+
+def opacus_batch(rows: int, sample_rate: float) -> int:
+    """Batch size with which opacus, which takes 1 over the number of batches, draws with q at most."""
+    return max(1, int(rows * sample_rate))
+
+
+class _Chance(Protocol):
+    """Where rows and noise are drawn from; `numpy.random.Generator` is one."""
+
+    def random(self, size: int) -> NDArray[np.float64]:
+        """Uniform on [0, 1)."""
+
+    def standard_normal(self, size: Shape, dtype: type[np.float32]) -> NDArray[np.float32]:
+        """Gaussian, mean 0 and deviation 1."""
+
+
+class _SystemChance:
+    """The operating system's randomness."""
+
+    def random(self, size: int) -> NDArray[np.float64]:
+        """53 random bits each."""
+        words = np.frombuffer(os.urandom(8 * size), np.uint64)
+        uniform: NDArray[np.float64] = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return uniform
+
+    def standard_normal(self, size: Shape, dtype: type[np.float32]) -> NDArray[np.float32]:
+        """Box and Muller 1958, in float64, then rounded."""
+        count = int(np.prod(size))
+        radius = np.sqrt(-2 * np.log1p(-self.random(count)))
+        found: NDArray[np.float32] = (radius * np.cos(2 * np.pi * self.random(count))).astype(np.float32)
+        return found.reshape(size)
 
 
 def _module(model: Mapping[str, NDArray[np.float32]]) -> torch.nn.Module:
@@ -281,6 +325,7 @@ def _check(
     learning_rate: float,
     max_grad_norm: float,
     noise_multiplier: float,
+    expected_batch: int | None,
 ) -> None:
     if steps < 1:
         raise UsageError(f"steps must be at least 1, got {steps}")
@@ -293,7 +338,9 @@ def _check(
     ):
         if not (math.isfinite(value) and value > 0):
             raise UsageError(f"{name} must be a finite number above 0, got {value!r}")
-    if len(examples.labels) * sample_rate < 1:
+    if expected_batch is not None and expected_batch < 1:
+        raise UsageError(f"expected_batch must be at least 1, got {expected_batch}")
+    if expected_batch is None and len(examples.labels) * sample_rate < 1:
         text = f"at least {round(1 / sample_rate)} training rows are needed to sample 1 in as many"
         raise BadDataError(f"{text}, got {len(examples.labels)}", disclosed=text)
     if not np.isfinite(examples.features).all():

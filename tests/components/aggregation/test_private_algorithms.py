@@ -234,9 +234,18 @@ class TestNoTrainingRows:
         # Of n draws the deviation is within 5 / sqrt(2 n) of the truth; the count's is one of them.
         assert values.std() == pytest.approx(share, rel=5 / (2 * values.size) ** 0.5)
 
-    @pytest.mark.parametrize("private", [False, True], ids=["fedavg", "dp-sgd"])
-    def test_elsewhere_it_is_bad_data(self, private: bool) -> None:
-        three = TestLocalNoise().start() if private else ThreeSites.start()
+    def test_under_noise_of_its_own_it_shows_noise_alone(self) -> None:
+        three = TestLocalNoise().start()
+        place = three.accepted("alpha")
+        train(place, features=self.empty(three, "alpha"), device="cpu")
+        values = read_update(place.store, place.ticket)
+        # Three steps of rate 0.5 and noise 1.5 by a batch that all know, a quarter of 1000 rows.
+        deviation = 3**0.5 * 0.5 * 1.5 / 250
+        assert values[:-1].std() == pytest.approx(deviation, rel=5 / (2 * values.size) ** 0.5)
+        assert values[-1] == 1
+
+    def test_elsewhere_it_is_bad_data(self) -> None:
+        three = ThreeSites.start()
         place = three.accepted("alpha")
         with pytest.raises(BadDataError, match="no training rows"):
             train(place, features=self.empty(three, "alpha"), device="cpu")

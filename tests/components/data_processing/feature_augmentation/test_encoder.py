@@ -201,10 +201,23 @@ class TestEncoding:
         np.testing.assert_allclose(features, independent(tiny_encoder, sentences, 16), atol=tolerance)
 
     def test_batches_change_nothing(self, loaded: tuple[Encoder, float]) -> None:
-        encoder, tolerance = loaded
+        encoder, _ = loaded
         sentences = texts(150)  # about 1,700 tokens, in batches of 512
         one_by_one = np.concatenate([encoder.encode([sentence]) for sentence in sentences])
-        np.testing.assert_allclose(encoder.encode(sentences), one_by_one, atol=tolerance)
+        assert np.array_equal(encoder.encode(sentences), one_by_one)
+
+    def test_one_text_more_or_less_leaves_the_features_of_the_others_as_they_are(
+        self, loaded: tuple[Encoder, float]
+    ) -> None:
+        """Bit for bit: neighbouring datasets differ in the contribution of one record and in nothing else."""
+        encoder, _ = loaded
+        sentences = texts(120)
+        features = encoder.encode(sentences)
+        for place in (0, 60, 120):
+            for extra in (WORDS[0], " ".join(WORDS[:14]), sentences[3]):
+                more = encoder.encode([*sentences[:place], extra, *sentences[place:]])
+                assert np.array_equal(np.delete(more, place, axis=0), features)
+        assert np.array_equal(encoder.encode(sentences[::-1])[::-1], features)
 
     def test_rows_have_norm_root_d(self, loaded: tuple[Encoder, float]) -> None:
         features = loaded[0].encode(["", "unheard-of words", *texts(40)])
@@ -255,24 +268,27 @@ lengths_of_rows = st.lists(st.integers(0, 600), max_size=120).map(lambda found: 
 class TestBatches:
     @given(lengths_of_rows, st.integers(1, 2000))
     def test_every_row_is_in_one_batch(self, lengths: NDArray[np.int64], budget: int) -> None:
-        found = [row for batch in batches(lengths, budget) for row in batch.tolist()]
+        found = [row for batch, _ in batches(lengths, budget) for row in batch.tolist()]
         assert sorted(found) == list(range(len(lengths)))
 
     @given(lengths_of_rows, st.integers(1, 2000))
-    def test_a_padded_batch_is_within_the_budget(self, lengths: NDArray[np.int64], budget: int) -> None:
-        for batch in batches(lengths, budget):
-            assert len(batch) >= 1
+    def test_a_batch_is_of_one_length_and_of_a_size_that_follows_from_it(
+        self, lengths: NDArray[np.int64], budget: int
+    ) -> None:
+        for batch, size in batches(lengths, budget):
+            (length,) = set(lengths[batch].tolist())
+            assert 1 <= len(batch) <= size
             # A row that is longer than the budget is a batch of its own.
-            assert len(batch) == 1 or len(batch) * lengths[batch].max() <= budget
+            assert size == max(1, budget // max(1, length))
 
     @given(lengths_of_rows, st.integers(1, 2000))
     def test_longest_first(self, lengths: NDArray[np.int64], budget: int) -> None:
-        order = [length for batch in batches(lengths, budget) for length in lengths[batch].tolist()]
+        order = [length for batch, _ in batches(lengths, budget) for length in lengths[batch].tolist()]
         assert order == sorted(order, reverse=True)
 
     @given(st.integers(1, 40), st.integers(1, 300))
     def test_rows_of_one_length_fill_their_batches(self, length: int, count: int) -> None:
         size = max(1, 512 // length)
         found = batches(np.full(count, length, np.int64), 512)
-        assert [len(batch) for batch in found[:-1]] == [size] * (len(found) - 1)
+        assert [len(batch) for batch, _ in found[:-1]] == [size] * (len(found) - 1)
         assert len(found) == -(-count // size)

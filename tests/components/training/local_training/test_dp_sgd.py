@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from components.artifacts.tensors import unflatten
@@ -14,7 +16,12 @@ from components.errors import BadDataError, UsageError
 from components.training import heads
 from components.training.features import Examples
 from components.training.local_training.clipped_gradients import clipped_gradient_sum
-from components.training.local_training.dp_sgd import epsilon_spent, local_dp_update, noise_multiplier_for
+from components.training.local_training.dp_sgd import (
+    epsilon_spent,
+    local_dp_update,
+    noise_multiplier_for,
+    opacus_batch,
+)
 
 N, FEATURES, CLASSES = 48, 9, 4
 KINDS = {"linear": (0, False), "mlp": (6, False), "skip": (6, True)}
@@ -207,3 +214,39 @@ def test_rows_that_cannot_be_sampled_are_refused() -> None:
     broken = Examples(features=np.full((8, FEATURES), np.nan, np.float32), labels=np.zeros(8, np.int64))
     with pytest.raises(BadDataError, match="a feature is not a finite number"):
         update(model("linear"), broken)
+
+
+class TestWhatTheNoiseTells:
+    def update(self, rows: int, **options: Any) -> NDArray[np.float64]:
+        model = {"output.weight": np.zeros((20, 300), np.float32), "output.bias": np.zeros(20, np.float32)}
+        examples = Examples(features=np.zeros((rows, 300), np.float32), labels=np.zeros(rows, np.int64))
+        update = local_dp_update(
+            model,
+            examples,
+            steps=4,
+            sample_rate=0.05,
+            learning_rate=1.0,
+            max_grad_norm=1.0,
+            noise_multiplier=10.0,
+            device="cpu",
+            engine="closed_form",
+            **options,
+        )
+        return update["output.weight"]
+
+    @pytest.mark.parametrize("rows", [0, 1, 39, 40, 400])
+    def test_its_scale_is_that_of_a_batch_that_all_know(self, rows: int) -> None:
+        """σ√T/b, from the operating system's randomness; 6,000 draws show it within a twentieth."""
+        assert self.update(rows, expected_batch=50).std() == pytest.approx(10 * 2 / 50, rel=0.05)
+
+    def test_otherwise_it_would_tell_the_number_of_rows(self) -> None:
+        assert self.update(39).std() == pytest.approx(10 * 2 / 1, rel=0.05)
+        assert self.update(40).std() == pytest.approx(10 * 2 / 2, rel=0.05)
+
+    def test_no_two_draws_are_alike(self) -> None:
+        assert not np.array_equal(self.update(9, expected_batch=5), self.update(9, expected_batch=5))
+
+    @given(rows=st.integers(1, 10_000), whole=st.integers(1, 200))
+    def test_opacus_never_draws_more_often_than_is_paid_for(self, rows: int, whole: int) -> None:
+        batches = -(-rows // opacus_batch(rows, 1 / whole))
+        assert 1 / batches <= 1 / whole + 1e-12 or rows < whole
