@@ -1,6 +1,7 @@
 # make quickstart   install into .venv, run three rounds of the hospitals' federation, print the report's path
 # make test         everything the project promises, by test
 # make lint         ruff, mypy, import-linter
+# make check        compiles the shipped federations and checks their specs
 # make bench-quickstart   15 rounds against the same head trained centrally; writes build/bench/quickstart.json
 # make bench-seal   the seal against NVFlare's CKKS and plain averaging; writes build/bench/seal.json (SCALE=1: 10^8 values too)
 # make bench-privacy   ours against DP-FL, one-shot, analytic and central training at equal ε; writes build/bench/privacy.json (QUICK=1: 5 minutes)
@@ -15,7 +16,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FEDERATION := manifests/federations/quickstart.yaml
 
-.PHONY: quickstart test lint format bench-quickstart bench-seal bench-privacy bench-ingest schema clean
+.PHONY: quickstart test lint check format bench-quickstart bench-seal bench-privacy bench-ingest schema clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/crosscloud run $(FEDERATION) --rounds 3
@@ -28,6 +29,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+check: $(VENV)/.dev
+	$(BIN)/crosscloud compile $(FEDERATION) --output build/specs
+	$(BIN)/crosscloud compile manifests/federations/complaints-bigquery.yaml --output build/specs
+	$(BIN)/crosscloud check build/specs/*.yaml
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -252,13 +252,14 @@ def _first_terms(site: Site) -> BigQueryPolicy | None:
 
 
 def _first_budget(federation: Federation, charter: Charter, site: Site) -> PrivacyPolicy | None:
-    """Exactly what the charter's schedule costs, in a ledger beside the warehouse."""
+    """Exactly what the charter's schedule costs, in the ledger that the file names or one beside the data."""
     if charter.privacy is None or federation.privacy is None:
         return None
-    folder, _, _ = site.data.uri.rpartition("/") if site.data.bigquery is None else ("", "", "")
+    folder, _, _ = site.data.uri.rpartition("/")
+    beside = folder and not set("*?[") & set(folder) and site.data.bigquery is None
     return PrivacyPolicy(
         dataset=site.data.dataset or site.data.uri,
-        ledger_uri=f"{folder}/ledger" if folder and not set("*?[") & set(folder) else site.store_uri,
+        ledger_uri=site.data.ledger_uri or (f"{folder}/ledger" if beside else site.store_uri),
         unit="row" if charter.privacy.rows_per_unit == 1 else "person",
         epsilon=charter.privacy.target_epsilon,
         delta=charter.privacy.delta,

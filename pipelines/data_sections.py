@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
@@ -10,8 +11,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from components.agreement.data_policy import QueryParameter
 from components.errors import UsageError
 
+SCHEMES = ("file", "s3", "gs", "abfs")
 BIGQUERY_SCHEME = "bigquery://"
 _BIGQUERY_URI = re.compile(r"bigquery://[a-z][a-z0-9.:-]*(?:/(?:[a-z0-9.:-]+\.)?[A-Za-z0-9_]+)?/?")
+
+
+def _store_uri(uri: str) -> str:
+    scheme, separator, rest = uri.partition("://")
+    if separator and (scheme not in SCHEMES or not rest.strip("/")):
+        allowed = ", ".join(f"{known}://" for known in SCHEMES)
+        raise ValueError(f"must be a path below CROSSCLOUD_HOME or one of {allowed}, got {uri!r}")
+    if "::" in uri or (not separator and ".." in Path(uri).parts):
+        raise ValueError(f"must be a plain address without '..' or chained protocols, got {uri!r}")
+    return uri.rstrip("/")
 
 
 def _template(text: str) -> str:
@@ -38,6 +50,7 @@ def _sql(text: str, info: ValidationInfo) -> str:
     return text
 
 
+StoreUri = Annotated[str, Field(min_length=1), AfterValidator(_store_uri)]
 Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Label = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\"'\\\x00-\x1f]+$")]
 
@@ -149,6 +162,9 @@ class Data(Section):
     `bigquery://PROJECT/DATASET`: the project that pays, and the dataset of tables that are named alone."""
     dataset: str = Field(default="", max_length=200)
     """What the site's people call these records in their privacy ledger; by default their address."""
+    ledger_uri: StoreUri | None = None
+    """Store of that ledger, which all federations that read the records share; by default beside a file's
+    warehouse. Under an epsilon a BigQuery site names both: its address is of who pays, not of the data."""
     bigquery: BigQuerySection | None = None
     """Needed for source `bigquery`."""
     sql: Annotated[str, AfterValidator(_sql)]

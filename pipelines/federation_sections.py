@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from pipelines.data_sections import Data, Section, Task
+from pipelines.data_sections import SCHEMES, Data, Section, StoreUri, Task
 
 __all__ = [
     "SCHEMES",
@@ -30,18 +29,6 @@ __all__ = [
     "Training",
 ]
 
-SCHEMES = ("file", "s3", "gs", "abfs")
-
-
-def _store_uri(uri: str) -> str:
-    scheme, separator, rest = uri.partition("://")
-    if separator and (scheme not in SCHEMES or not rest.strip("/")):
-        allowed = ", ".join(f"{known}://" for known in SCHEMES)
-        raise ValueError(f"must be a path below CROSSCLOUD_HOME or one of {allowed}, got {uri!r}")
-    if "::" in uri or (not separator and ".." in Path(uri).parts):
-        raise ValueError(f"must be a plain address without '..' or chained protocols, got {uri!r}")
-    return uri.rstrip("/")
-
 
 def _rounds(value: object) -> object:
     """Here, as either of two types that does not fit would be told by itself."""
@@ -51,7 +38,6 @@ def _rounds(value: object) -> object:
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?$")]
-StoreUri = Annotated[str, Field(min_length=1), AfterValidator(_store_uri)]
 
 
 class PublicCorpus(Section):
@@ -152,13 +138,16 @@ class Limits(Section):
 
 
 class LocalNoise(Section):
-    """Of `dp-sgd`: how every site trains with noise of its own."""
+    """Of `dp-sgd`: how every site trains with noise of its own.
 
-    steps: int = Field(default=4, ge=1, le=100_000)
+    A step is divided by `sample_rate` times `limits.max_examples`, a number that tells nothing of a site.
+    """
+
+    steps: int = Field(default=8, ge=1, le=100_000)
     """In every round."""
     sample_rate: float = Field(default=0.25, gt=0, le=1)
     """Probability with which a step draws a row: 1 over a whole number."""
-    learning_rate: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False)
+    learning_rate: float = Field(default=4.0, gt=0, le=1000, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -58,7 +58,7 @@ def privacy_problems(document: Mapping[str, Any], sites: int) -> list[str]:
         return problems
     asked = _asked(given, algorithm, document.get("quorum"), sites)
     broken = [f"privacy.{problem}" for problem in asked.problems()]
-    broken += _algorithm_problems(document, algorithm, given)
+    broken += [*_algorithm_problems(document, algorithm, given), *_ledger_problems(document)]
     if broken or algorithm == LOCAL_PRIVACY:
         return [*problems, *broken]
     return [*problems, *_range_problems(document, algorithm, asked, sites)]
@@ -125,6 +125,21 @@ def _algorithm_problems(document: Mapping[str, Any], algorithm: str, given: dict
             f"{given['rows_per_unit']}: choose {GRADIENT_SUMS}, or 1"
         )
     return problems
+
+
+def _ledger_problems(document: Mapping[str, Any]) -> list[str]:
+    """A BigQuery address names who pays, not the data: two federations would not find one ledger by it."""
+    listed = document.get("sites")
+    sites = listed if isinstance(listed, list) else []
+    return [
+        f"sites[{number}].data.{name}: missing: under an epsilon a BigQuery site names {meaning}, so that "
+        "all federations that read its records share one ledger"
+        for number, site in enumerate(sites)
+        if isinstance(site, dict) and isinstance(data := site.get("data"), dict)
+        if data.get("source") == "bigquery"
+        for name, meaning in (("dataset", "its records"), ("ledger_uri", "the store of their ledger"))
+        if not data.get(name)
+    ]
 
 
 def _asked(given: dict[str, Any], algorithm: str, quorum: Any, sites: int) -> PrivacyTerms:

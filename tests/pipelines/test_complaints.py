@@ -129,6 +129,7 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Example
         document |= {"state_uri": "complaints/state", "exchange_uri": "complaints/exchange"}
         for site in document["sites"]:
             site["store_uri"] = f"complaints/sites/{site['name']}/store"
+            site["data"]["ledger_uri"] = f"complaints/sites/{site['name']}/ledger"
             addresses = {"endpoint": service.endpoint, "storage_endpoint": service.storage_endpoint}
             site["data"]["bigquery"] |= addresses
         path = tmp_path / "complaints.yaml"

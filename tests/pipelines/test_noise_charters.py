@@ -211,16 +211,18 @@ def test_the_ledger_lies_where_the_data_lie_or_in_the_sites_store(
     assert (budget.ledger_uri, budget.dataset) == (ledger, uri)
 
 
-def test_a_warehouse_that_is_no_store_leaves_the_ledger_to_the_sites_own(noised: Chartered) -> None:
+def test_the_ledger_of_a_warehouse_that_is_no_store_is_the_one_that_the_file_names(noised: Chartered) -> None:
     data = {
         "source": "bigquery",
         "uri": "bigquery://demo/clinic",
         "sql": "SELECT note, organ, category FROM visits",
         "bigquery": {"location": "EU", "maximum_bytes_billed": 10**9},
+        "dataset": "visits of the clinic",
+        "ledger_uri": "clinic/ledger",
     }
     budget = first_policy(noised.changed("sites", 1, "data", to=data), noised.charter, "beta").privacy
     assert budget is not None
-    assert (budget.ledger_uri, budget.dataset) == ("small/sites/beta/store", "bigquery://demo/clinic")
+    assert (budget.ledger_uri, budget.dataset) == ("clinic/ledger", "visits of the clinic")
 
 
 def test_dataset_unit_and_period_are_the_files(noised: Chartered) -> None:

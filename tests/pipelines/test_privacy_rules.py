@@ -187,6 +187,18 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         both(put("training", algorithm="dp-sgd"), without("privacy")),
         "privacy: missing: dp-sgd needs target_epsilon, delta, public_population and clipping_norm",
     ),
+    "a BigQuery site whose data have no name": (
+        lambda document: document["sites"][0].update(
+            data={
+                "source": "bigquery",
+                "uri": "bigquery://payer/clinic",
+                "sql": "SELECT note, organ, category FROM visits",
+                "bigquery": {"location": "EU", "maximum_bytes_billed": 10**9},
+                "dataset": "visits",
+            }
+        ),
+        "sites[0].data.ledger_uri: missing: under an epsilon a BigQuery site names the store of their ledger",
+    ),
     "a ridge of nothing": (
         put("training", ridge=0),
         "training.ridge: Input should be greater than 0, got 0",

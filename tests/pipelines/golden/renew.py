@@ -1,0 +1,54 @@
+"""Writes the golden specs anew: `python -m tests.pipelines.golden.renew`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+
+from pipelines.compile import compile_round
+from pipelines.federation import METHODS, load_federation
+
+HERE = Path(__file__).parent
+FEDERATIONS = ("quickstart", "complaints-bigquery")
+KEPT = "ours"
+"""The method whose specs are kept whole; of the others there are digests."""
+DIGESTS = HERE / "digests.json"
+
+
+def compile_all(folder: Path) -> dict[tuple[str, str], Path]:
+    """Every shipped federation under every method, by the name of its file and the method."""
+    found = {}
+    for name in FEDERATIONS:
+        federation = load_federation(Path(f"manifests/federations/{name}.yaml"))
+        for method in METHODS:
+            target = folder / f"{name}-{method}.yaml"
+            found[name, method] = compile_round(federation.with_method(method), target)
+    return found
+
+
+def kept(name: str) -> Path:
+    """The golden spec of a federation."""
+    return HERE / f"{name}-{KEPT}.yaml"
+
+
+def digest(spec: Path) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(spec.read_bytes()).hexdigest()
+
+
+def main() -> None:
+    """Takes what is compiled now as golden."""
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = compile_all(Path(folder))
+        for name in FEDERATIONS:
+            kept(name).write_bytes(compiled[name, KEPT].read_bytes())
+        digests = {
+            f"{name}-{method}": digest(spec) for (name, method), spec in compiled.items() if method != KEPT
+        }
+        DIGESTS.write_text(json.dumps(digests, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
