@@ -253,5 +253,16 @@ def test_version_and_help(say: Say) -> None:
     assert said.code == 0
     assert all(
         name in said.out
-        for name in ("run", "compile", "report", "predict", "schema", "keys", "charter", "doctor", "check", "verify")
+        for name in (
+            "run",
+            "compile",
+            "report",
+            "predict",
+            "schema",
+            "keys",
+            "charter",
+            "doctor",
+            "check",
+            "verify",
+        )
     )
