@@ -47,9 +47,9 @@ _LASTING = frozenset({"bytesBilledLimitExceeded", "timeout", "stopped", "notImpl
 _QUOTA = frozenset({"quotaExceeded", "billingNotEnabled", "billingTierLimitExceeded"})
 _OUT_OF_WINDOW = re.compile(r"time travel|system[_ ]time|snapshot time|Cannot read before", re.IGNORECASE)
 OUT_OF_WINDOW = (
-    "the snapshot lies outside the table's time travel window (7 days at most): make a table snapshot "
-    "(CREATE SNAPSHOT TABLE … CLONE …) while it can still be read, and name that table in the sql without a "
-    "snapshot in the terms"
+    "the snapshot lies outside the table's time travel window (7 days at most): run the round again, a new "
+    "attempt has a new one; to train on older records restore a table snapshot into a table of its own "
+    "(CREATE TABLE … CLONE …) and name that in the sql"
 )
 OUT_OF_WINDOW_DISCLOSED = "the snapshot lies outside the warehouse's time travel window"
 

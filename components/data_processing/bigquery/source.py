@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from google.cloud import bigquery, bigquery_storage
 
 WINDOW = timedelta(days=7)
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""By so much a snapshot may be ahead of this machine's clock; it is waited for."""
 ROWS_A_PAGE = 10_000
 _REFERENCED_AT_MOST = 50
 
@@ -45,12 +48,18 @@ class BigQuerySource:
     name = "bigquery"
 
     def __init__(
-        self, terms: BigQueryTerms, connection: Connection, *, clock: Callable[[], datetime]
+        self,
+        terms: BigQueryTerms,
+        connection: Connection,
+        *,
+        clock: Callable[[], datetime],
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._terms = terms
         self._client = connection.client
         self._identity = connection.identity
         self._clock = clock
+        self._sleep = sleep
         self._storage: bigquery_storage.BigQueryReadClient | None = None
         self._storage_usable = has_storage(terms)
         self._said_page_by_page = False
@@ -117,6 +126,10 @@ class BigQuerySource:
         if snapshot is None:
             return query
         now = self._clock()
+        if now < snapshot <= now + CLOCKS_DIFFER:
+            # The coordinator's clock is ahead of this one: by then the snapshot has passed here too.
+            self._sleep((snapshot - now).total_seconds())
+            now = snapshot
         if snapshot > now:
             text = f"the snapshot {snapshot.isoformat()} lies in the future: name a time that has passed"
             raise BadDataError(text, disclosed="the snapshot lies in the future")
@@ -214,16 +227,22 @@ class BigQuerySource:
         )
 
 
-def open_bigquery(terms: BigQueryTerms, *, clock: Callable[[], datetime] | None = None) -> BigQuerySource:
+def open_bigquery(
+    terms: BigQueryTerms,
+    *,
+    clock: Callable[[], datetime] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> BigQuerySource:
     """The warehouse that `terms` lead to; nothing is sent yet.
 
     Args:
         terms: the site's.
         clock: the time, with its zone; this machine's where there is none.
+        sleep: waits so many seconds.
 
     Raises:
         RefusedError: the identity is a key, or rows may not leave Google Cloud.
         SourceUnreachableError: there is no identity.
         UsageError: Google's client is not installed.
     """
-    return BigQuerySource(terms, connect(terms), clock=clock or (lambda: datetime.now(UTC)))
+    return BigQuerySource(terms, connect(terms), clock=clock or (lambda: datetime.now(UTC)), sleep=sleep)

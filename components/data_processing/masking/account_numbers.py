@@ -23,9 +23,9 @@ _IBAN_START = re.compile(r"[A-Za-z]{2}[0-9]{2}")
 # Express) or as 4-6-4 (Diners). Looked for at every position: digits before a card must not hide it. What may
 # be a last group of up to three digits may as well be a security code, so both ends are tried.
 _CARD = re.compile(
-    rf"(?<!\w)(?<!\d[.,/{_HYPHEN}])"
+    rf"(?<!\w)(?<!\d[./{_HYPHEN}])"
     rf"(?=(\d{{12,19}}|\d{{4}}([{_SPACE}.{_HYPHEN}])(?:\d{{6}}\2\d{{4,5}}|\d{{4}}\2\d{{4}}(?:\2\d{{1,4}})?))"
-    rf"(?!\w|[.,]\d)(?:\2(\d{{1,3}})(?!\w))?)"
+    rf"(?!\w|\.\d)(?:\2(\d{{1,3}})(?!\w))?)"
 )
 # Lengths by first digits: Visa, Mastercard (both series), American Express, Diners, JCB, Discover, UnionPay,
 # Maestro (ISO/IEC 7812). One number in ten passes Luhn; with these one in thirty does.
@@ -43,7 +43,7 @@ _WORD_END = re.compile(r"(?<=[0-9A-Za-z])(?![0-9A-Za-z])")
 # What is shorter, or words but for a number, is not worth asking about.
 _SHORTEST_IBAN, _FEWEST_IBAN_DIGITS = 15, 8
 _SSN = re.compile(
-    rf"(?<!\w)(?<!\d[.,/{_HYPHEN}])\d{{3}}([{_SPACE}.{_HYPHEN}]?)\d{{2}}\1\d{{4}}(?!\w|[.,/{_HYPHEN}]\d)"
+    rf"(?<!\w)(?<!\d[./{_HYPHEN}])\d{{3}}([{_SPACE}.{_HYPHEN}]?)\d{{2}}\1\d{{4}}(?!\w|[./{_HYPHEN}]\d)"
 )
 
 

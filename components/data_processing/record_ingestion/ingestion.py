@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, reference
-from components.data_processing.declared_columns import DeclaredColumn
+from components.data_processing.declared_columns import DeclaredColumn, check_declarations
 from components.data_processing.record_ingestion.row_manifest import Reading, row_manifest
 from components.data_processing.record_ingestion.site_terms import (
     bigquery_terms,
@@ -21,7 +21,7 @@ from components.data_processing.record_ingestion.site_terms import (
     masked_kinds,
 )
 from components.data_processing.template import columns_of
-from components.errors import ObjectExistsError
+from components.errors import ObjectExistsError, RefusedError
 from components.execution.outcome import Outcome
 from components.privacy.charging import charge_ticket
 from components.privacy.round_noise import is_private
@@ -86,6 +86,10 @@ def ingest(place: Workplace, spec: RecordSpec, *, deadline_s: float = STEP_DEADL
         DeadlineExceededError: the query did not end in time.
         StoreError: the temporary folder cannot hold the rows while they are sorted.
     """
+    ill_formed = check_declarations(spec.columns)
+    if ill_formed:
+        text = "the columns that the federation declares are not well formed"
+        raise RefusedError(f"{text}: {'; '.join(ill_formed)}", disclosed=text)
     place.policy.require_query(spec.sql)
     place.policy.require_warehouse(spec.source_kind, spec.source_uri)
     kinds = masked_kinds(place.policy)

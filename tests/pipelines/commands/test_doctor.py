@@ -88,6 +88,8 @@ def in_bigquery(
             made.site(name)["data"] = {
                 "source": "bigquery",
                 "uri": f"bigquery://demo/{name}",
+                "dataset": f"visits of {name}",
+                "ledger_uri": f"small/sites/{name}/ledger",
                 "sql": SQL,
                 "bigquery": {
                     "location": "EU",

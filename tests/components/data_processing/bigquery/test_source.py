@@ -243,7 +243,7 @@ class TestSnapshot:
         source = open_bigquery(service.terms(snapshot=NOW), clock=lambda: NOW + timedelta(days=7, seconds=1))
         with contextlib.closing(source):
             for ask in (source.schema, lambda sql: next(source.batches(sql))):
-                with pytest.raises(BadDataError, match="CREATE SNAPSHOT TABLE") as caught:
+                with pytest.raises(BadDataError, match="restore a table snapshot") as caught:
                     ask(self.SQL)
         assert "\n" not in str(caught.value)
         assert service.faults.requests == []
@@ -252,14 +252,25 @@ class TestSnapshot:
         self, service: LocalBigQuery, opened: Opener, changing: dict[str, Any]
     ) -> None:
         service.warehouse.window = timedelta(days=2)
-        with pytest.raises(BadDataError, match="CREATE SNAPSHOT TABLE") as caught:
+        with pytest.raises(BadDataError, match="restore a table snapshot") as caught:
             opened(snapshot=NOW - timedelta(days=3), **changing).schema("SELECT id FROM clinic.steady")
         assert caught.value.disclosed == "the snapshot lies outside the warehouse's time travel window"
 
     def test_the_future_is_refused(self, service: LocalBigQuery) -> None:
-        source = open_bigquery(service.terms(snapshot=NOW), clock=lambda: NOW - timedelta(seconds=1))
+        source = open_bigquery(service.terms(snapshot=NOW), clock=lambda: NOW - timedelta(seconds=301))
         with contextlib.closing(source), pytest.raises(BadDataError, match="lies in the future"):
             source.schema(self.SQL)
+
+    def test_a_snapshot_that_is_ahead_of_this_clock_is_waited_for(
+        self, service: LocalBigQuery, changing: dict[str, Any]
+    ) -> None:
+        waited: list[float] = []
+        ahead = NOW - timedelta(seconds=7)
+        terms = service.terms(snapshot=NOW, **changing)
+        source = open_bigquery(terms, clock=lambda: ahead, sleep=waited.append)
+        with contextlib.closing(source):
+            source.schema(self.SQL)
+        assert waited == [7.0]
 
     def test_a_view_has_no_snapshot(
         self, service: LocalBigQuery, opened: Opener, changing: dict[str, Any]

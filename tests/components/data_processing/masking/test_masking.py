@@ -246,3 +246,18 @@ def test_nothing_is_asked_of_the_network() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout == "<EMAIL> <CARD> <IBAN> <PHONE>, <IP> ssn <SSN>\nset()\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("4111111111111111,5555555555554444", "<CARD>,<CARD>"),
+        ("4111111111111111,12/27", "<CARD>,12/27"),
+        ("4111 1111 1111 1111,5555 5555 5555 4444", "<CARD>,<CARD>"),
+        ("219-45-6780,219-45-6781", "<SSN>,<SSN>"),
+        ("card,4111111111111111,ssn,219-45-6780", "card,<CARD>,ssn,<SSN>"),
+    ],
+)
+def test_values_in_a_line_of_a_table_are_masked(text: str, masked: str) -> None:
+    """As a bank's exports write them, which a review found left in clear."""
+    assert mask([text]).texts == [masked]
