@@ -59,7 +59,10 @@ def test_a_stream_that_breaks_off_goes_on_where_it_broke(
     assert source.account()["api"] == "storage"
     offsets = [call["offset"] for call in filled.faults.calls("storage.readRows")]
     assert len(offsets) == 3 + 2
-    assert {offset for offset in offsets if offset} == ({ROWS_A_MESSAGE * after} if after else set())
+    # Both breaks may hit one stream, the second when it has gone on.
+    resumed = {offset for offset in offsets if offset}
+    assert resumed <= {ROWS_A_MESSAGE * after, 2 * ROWS_A_MESSAGE * after}
+    assert bool(resumed) == bool(after)
 
 
 def test_a_stream_that_breaks_off_again_and_again_is_read_to_its_end(
@@ -93,6 +96,8 @@ REFUSED = [CODE.PERMISSION_DENIED, CODE.UNIMPLEMENTED, CODE.UNAVAILABLE, CODE.FA
 def test_where_storage_is_refused_rows_come_page_by_page_and_it_is_said_once(
     filled: LocalBigQuery, opened: Opener, capfd: pytest.CaptureFixture[str], code: Any, method: str
 ) -> None:
+    # One stream: of several, one may still be asking when another's refusal has been counted.
+    filled.storage.largest_streams = 1
     filled.faults.storage_code, filled.faults.storage_method = code, method
     source = opened(deadline_s=0.5)
     assert numbers(source) == list(range(ROWS))
