@@ -11,7 +11,7 @@ from components.agreement.data_policy import QueryParameter
 from components.agreement.noise_terms import NoiseTerms
 from components.agreement.private_keys import private_folder
 from components.agreement.server_steps import SERVER_STEPS
-from components.agreement.site_policy import POLICY, SitePolicy, load_policy
+from components.agreement.site_policy import POLICY, SitePolicy, load_policy, task_digest
 from components.artifacts.documents import digest
 from components.artifacts.stores import open_store
 from components.errors import RefusedError
@@ -129,6 +129,19 @@ def _site_changes(older: Charter, newer: Charter) -> list[str]:
     return lines
 
 
+def asked_task(federation: Federation) -> str:
+    """`task_digest` of what the federation file has records read as, the same for all sites."""
+    task = federation.task
+    return task_digest(
+        template=task.template,
+        label_column=task.label_column,
+        split_column=task.split.column,
+        test_fraction=task.split.test_fraction,
+        classes=task.classes,
+        columns=[column.model_dump(mode="json") for column in task.columns],
+    )
+
+
 def policy_problems(federation: Federation, charter: Charter) -> list[str]:
     """What the policies that lie on this machine would refuse of the federation file, one a line."""
     problems: list[str] = []
@@ -145,6 +158,7 @@ def policy_problems(federation: Federation, charter: Charter) -> list[str]:
         checks = [
             partial(policy.require_protection, charter.protection),
             partial(policy.require_query, site.data.sql),
+            partial(policy.require_task, asked_task(federation)),
             partial(policy.require_warehouse, site.data.source, site.data.uri),
             partial(policy.require_stores, [site.store_uri, federation.exchange_uri]),
             partial(policy.require_release, site.evaluation.release),

@@ -33,7 +33,14 @@ from components.encryption.update_vector import fixed_point
 from components.errors import RefusedError, UsageError
 from components.rounds.round_opening.opening import genesis
 from components.rounds.state import next_round_number
-from pipelines.charter_comparison import differences, policy_problems, require_noise, shape, terms
+from pipelines.charter_comparison import (
+    asked_task,
+    differences,
+    policy_problems,
+    require_noise,
+    shape,
+    terms,
+)
 from pipelines.federation import Federation
 from pipelines.federation_sections import Site
 from pipelines.noise_schedule import noise_terms
@@ -234,6 +241,7 @@ def first_policy(federation: Federation, charter: Charter, signer: str) -> SiteP
         charter=charter.digest,
         protections=(charter.protection,),
         queries=(query_digest(site.data.sql),),
+        tasks=(asked_task(federation),),
         stores=(site.store_uri, federation.exchange_uri),
         encoder=federation.encoder.digest,
         evaluation=site.evaluation.release,

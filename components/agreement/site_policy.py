@@ -8,9 +8,9 @@ the rest. `crosscloud charter sign` writes a first one; its owner edits it.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import yaml
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.agreement.data_policy import BigQueryPolicy, DriftRules, MaskingRules
 from components.agreement.private_keys import private_folder
-from components.artifacts.documents import digest
+from components.artifacts.documents import canonical_json, digest
 from components.errors import RefusedError, UsageError
 
 POLICY = "policy.yaml"
@@ -60,6 +60,8 @@ class SitePolicy(BaseModel):
     """Protections under which its update may leave it."""
     queries: tuple[Digest, ...] = ()
     """SHA-256 of each SQL text that may be run on its warehouse."""
+    tasks: tuple[Digest, ...] = ()
+    """SHA-256 of each task its records are read for: template, label, split, classes, declared columns."""
     stores: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Prefixes of the addresses it reads and writes."""
     encoder: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
@@ -91,6 +93,15 @@ class SitePolicy(BaseModel):
             _refuse(
                 f"the query with digest {query_digest(sql)[:12]} is not one the site's policy admits: "
                 "its people add the digest to 'queries' once they have read it"
+            )
+
+    def require_task(self, named: str) -> None:
+        """`RefusedError` unless the site has admitted the task with this `task_digest`."""
+        if named not in self.tasks:
+            _refuse(
+                f"the task with digest {named} (template, label, split, classes, declared columns) is not "
+                "one the site's policy admits: its people add the digest to 'tasks' once they have read the "
+                "federation file's section 'task'"
             )
 
     def require_warehouse(self, source: str, uri: str) -> None:
@@ -147,6 +158,40 @@ class SitePolicy(BaseModel):
 def query_digest(sql: str) -> str:
     """SHA-256 of an SQL text without the blanks around it."""
     return digest(sql.strip().encode())
+
+
+def task_digest(
+    *,
+    template: str,
+    label_column: str,
+    split_column: str,
+    test_fraction: float,
+    classes: Sequence[str],
+    columns: Sequence[Mapping[str, Any]],
+) -> str:
+    """SHA-256 of what records are read as, whatever query and warehouse they come from.
+
+    A step is asked for all of it by the coordinator's pipeline, and a column with allowed values or a list of
+    classes asks a question of every row. Numbers count by their value and keys in any order; the order of
+    lists is part of it.
+
+    Args:
+        template: text template over columns.
+        label_column: with the class of a record.
+        split_column: whose fingerprint splits training and test.
+        test_fraction: share of test fingerprints, between 0 and 1.
+        classes: allowed labels, in the order of the model's outputs.
+        columns: that are declared, each with all its fields.
+    """
+    description = {
+        "template": template,
+        "label_column": label_column,
+        "split_column": split_column,
+        "test_fraction": test_fraction,
+        "classes": list(classes),
+        "columns": [dict(column) for column in columns],
+    }
+    return digest(canonical_json(description))
 
 
 def load_policy(keys_uri: str, owner: str) -> SitePolicy:

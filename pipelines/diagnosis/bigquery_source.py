@@ -21,10 +21,15 @@ from components.data_processing.bigquery.identity import anonymous, application_
 from components.data_processing.bigquery.policy_tags import check_policy_tags
 from components.data_processing.bigquery.residency import check_locations
 from components.data_processing.bigquery.statement import Statement, parse_statement
-from components.data_processing.bigquery.table_schema import TABLE, TableName, TableSchema, read_schema
+from components.data_processing.bigquery.table_schema import (
+    TableName,
+    TableSchema,
+    check_history,
+    read_schema,
+)
 from components.data_processing.declared_columns import bigquery_fields
 from components.data_processing.record_ingestion.site_terms import following_policy, terms_of_policy
-from components.errors import BadDataError, RefusedError, UsageError
+from components.errors import RefusedError, UsageError
 from pipelines.diagnosis.findings import Finding, NotCheckedError, look
 from pipelines.diagnosis.records import Wanted
 
@@ -121,13 +126,9 @@ class _Examination:
         query = self._parsed(self._wanted.sql)
         with explained(query.names()):
             schemas = {name: self._table(name) for name in query.tables() if "*" not in name.table}
-        for schema in schemas.values():
-            if self._terms.snapshot is not None and schema.kind != TABLE:
-                kind = schema.kind.lower().replace("_", " ")
-                raise BadDataError(
-                    f"{schema.name} is of kind {kind} and cannot be read as of a round's snapshot: read the "
-                    "tables behind it"
-                )
+        if self._terms.snapshot is not None:
+            for schema in schemas.values():
+                check_history(schema)
         self._schemas = schemas
         return ", ".join(f"{name} with {len(each.columns)} columns" for name, each in schemas.items())
 
@@ -147,10 +148,12 @@ class _Examination:
         return self._wanted.check_declared(fields, arrow_schema(self._fields))
 
     def cost(self) -> str:
-        """A dry run of what a round would run stays within maximum_bytes_billed."""
+        """A dry run of what a round would run names all its tables and stays within maximum_bytes_billed."""
         if self._fields is None:
             raise NotCheckedError("the query's schema is not known")
         plan = self._dry_run(self._wanted.statement(self._terms.parameters))
+        # First, as in a round: BigQuery bills for each table, those that it does not name too.
+        jobs.check_referenced(plan)
         jobs.check_cost(self._terms, plan.bytes_processed)
         self._plan, limit = plan, self._terms.maximum_bytes_billed
         least = _LEAST_BILLED_A_TABLE * len(plan.referenced)

@@ -9,7 +9,7 @@ from components.aggregation.secure_aggregation.summing import aggregate_updates
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import crosscloud_home
 from components.data_processing.feature_augmentation.augmentation import augment
-from components.data_processing.record_ingestion.ingestion import RecordSpec, ingest
+from components.data_processing.record_ingestion.ingestion import RecordSpec, declared_columns, ingest
 from components.encryption.aggregate_opening.opening import open_aggregate
 from components.encryption.mask_release.releasing import release_masks
 from components.encryption.update_sealing.sealing import seal_update
@@ -138,6 +138,7 @@ class RoundInProcess:
             split_column=task.split.column,
             test_fraction=task.split.test_fraction,
             classes=task.classes,
+            columns=declared_columns([column.model_dump() for column in task.columns]),
         )
         place, encoder = self.place(site), encoder_spec(self.federation)
         rows = ingest(place, spec).reference

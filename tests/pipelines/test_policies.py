@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +41,19 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def read_as(task: dict[str, Any]) -> str:
+    """The digest of a task without declared columns: its keys in order, without blanks."""
+    described = {
+        "classes": task["classes"],
+        "columns": [],
+        "label_column": task["label_column"],
+        "split_column": task["split"]["column"],
+        "template": task["template"],
+        "test_fraction": task["split"]["test_fraction"],
+    }
+    return sha256(json.dumps(described, separators=(",", ":"), ensure_ascii=False))
+
+
 @pytest.mark.parametrize("site", SITES)
 def test_a_first_policy_is_exactly_what_the_sites_section_needs(chartered: Chartered, site: str) -> None:
     chartered.made.site("beta")["evaluation"] = {"release": "none"}
@@ -48,6 +63,7 @@ def test_a_first_policy_is_exactly_what_the_sites_section_needs(chartered: Chart
         charter=chartered.charter.digest,
         protections=("sealed",),
         queries=(sha256(section["data"]["sql"]),),
+        tasks=(read_as(chartered.made.document["task"]),),
         stores=(f"small/sites/{site}/store", "small/exchange"),
         encoder=chartered.made.document["encoder"]["digest"],
         peers=(),
@@ -214,6 +230,7 @@ REFUSED: dict[str, tuple[Callable[[Chartered], None], str]] = {
         change("data", "sql", to="SELECT note, organ, category FROM visits WHERE organ != 'skin'"),
         "is not one the site's policy admits",
     ),
+    "another task": (edit("tasks", ["0" * 64]), "is not one the site's policy admits: its people add the"),
     "another store": (
         change("store_uri", to="small/elsewhere"),
         "the address small/elsewhere is not below one that the site's policy admits",
@@ -247,6 +264,27 @@ def test_what_a_policy_would_refuse_is_told_before_the_run(chartered: Chartered,
     assert text in line
     assert os.fspath(chartered.policy("alpha").relative_to(chartered.made.home)) in line
     assert content(chartered.made.home) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "to"),
+    [
+        (("template",), "seen: {note}"),
+        (("label_column",), "patient"),
+        (("split", "column"), "note"),
+        (("split", "test_fraction"), 0.007),
+        (("classes",), ["one", "another"]),
+        (("columns",), [{"name": "note", "type": "STRING", "allowed_values": ["a"]}]),
+    ],
+    ids=lambda each: ".".join(each) if isinstance(each, tuple) else "",
+)
+def test_every_site_is_told_that_the_file_asks_for_another_task(
+    chartered: Chartered, path: tuple[str, ...], to: Any
+) -> None:
+    problems = policy_problems(chartered.changed("task", *path, to=to), chartered.charter)
+    assert [problem.split(": the task with digest ")[0] for problem in problems] == list(SITES)
+    (digest,) = {problem.split()[5] for problem in problems}
+    assert re.fullmatch("[0-9a-f]{64}", digest), "what its people add is told in full"
 
 
 @pytest.mark.parametrize("method", ["he-fl", "fedavg"])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from google.cloud import bigquery
 
 _CANCEL_S = 5.0
+_REFERENCED_AT_MOST = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,20 @@ def dry_run(client: bigquery.Client, terms: BigQueryTerms, statement: Statement)
             TableName(table.project, table.dataset_id, table.table_id) for table in job.referenced_tables
         ),
     )
+
+
+def check_referenced(plan: DryRun) -> None:
+    """Refuses a query over more tables than BigQuery names.
+
+    Raises:
+        RefusedError: it names as many as it ever does, so that others may be read too.
+    """
+    if len(plan.referenced) >= _REFERENCED_AT_MOST:
+        raise RefusedError(
+            f"the query reads {_REFERENCED_AT_MOST} tables or more, and BigQuery names no more of them: "
+            "their policy tags and locations cannot be checked; read fewer at once",
+            disclosed="the query reads too many tables to be checked",
+        )
 
 
 def check_cost(terms: BigQueryTerms, bytes_processed: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -26,9 +26,14 @@ from components.data_processing.bigquery.failures import (
 from components.data_processing.bigquery.policy_tags import check_policy_tags
 from components.data_processing.bigquery.residency import check_locations
 from components.data_processing.bigquery.statement import Statement, parse_statement
-from components.data_processing.bigquery.table_schema import TABLE, TableName, TableSchema, read_schema
+from components.data_processing.bigquery.table_schema import (
+    TableName,
+    TableSchema,
+    check_history,
+    read_schema,
+)
 from components.data_processing.bigquery.terms import BigQueryTerms
-from components.errors import BadDataError, RefusedError
+from components.errors import BadDataError
 from components.execution.progress import tell
 
 if TYPE_CHECKING:
@@ -39,7 +44,6 @@ WINDOW = timedelta(days=7)
 CLOCKS_DIFFER = timedelta(minutes=5)
 """By so much a snapshot may be ahead of this machine's clock; it is waited for."""
 ROWS_A_PAGE = 10_000
-_REFERENCED_AT_MOST = 50
 
 
 class BigQuerySource:
@@ -91,7 +95,9 @@ class BigQuerySource:
         with explained(parsed.names()):
             # A wildcard has no schema of its own; BigQuery names the tables behind it in the dry run.
             schemas = {name: self._table(name) for name in parsed.tables() if "*" not in name.table}
-            self._check_history(schemas.values())
+            if self._terms.snapshot is not None:
+                for schema in schemas.values():
+                    check_history(schema)
             plan = jobs.dry_run(self._client, self._terms, query)
             self._check_reading(parsed, schemas, plan)
             jobs.check_cost(self._terms, plan.bytes_processed)
@@ -141,27 +147,11 @@ class BigQuerySource:
         deadline_s = self._terms.deadline_s
         return read_schema(self._client, name, retry=retrying(deadline_s), timeout_s=deadline_s)
 
-    def _check_history(self, schemas: Iterable[TableSchema]) -> None:
-        """Refuses a snapshot of what has no history of its own: views and external tables."""
-        for schema in schemas:
-            if self._terms.snapshot is not None and schema.kind != TABLE:
-                kind = schema.kind.lower().replace("_", " ")
-                raise BadDataError(
-                    f"{schema.name} is of kind {kind} and cannot be read as of a snapshot: read the tables "
-                    "behind it, or leave the snapshot out of the terms",
-                    disclosed="a source of the query cannot be read as of a snapshot",
-                )
-
     def _check_reading(
         self, query: Statement, named: Mapping[TableName, TableSchema], plan: jobs.DryRun
     ) -> None:
         """Where the tables lie, and whether their tagged columns may be read."""
-        if len(plan.referenced) >= _REFERENCED_AT_MOST:
-            raise RefusedError(
-                f"the query reads {_REFERENCED_AT_MOST} tables or more, and BigQuery names no more of them: "
-                "their policy tags and locations cannot be checked; read fewer at once",
-                disclosed="the query reads too many tables to be checked",
-            )
+        jobs.check_referenced(plan)
         behind = {name: self._table(name) for name in plan.referenced if name not in named}
         schemas = {**named, **behind}
         check_locations(

@@ -99,7 +99,7 @@ class Statement:
         if timeless:
             name = timeless[0].sql(dialect=DIALECT)[:60]
             raise BadDataError(
-                f"{name} cannot be read as of a snapshot: read tables, or leave the snapshot out",
+                f"{name} cannot be read as of a snapshot: read tables instead",
                 disclosed="the query has a source that cannot be read as of a snapshot",
             )
         for node in found.tables:

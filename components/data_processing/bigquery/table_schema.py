@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from components.errors import BadDataError
+
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
     from google.cloud import bigquery
 
 _STANDARD_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 TABLE = "TABLE"
+SNAPSHOT_TABLE = "SNAPSHOT"
 
 
 class TableName(NamedTuple):
@@ -78,6 +81,26 @@ def read_schema(client: bigquery.Client, name: TableName, *, retry: Retry, timeo
         location=table.location or "",
         columns=tuple(_column(field) for field in table.schema),
         view_sql=sql or table.mview_query or "",
+    )
+
+
+def check_history(schema: TableSchema) -> None:
+    """Refuses what has no history of its own: views, external tables and table snapshots.
+
+    Raises:
+        BadDataError: it cannot be read as of a snapshot.
+    """
+    if schema.kind == TABLE:
+        return
+    kind = schema.kind.lower().replace("_", " ")
+    mend = (
+        "restore it into a table of its own (CREATE TABLE … CLONE …) and name that"
+        if schema.kind == SNAPSHOT_TABLE
+        else "read the tables behind it"
+    )
+    raise BadDataError(
+        f"{schema.name} is of kind {kind} and cannot be read as of a round's snapshot: {mend}",
+        disclosed="a source of the query cannot be read as of a snapshot",
     )
 
 

@@ -49,16 +49,19 @@ def augment(
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
-        RefusedError: the charter or the site's policy names another model.
+        RefusedError: the charter or the site's policy names another model, or `ingest` has read no rows
+            under this ticket for this template and these classes.
         EncoderError: the model is missing or another one.
         IntegrityError: the rows are not as they were stored, or the public corpus is not the charter's.
         ObjectMissingError: nobody has published the public corpus.
     """
+    from components.data_processing.record_ingestion.ingestion import require_text
     from components.data_processing.record_ingestion.row_shards import shards_of
 
     content_key = key_of(place.store, rows)
     weights = encoder.digest or verify(locate(encoder), encoder)
     place.require_encoder(weights)
+    require_text(place, template=template, classes=classes)
     corpus = place.charter.public_corpus
     identity = [content_key, template, "\n".join(classes), weights, str(encoder.max_length)]
     identity += [corpus] if corpus else []

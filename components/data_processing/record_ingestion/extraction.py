@@ -117,16 +117,22 @@ def extract(
             check.add(readable)
             if not check.broken:
                 rows.add(texts.canonical(readable))
-        check.conclude(training_rows_required=training_rows_required)
-        _require_none(columns.problems(), told=training_rows_required)
+        _conclude(check, columns, is_private=not training_rows_required)
     except BaseException:
         rows.close()
         raise
     return Extraction(rows=rows, statistics=counter.statistics(), masked=texts.masked)
 
 
-def _require_none(problems: Sequence[Problem], *, told: bool = True) -> None:
+def _conclude(check: RecordCheck, columns: ColumnCheck, *, is_private: bool) -> None:
     """Under a charter with an epsilon what rows break is not told to others in words: one row decides it."""
+    try:
+        check.conclude(training_rows_required=not is_private)
+        _require_none(columns.problems())
+    except BadDataError as error:
+        raise BadDataError(str(error)) if is_private else error from None
+
+
+def _require_none(problems: Sequence[Problem]) -> None:
     if problems:
-        error = bad_data(problems)
-        raise error if told else BadDataError(str(error))
+        raise bad_data(problems)

@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from components.agreement.site_policy import task_digest
 from components.agreement.workplace import Workplace
+from components.artifacts.documents import canonical_json, digest
 from components.artifacts.stores import create_or_read, reference
 from components.data_processing.declared_columns import DeclaredColumn, check_declarations
 from components.data_processing.record_ingestion.row_manifest import Reading, row_manifest
@@ -61,6 +63,18 @@ class RecordSpec:
     classes: Sequence[str]
     columns: Sequence[DeclaredColumn] = ()
 
+    @property
+    def task(self) -> str:
+        """`task_digest` of all but the query and the warehouse."""
+        return task_digest(
+            template=self.template,
+            label_column=self.label_column,
+            split_column=self.split_column,
+            test_fraction=self.test_fraction,
+            classes=self.classes,
+            columns=[asdict(column) for column in self.columns],
+        )
+
 
 def ingest(place: Workplace, spec: RecordSpec, *, deadline_s: float = STEP_DEADLINE_S) -> Outcome:
     """Accepts the ticket and pays for it, runs the site's query and stores its rows, once a ticket.
@@ -77,8 +91,8 @@ def ingest(place: Workplace, spec: RecordSpec, *, deadline_s: float = STEP_DEADL
         deadline_s: seconds that the step has, above 0.
 
     Raises:
-        RefusedError: the site does not take part under this ticket, or its policy does not admit the query
-            or the warehouse, or cannot be followed.
+        RefusedError: the site does not take part under this ticket, or its policy does not admit the query,
+            the task or the warehouse, or cannot be followed.
         PrivacyBudgetExceededError: its privacy budget does not hold the round.
         SourceUnreachableError: the warehouse is not there.
         BadDataError: the query fails, the rows do not keep the contract, or they have drifted and the
@@ -91,6 +105,7 @@ def ingest(place: Workplace, spec: RecordSpec, *, deadline_s: float = STEP_DEADL
         text = "the columns that the federation declares are not well formed"
         raise RefusedError(f"{text}: {'; '.join(ill_formed)}", disclosed=text)
     place.policy.require_query(spec.sql)
+    place.policy.require_task(spec.task)
     place.policy.require_warehouse(spec.source_kind, spec.source_uri)
     kinds = masked_kinds(place.policy)
     terms = bigquery_terms(place, deadline_s=deadline_s)
@@ -113,6 +128,24 @@ def ingest(place: Workplace, spec: RecordSpec, *, deadline_s: float = STEP_DEADL
     )
 
 
+def remember_text(place: Workplace, *, template: str, classes: Sequence[str]) -> None:
+    """Keeps in the site's store of what template and classes the ticket's rows are."""
+    key = _text_key(place, template, classes)
+    with contextlib.suppress(ObjectExistsError):
+        place.store.create(key, canonical_json({"template": template, "classes": list(classes)}))
+
+
+def require_text(place: Workplace, *, template: str, classes: Sequence[str]) -> None:
+    """`RefusedError` unless `ingest` has read rows under this ticket for this template and these classes.
+
+    They reach a later step as parameters once more; its policy's digest is of the whole task, which only
+    `ingest` sees.
+    """
+    if not place.store.exists(_text_key(place, template, classes)):
+        text = "the site has read no records under this ticket for this template and these classes"
+        raise RefusedError(text, disclosed=text)
+
+
 def declared_columns(columns: Sequence[Mapping[str, Any]]) -> tuple[DeclaredColumn, ...]:
     """The columns that a federation declares, from a step's parameter."""
     return tuple(
@@ -133,6 +166,7 @@ def _extract(
         drift = _settled_drift(place, spec, extraction.statistics)
         kept = keep_rows(place.store, place.key, cut(extraction.rows.ordered()))
     remember(place.store, place.ticket, extraction.statistics)
+    remember_text(place, template=spec.template, classes=spec.classes)
     if extraction.masked:
         _keep(place, "masked", extraction.masked)
     return row_manifest(
@@ -204,6 +238,11 @@ def _settled_drift(place: Workplace, spec: RecordSpec, statistics: RowStatistics
     if findings:
         _keep(place, "drift", [asdict(finding) for finding in findings])
     return settle(findings, policy, differentially_private=is_private(place.charter))
+
+
+def _text_key(place: Workplace, template: str, classes: Sequence[str]) -> str:
+    name = digest(canonical_json({"template": template, "classes": list(classes)}))
+    return f"ingested/{place.ticket.digest}/text-{name}.json"
 
 
 def _keep(place: Workplace, name: str, content: object) -> None:

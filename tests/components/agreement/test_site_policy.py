@@ -16,10 +16,19 @@ from components.agreement.data_policy import (
     MaskingRules,
     QueryParameter,
 )
-from components.agreement.site_policy import SitePolicy, load_policy, query_digest
+from components.agreement.site_policy import SitePolicy, load_policy, query_digest, task_digest
 from components.errors import RefusedError, UsageError
 
 PINNED = "c4" * 32
+AGE = {"name": "age", "type": "STRING", "nullable": True, "description": "", "allowed_values": ["18", "19"]}
+TASK: dict[str, Any] = {
+    "template": "{note}",
+    "label_column": "organ",
+    "split_column": "category",
+    "test_fraction": 0.25,
+    "classes": ["heart", "lung"],
+    "columns": [AGE],
+}
 SQL = "SELECT note, organ FROM visits"
 TERMS = {"project": "p", "location": "EU", "maximum_bytes_billed": 9}
 
@@ -54,6 +63,56 @@ class TestRules:
                 admitted.require_query(other)
         with refused("is not one the site's policy admits"):
             policy().require_query(SQL)
+
+    def test_a_task_is_one_that_was_read(self) -> None:
+        admitted = policy(tasks=("12" * 32, task_digest(**TASK)))
+        admitted.require_task(task_digest(**TASK))
+        for other in (task_digest(**(TASK | {"template": "{note} "})), "", "12" * 31):
+            with refused(f"the task with digest {other} .* is not one the site's policy admits: .*'tasks'"):
+                admitted.require_task(other)
+        with refused("is not one the site's policy admits"):
+            policy().require_task(task_digest(**TASK))
+
+    def test_a_task_is_its_canonical_json(self) -> None:
+        written = (
+            '{"classes":["heart","lung"],"columns":[{"allowed_values":["18","19"],"description":"",'
+            '"name":"age","nullable":true,"type":"STRING"}],"label_column":"organ","split_column":"category",'
+            '"template":"{note}","test_fraction":0.25}'
+        )
+        assert task_digest(**TASK) == hashlib.sha256(written.encode()).hexdigest()
+
+    def test_a_task_does_not_depend_on_how_its_parts_arrive(self) -> None:
+        """Through kfp tuples come as lists, numbers as floats and keys in another order."""
+        arrived = {
+            "columns": [dict(reversed(AGE.items())) | {"allowed_values": ("18", "19")}],
+            "classes": ("heart", "lung"),
+        }
+        assert task_digest(**(TASK | arrived)) == task_digest(**TASK)
+        whole = [task_digest(**(TASK | {"test_fraction": number})) for number in (1, 1.0)]
+        assert whole[0] == whole[1] != task_digest(**TASK)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"template": "{note} {organ}"},
+            {"label_column": "category"},
+            {"split_column": "organ"},
+            {"test_fraction": 0.251},
+            {"classes": ["heart"]},
+            {"classes": ["lung", "heart"]},
+            {"columns": []},
+            {"columns": [AGE, AGE | {"name": "ward"}]},
+            {"columns": [AGE | {"name": "ward"}]},
+            {"columns": [AGE | {"type": "INT64"}]},
+            {"columns": [AGE | {"nullable": False}]},
+            {"columns": [AGE | {"description": "in years"}]},
+            {"columns": [AGE | {"allowed_values": ["18"]}]},
+            {"columns": [AGE | {"allowed_values": []}]},
+        ],
+        ids=str,
+    )
+    def test_every_part_of_a_task_is_in_its_digest(self, change: dict[str, Any]) -> None:
+        assert task_digest(**(TASK | change)) != task_digest(**TASK)
 
     def test_a_language_model_is_the_admitted_one(self) -> None:
         one = policy(encoder="e1" * 32)
@@ -205,6 +264,7 @@ class TestFile:
     FULL = policy(
         protections=("sealed",),
         queries=("0" * 64, "12" * 32),
+        tasks=("34" * 32,),
         stores=("s3://bucket/exchange", "sites/ü: #x"),
         encoder="e1" * 32,
         peers=("beta",),
@@ -284,6 +344,7 @@ class TestFile:
             ({"charter": None}, "charter: "),
             ({"queries": ["SELECT 1"]}, "queries.0: "),
             ({"queries": SQL}, "queries: "),
+            ({"tasks": ["{note}"]}, "tasks.0: "),
             ({"protections": "sealed"}, "protections: "),
             ({"stores": "s3://bucket"}, "stores: "),
             ({"stores": [7]}, "stores.0: "),

@@ -283,6 +283,19 @@ class TestSnapshot:
         assert service.jobs.all() == []
         assert len(read(opened(**changing), "SELECT id FROM clinic.seen")) == 3
 
+    def test_a_table_snapshot_is_refused_with_the_mend_that_a_round_can_follow(
+        self, service: LocalBigQuery, opened: Opener, changing: dict[str, Any]
+    ) -> None:
+        kept = "SELECT id FROM clinic.kept"
+        service.warehouse.put("clinic", "kept", pa.table({"id": [1, 2]}), at=NOW - timedelta(hours=1))
+        stored = service.warehouse.find("clinic", "kept")
+        stored.kind = "SNAPSHOT"
+        with pytest.raises(BadDataError, match=r"kind snapshot .* \(CREATE TABLE … CLONE …\)"):
+            read(opened(snapshot=NOW, **changing), kept)
+        assert service.jobs.all() == []
+        stored.kind = "TABLE"
+        assert len(read(opened(snapshot=NOW, **changing), kept)) == 2
+
 
 class TestPolicyTags:
     @pytest.fixture

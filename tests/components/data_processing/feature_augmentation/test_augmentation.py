@@ -18,6 +18,7 @@ from components.artifacts.stores import key_of, reference
 from components.artifacts.tensors import decode_any
 from components.data_processing.feature_augmentation.augmentation import augment
 from components.data_processing.feature_augmentation.encoder import Encoder, EncoderSpec
+from components.data_processing.record_ingestion.ingestion import remember_text
 from components.data_processing.record_ingestion.row_shards import keep_rows, shards_of
 from components.errors import EncoderError, IntegrityError, RefusedError
 from components.execution.outcome import Outcome
@@ -68,7 +69,9 @@ class Site:
             "encoder": self.spec(),
             "device": "cpu",
         }
-        return augment(self.place, rows=self.put(records, rows_a_shard), **(arguments | changes))
+        arguments |= changes
+        remember_text(self.place, template=arguments["template"], classes=arguments["classes"])
+        return augment(self.place, rows=self.put(records, rows_a_shard), **arguments)
 
     def spec(self, **changes: Any) -> EncoderSpec:
         fields: dict[str, Any] = {
@@ -249,6 +252,31 @@ def test_rows_outside_the_sites_own_store_are_not_read(site: Site, three: ThreeS
             classes=CLASSES,
             encoder=site.spec(),
         )
+
+
+@pytest.mark.parametrize(
+    "change", [{"template": "acute {note}"}, {"classes": CLASSES[::-1]}, {"classes": CLASSES[:2]}], ids=str
+)
+def test_a_text_that_the_ticket_did_not_read_is_refused_even_where_its_features_are_kept(
+    site: Site, three: ThreeSites, change: dict[str, Any]
+) -> None:
+    """Template and classes arrive a second time: the policy has admitted those that `ingest` was given."""
+    arguments: dict[str, Any] = {
+        "template": TEMPLATE,
+        "classes": CLASSES,
+        "encoder": site.spec(),
+        "device": "cpu",
+    }
+    kept = site.augment(rows())
+    stored = site.put(rows())
+    with pytest.raises(RefusedError, match="for this template and these classes") as caught:
+        augment(site.place, rows=stored, **(arguments | change))
+    assert caught.value.disclosed == str(caught.value)
+    assert site.place.store.keys("features") == [key_of(site.place.store, kept.reference)]
+    three.exchange.create(f"{three.opened.ticket.folder}/shortfall.json", b"{}")
+    later = three.next_attempt().place("alpha")
+    with pytest.raises(RefusedError, match="has read no records under this ticket"):
+        augment(later, rows=stored, **arguments)
 
 
 @pytest.mark.parametrize("fault", ["digest", "dimensions", "folder"])

@@ -14,7 +14,7 @@ from components.data_processing.record_ingestion.ingestion import ingest
 from components.data_processing.sources import Source
 from components.errors import BadDataError
 from tests.components.aggregation.three_sites import ThreeSites
-from tests.components.data_processing.record_ingestion.visits import SPEC
+from tests.components.data_processing.record_ingestion.visits import SPEC, admit
 
 
 class TestAccount:
@@ -71,12 +71,16 @@ class TestAccount:
         assert pointer == outcome.manifest
 
     def test_what_is_read_in_vain_is_paid_for_too(self, priced: ThreeSites) -> None:
+        spec = replace(SPEC, classes=("heart", "skin"))
+        admit(priced, SPEC.sql, task=spec)
         with pytest.raises(BadDataError):
-            ingest(priced.place("alpha"), replace(SPEC, classes=("heart", "skin")))
+            ingest(priced.place("alpha"), spec)
         assert self.kept(priced) == [dict(self.ACCOUNT)]
         assert priced.place("alpha").store.keys("rows") == []
 
     def test_a_read_that_did_not_begin_costs_nothing(self, priced: ThreeSites) -> None:
+        spec = replace(SPEC, label_column="nothing")
+        admit(priced, SPEC.sql, task=spec)
         with pytest.raises(BadDataError):
-            ingest(priced.place("alpha"), replace(SPEC, label_column="nothing"))
+            ingest(priced.place("alpha"), spec)
         assert not (priced.store_folder("alpha") / "ingested").exists()

@@ -89,7 +89,7 @@ def test_a_declared_column_is_counted_and_named(three: ThreeSites) -> None:
     for nulls, through in ((0, three), (50, None)):
         at = through or next_round(three)
         spec = replace(SPEC, sql=sql.format(nulls), columns=declared)
-        admit(at, spec.sql, drift=DriftRules(action="tell"))
+        admit(at, spec.sql, task=spec, drift=DriftRules(action="tell"))
         outcome = ingest(at.place("alpha"), spec)
     assert outcome.manifest["drift"] == ["null_rate"]
     (found,) = kept(three, "ingested/*/drift-*.json")

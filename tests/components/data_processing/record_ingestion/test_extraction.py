@@ -216,6 +216,22 @@ def test_records_that_break_the_contract_stop_the_site(tmp_path: Path, sql: str,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * REPLACE (IF(age > 50, NULL, chapter) AS chapter) FROM records",
+        "SELECT * REPLACE (IF(age > 50, NULL, notes) AS notes) FROM records",
+        "SELECT * REPLACE (IF(age > 50, NULL, category) AS category) FROM records",
+        "SELECT * REPLACE ('skin' AS chapter) FROM records",
+    ],
+)
+def test_under_an_epsilon_what_rows_break_is_told_without_a_word(tmp_path: Path, sql: str) -> None:
+    uri = warehouse(tmp_path, records())
+    with pytest.raises(BadDataError, match=r"NULL|skin") as caught:
+        ingest(uri, sql, training_rows_required=False)
+    assert caught.value.disclosed == ""
+
+
 def test_a_hostile_value_is_only_a_value(tmp_path: Path) -> None:
     hostile = "'; DROP TABLE records; --\n{notes} \x00 \x1b[31m"
     rows = [row | {"notes": hostile} for row in records(20)]

@@ -11,8 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.agreement.site_policy import task_digest
 from components.artifacts.stores import crosscloud_home, open_store
-from components.data_processing.record_ingestion.ingestion import RecordSpec, ingest
+from components.data_processing.declared_columns import DeclaredColumn
+from components.data_processing.record_ingestion.ingestion import (
+    RecordSpec,
+    declared_columns,
+    ingest,
+    require_text,
+)
 from components.data_processing.record_ingestion.row_shards import rows_digest
 from components.errors import (
     BadDataError,
@@ -32,6 +39,15 @@ from tests.components.data_processing.record_ingestion.visits import (
     fill,
     rows_of,
     shard_of,
+)
+
+OTHER_TASKS: tuple[dict[str, Any], ...] = (
+    {"template": "{note} {patient}"},
+    {"label_column": "category"},
+    {"split_column": "patient"},
+    {"test_fraction": 0.301},
+    {"classes": ("heart", "lung", "skin")},
+    {"columns": (DeclaredColumn(name="patient", type="STRING", allowed_values=PATIENTS[:1]),)},
 )
 
 
@@ -151,10 +167,11 @@ def test_the_next_ticket_reads_anew_and_equal_rows_are_kept_once(three: ThreeSit
 def test_what_fails_leaves_nothing_behind(
     three: ThreeSites, fault: dict[str, object], error: type[SiteError]
 ) -> None:
-    admit(three, SPEC.sql, str(fault.get("sql", "")))
+    spec = replace(SPEC, **fault)  # type: ignore[arg-type]
+    admit(three, SPEC.sql, spec.sql, tasks=(SPEC.task, spec.task))
     place = three.place("alpha")
     with pytest.raises(error) as caught:
-        ingest(place, replace(SPEC, **fault))  # type: ignore[arg-type]
+        ingest(place, spec)
     assert not any(name in caught.value.disclosed for name in (*PATIENTS, "note 7"))
     assert place.store.keys() == ["tickets/000000001-000001.json"]
     assert ingest(place, SPEC).reference  # mended, the same ticket goes on
@@ -183,6 +200,56 @@ class TestWhatTheSiteDecides:
     def test_a_site_that_admits_none_reads_nothing(self, three: ThreeSites) -> None:
         admit(three)
         self.is_refused(three, "add the digest to 'queries' once they have read it")
+
+    @pytest.mark.parametrize("change", OTHER_TASKS, ids=lambda change: next(iter(change)))
+    def test_a_task_it_has_not_admitted_is_refused(self, three: ThreeSites, change: dict[str, Any]) -> None:
+        """Each would ask something else of every row, under a query that is admitted."""
+        self.is_refused(
+            three, "the task with digest .* is not one the site's policy", replace(SPEC, **change)
+        )
+
+    def test_a_site_that_admits_no_task_reads_nothing(self, three: ThreeSites) -> None:
+        admit(three, SPEC.sql, tasks=())
+        self.is_refused(three, "add the digest to 'tasks'")
+
+    def test_a_declaration_that_is_not_well_formed_is_refused(self, three: ThreeSites) -> None:
+        spec = replace(SPEC, columns=(DeclaredColumn(name="note", type="INT64", allowed_values=("7",)),))
+        admit(three, SPEC.sql, task=spec)
+        (crosscloud_home() / WAREHOUSE).unlink()
+        place = three.place("alpha")
+        with pytest.raises(RefusedError, match="only STRING may have them") as caught:
+            ingest(place, spec)
+        assert caught.value.disclosed == "the columns that the federation declares are not well formed"
+        assert place.store.keys() == []
+
+    def test_a_task_that_arrives_as_a_steps_parameters_is_the_one_of_the_file(self) -> None:
+        section = {
+            "name": "note",
+            "type": "STRING",
+            "nullable": True,
+            "description": "",
+            "allowed_values": [],
+        }
+        spec = replace(SPEC, columns=declared_columns(json.loads(json.dumps([section]))))
+        assert spec.task == task_digest(
+            template=SPEC.template,
+            label_column=SPEC.label_column,
+            split_column=SPEC.split_column,
+            test_fraction=SPEC.test_fraction,
+            classes=SPEC.classes,
+            columns=[section],
+        )
+
+    def test_a_later_step_is_held_to_the_text_that_was_read(self, three: ThreeSites) -> None:
+        place = three.place("alpha")
+        read = {"template": SPEC.template, "classes": list(SPEC.classes)}
+        with pytest.raises(RefusedError, match="has read no records under this ticket"):
+            require_text(place, **read)  # type: ignore[arg-type]
+        ingest(place, SPEC)
+        require_text(place, **read)  # type: ignore[arg-type]
+        for change in ({"template": "{note}."}, {"classes": ["lung", "heart"]}, {"classes": ["heart"]}):
+            with pytest.raises(RefusedError, match="for this template and these classes"):
+                require_text(place, **(read | change))  # type: ignore[arg-type]
 
     def test_blanks_around_a_query_are_not_part_of_it(self, three: ThreeSites) -> None:
         assert ingest(three.place("alpha"), replace(SPEC, sql=f"\n  {SPEC.sql} \n")).reference
@@ -283,6 +350,26 @@ class TestPaying:
         self.allow(noised)  # its people raise the budget, or lower their demand: the ticket goes on
         assert ingest(noised.place("alpha"), SPEC).reference
         assert self.entries() == 1
+
+    @pytest.mark.parametrize("change", OTHER_TASKS, ids=lambda change: next(iter(change)))
+    def test_a_task_that_is_not_admitted_costs_nothing(
+        self, noised: ThreeSites, change: dict[str, Any]
+    ) -> None:
+        place = noised.place("alpha")
+        with pytest.raises(RefusedError, match="the task with digest"):
+            ingest(place, replace(SPEC, **change))
+        assert self.entries() == 0
+        assert place.store.keys() == []
+
+    def test_what_rows_break_of_a_declaration_is_not_told_in_words(self, noised: ThreeSites) -> None:
+        """One row decides it, and no epsilon is charged for the answer."""
+        column = DeclaredColumn(name="note", type="STRING", allowed_values=("note 7 of a visit",))
+        spec = replace(SPEC, columns=(column,))
+        budget = privacy_policy("small", "alpha")
+        admit(noised, spec.sql, task=spec, protections=("sealed",), privacy=budget)
+        with pytest.raises(BadDataError, match="column 'note' holds 'note 0 of a visit'") as caught:
+            ingest(noised.place("alpha"), spec)
+        assert caught.value.disclosed == ""
 
     def test_a_policy_without_a_budget_reads_nothing(self, noised: ThreeSites) -> None:
         (crosscloud_home() / WAREHOUSE).unlink()

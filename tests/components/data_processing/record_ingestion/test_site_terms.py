@@ -211,8 +211,8 @@ class TestBigQuery:
         from components.data_processing.declared_columns import DeclaredColumn
 
         policy = self.policy(service)
-        admit(three, SQL, bigquery=policy)
         columns = (DeclaredColumn(name="id", type="STRING"), DeclaredColumn(name="ward", type="STRING"))
+        admit(three, SQL, task=replace(SPEC, columns=columns), bigquery=policy)
         with pytest.raises(BadDataError, match="column 'id' is INT64, and STRING is declared") as caught:
             ingest(three.place("alpha"), replace(self.spec(policy), columns=columns))
         assert caught.value.disclosed == "column 'id' has the wrong type; column 'ward' is missing"

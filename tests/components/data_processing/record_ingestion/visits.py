@@ -48,14 +48,20 @@ def fill(rows: int) -> Path:
     return path
 
 
-def admit(three: ThreeSites, *queries: str, **rules: Any) -> None:
-    """Writes policies that admit these queries."""
+def admit(three: ThreeSites, *queries: str, task: RecordSpec = SPEC, **rules: Any) -> None:
+    """Writes policies that admit these queries, and this spec's task."""
     digests = tuple(hashlib.sha256(query.encode()).hexdigest() for query in queries)
     for site in three.sites:
         set_policy(
             "small",
             site,
-            **{"charter": three.charter.digest, "protections": ("none",), "queries": digests, **rules},
+            **{
+                "charter": three.charter.digest,
+                "protections": ("none",),
+                "queries": digests,
+                "tasks": (task.task,),
+                **rules,
+            },
         )
 
 
