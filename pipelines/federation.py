@@ -21,7 +21,6 @@ from pipelines.federation_sections import (
     Head,
     Limits,
     Name,
-    Placement,
     Privacy,
     Quorum,
     Section,
@@ -30,6 +29,7 @@ from pipelines.federation_sections import (
     Task,
     Training,
 )
+from pipelines.placement_sections import Images, Placement
 
 METHODS = {
     "ours": ("sealed", "fedsgd"),
@@ -62,6 +62,7 @@ class Federation(Section):
     """Store of the committed rounds."""
     exchange_uri: StoreUri
     """Store that all parties read: tickets, sealed updates, published models."""
+    images: Images = Images()
     aggregator: Placement = Placement()
     key_holder: Placement = Placement()
     coordinator: Placement = Placement()

@@ -7,10 +7,10 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipelines.data_sections import SCHEMES, Data, Section, StoreUri, Task
+from pipelines.placement_sections import SitePlacement
 
 __all__ = [
     "SCHEMES",
-    "Accelerator",
     "Data",
     "EncoderSection",
     "EvaluationSection",
@@ -18,7 +18,6 @@ __all__ = [
     "Limits",
     "LocalNoise",
     "Name",
-    "Placement",
     "Privacy",
     "PublicCorpus",
     "Quorum",
@@ -184,29 +183,6 @@ class Privacy(Section):
     """Whether the sites' budgets, of one schedule each, are for good or for a calendar month."""
 
 
-class Accelerator(Section):
-    """A GPU request."""
-
-    type: str = Field(default="nvidia.com/gpu", min_length=1)
-    count: int = Field(default=1, ge=1, le=16)
-
-
-class Placement(Section):
-    """Where a party's steps run in Kubernetes, and how long a step may take."""
-
-    kind: Literal["node-pool"] = "node-pool"
-    node_selector: dict[str, str] = Field(default_factory=dict)
-    """Labels of the nodes in the party's cloud."""
-    accelerator: Accelerator | None = None
-    """For `augment` and `train`."""
-    memory: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(?:\.[0-9]+)?[KMGTP]i?$")
-    """Such as 8Gi."""
-    keys_secret: str | None = Field(default=None, pattern=r"^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$")
-    """Secret with the party's private keys, mounted as files."""
-    deadline_seconds: int = Field(default=3600, ge=1, le=7 * 24 * 3600)
-    """A step of a site that takes longer leaves the site out of the round."""
-
-
 class EvaluationSection(Section):
     """What of a site's evaluation may be published."""
 
@@ -223,4 +199,4 @@ class Site(Section):
     store_uri: StoreUri
     """The site's own store: rows, features and adapted models stay there."""
     evaluation: EvaluationSection = EvaluationSection()
-    placement: Placement = Placement()
+    placement: SitePlacement = SitePlacement()

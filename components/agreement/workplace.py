@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn
@@ -22,8 +21,6 @@ from components.agreement.void import check_attempt
 from components.artifacts.stores import Store, key_of, open_store
 from components.artifacts.tensors import Tensors
 from components.errors import RefusedError
-from components.execution.outcome import Outcome
-from components.execution.site_step import SiteStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,47 +112,3 @@ def _pinned(policy: SitePolicy, ticket: bytes, keys_uri: str, site: str) -> Char
 def _refuse_foreign(named: str, site: str, pinned: str) -> NoReturn:
     text = f"the ticket names a foreign charter, {named[:12]}: {site} has pinned {pinned[:12]}"
     raise RefusedError(text, disclosed=text)
-
-
-def run_at_site(
-    name: str,
-    work: Callable[[Workplace], Outcome],
-    *,
-    site: str,
-    store_uri: str,
-    exchange_uri: str,
-    keys_uri: str,
-    ticket: str,
-    deadline_s: int,
-    reason: str = "",
-) -> Outcome:
-    """Does a step's work at a site, guarded: whatever happens becomes an outcome.
-
-    Args:
-        name: of the step.
-        work: is given the opened workplace, in a process of its own.
-        site: name of the site.
-        store_uri: the site's own store.
-        exchange_uri: the store all parties read.
-        keys_uri: folder of the charters.
-        ticket: reference of the round's ticket.
-        deadline_s: seconds the work may take.
-        reason: why the site is left out already; then nothing is done.
-    """
-    step = SiteStep(
-        name=name,
-        site=site,
-        store_uri=store_uri,
-        exchange_uri=exchange_uri,
-        ticket=ticket,
-        deadline_s=deadline_s,
-    )
-
-    def at_work() -> Outcome:
-        return work(
-            Workplace.open(
-                site=site, store_uri=store_uri, exchange_uri=exchange_uri, keys_uri=keys_uri, ticket=ticket
-            )
-        )
-
-    return step.run(at_work, reason=reason)

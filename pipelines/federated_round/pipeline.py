@@ -4,6 +4,8 @@ Open → every site ingests, augments, trains → roster → every site seals �
 the sum releases its masks (under `sealed`) → open → commit → every site adapts and evaluates → report.
 """
 
+from functools import partial
+
 from kfp import dsl
 from kfp.dsl import base_component
 
@@ -33,6 +35,7 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
     training, task = federation.training, federation.task
     exchange = {"exchange_uri": federation.exchange_uri, "keys_uri": federation.keys_uri}
     state = {"state_uri": federation.state_uri, **exchange}
+    put = partial(place, built=federation.images)
 
     @dsl.pipeline(
         name=f"{federation.federation}-round",
@@ -60,7 +63,7 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
             batch_size=batch_size,
             **state,
         )
-        place(opened, federation.coordinator, title="open round", owner=COORDINATOR)
+        put(opened, federation.coordinator, title="open round", owner=COORDINATOR)
         ticket = opened.outputs["ticket"]
         sites = [SiteTasks(federation, site, ticket) for site in federation.sites]
 
@@ -72,7 +75,7 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
             ticket=ticket,
             **exchange,
         )
-        place(called, federation.coordinator, title="roster", owner=COORDINATOR)
+        put(called, federation.coordinator, title="roster", owner=COORDINATOR)
 
         for site in sites:
             site.seal(seal, roster=called.outputs["roster"])
@@ -82,7 +85,7 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
             ticket=ticket,
             **exchange,
         )
-        place(summed, federation.aggregator, title="aggregate")
+        put(summed, federation.aggregator, title="aggregate")
 
         if federation.protection == SEALED:
             for site in sites:
@@ -94,11 +97,11 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
             store_uri=federation.key_holder_uri,
             **exchange,
         )
-        place(sum_opened, federation.key_holder, title="open", owner=KEY_HOLDER)
+        put(sum_opened, federation.key_holder, title="open", owner=KEY_HOLDER)
         committed = commit_round(
             receipt=sum_opened.outputs["receipt"], ticket=ticket, stage=opened.outputs["stage"], **state
         )
-        place(committed, federation.coordinator, title="commit round", owner=COORDINATOR)
+        put(committed, federation.coordinator, title="commit round", owner=COORDINATOR)
 
         for site in sites:
             site.measure(adapt, evaluate, model=committed.outputs["model"])
@@ -113,7 +116,7 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
             ticket=ticket,
             **state,
         )
-        place(told, federation.coordinator, title="report")
+        put(told, federation.coordinator, title="report")
 
     pipeline: base_component.BaseComponent = round_pipeline
     return pipeline

@@ -9,7 +9,7 @@ from kfp.dsl import base_component
 
 from pipelines.federation import Federation
 from pipelines.federation_sections import Site
-from pipelines.placement import place
+from pipelines.placement import job_terms, place_at_site
 
 Component: TypeAlias = base_component.BaseComponent
 
@@ -28,6 +28,7 @@ class SiteTasks:
             "exchange_uri": federation.exchange_uri,
             "keys_uri": federation.keys_uri,
             "deadline_s": site.placement.deadline_seconds,
+            "job": job_terms(site),
         }
         self.commitment: Any = ""
         self.reason: Any = ""
@@ -108,6 +109,6 @@ class SiteTasks:
         return {"features": self._augmented.outputs["features"], "reason": self._augmented.outputs["reason"]}
 
     def _placed(self, step: str, task: dsl.PipelineTask, *, computes: bool = False) -> dsl.PipelineTask:
-        return place(
-            task, self._site.placement, title=f"{step} · {self.name}", owner=self.name, computes=computes
+        return place_at_site(
+            task, self._federation, self._site, title=f"{step} · {self.name}", computes=computes
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from components import images
 from pipelines.spec_check.findings import Finding
 from pipelines.spec_check.spec import EXECUTORS, Spec
-from pipelines.spec_check.steps import Step, at_container, role_of
+from pipelines.spec_check.steps import CENTRE, Step, at_container, role_of
 
 LARGEST_ARGUMENT = 128 << 10
 """Bytes that Linux takes as one argument, the NUL at its end included."""
@@ -57,7 +57,12 @@ def _image(spec: Spec, label: str, image: str) -> Iterator[Finding]:
 
 
 def _role(spec: Spec, step: Step) -> Iterator[Finding]:
-    if step.is_sites and step.role not in {"site", ""}:
+    if step.constant("job") and step.role not in {CENTRE, ""}:
+        text = (
+            f"{step.title!r} dispatches a Job and runs in {step.container.image!r}: use {images.AGGREGATOR}"
+        )
+        yield at_container(spec, step, "image-role", text, "image")
+    elif step.is_sites and step.role not in {"site", ""}:
         text = f"{step.title!r} is a site's step and runs in {step.container.image!r}: use {images.SITE}"
         yield at_container(spec, step, "image-role", text, "image")
 

@@ -96,6 +96,8 @@ _ERRORS = {
     "placement-shared": "no two parties run on the same nodes",
     "volume-shared": "no two parties mount the same volume",
     "root-user": "no container runs as root",
+    "security-context": "every container is kept from running as root",
+    "job-terms": "a dispatcher knows who creates its site's Jobs, and where",
     "site-unnamed": "a step of a site names its site",
     "site-deadline": "a step of a site has a deadline, which ends before its pod's",
     "site-artifact-crosses": "no artifact of a site's step goes to another party",
@@ -106,7 +108,6 @@ _WARNINGS = {
     "task-unnamed": "every task has a name in the UI",
     "loop-used": "sites are unrolled instead of looped over",
     "site-artifact-read": "a site's steps hand their data on through the site's own store",
-    "security-context": "every container is kept from running as root",
 }
 
 RULES: dict[str, Rule] = {

@@ -6,6 +6,8 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from components.errors import UsageError
+from components.site_steps.job_terms import JobTerms
 from pipelines.spec_check.findings import Finding
 from pipelines.spec_check.references import listed
 from pipelines.spec_check.spec import EXECUTORS, PLATFORM_EXECUTORS, Message, Spec, located
@@ -15,6 +17,9 @@ from pipelines.spec_check.steps import Step
 def check_placement(spec: Spec, steps: list[Step]) -> Iterator[Finding]:
     """Of every step, as far as the spec alone says it."""
     for step in steps:
+        if step.is_dispatcher:
+            yield from _job(spec, step)
+            yield from _deadline(spec, step)
         if not step.is_sites:
             continue
         if not step.site:
@@ -27,6 +32,18 @@ def check_placement(spec: Spec, steps: list[Step]) -> Iterator[Finding]:
     yield from _shared(spec, steps)
     yield from _volumes(spec, steps)
     yield from _users(spec, steps)
+
+
+def _job(spec: Spec, step: Step) -> Iterator[Finding]:
+    """A dispatcher must know whose Job it makes, and on what terms."""
+    path = (*step.path, "inputs", "parameters")
+    if not step.site:
+        text = f"{step.title!r} does not say whose it is: give its input 'site' a constant"
+        yield spec.finding("site-unnamed", path, text)
+    try:
+        JobTerms.from_text(str(step.constant("job")))
+    except UsageError as error:
+        yield spec.finding("job-terms", (*path, "job"), f"{step.title!r}: {error}")
 
 
 def _nodes(settings: Message | None) -> str:

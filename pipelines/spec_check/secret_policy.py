@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from components.agreement.charter import COORDINATOR, KEY_HOLDER
 from components.agreement.private_keys import MOUNTED_KEYS
+from components.site_steps.job_terms import MOUNTED_CLUSTERS
 from pipelines.spec_check.documents import Document
 from pipelines.spec_check.findings import Finding, Path
 from pipelines.spec_check.secret_forms import secret_form
@@ -39,6 +40,7 @@ def check_secrets(spec: Spec, steps: list[Step]) -> Iterator[Finding]:
                 yield located(spec.file, document, "secret-value", path, text)
     yield from _mounts(spec)
     yield from _owners(spec, steps)
+    yield from _clusters(spec, steps)
 
 
 def _mounts(spec: Spec) -> Iterator[Finding]:
@@ -80,6 +82,27 @@ def _owners(spec: Spec, steps: list[Step]) -> Iterator[Finding]:
                 text = (
                     f"{step.title!r} mounts a secret that {', '.join(others[:3])} mounts too: one owner each"
                 )
+                yield spec.platform_finding("secret-owner", step.label, text, "secretAsVolume", index)
+
+
+def _clusters(spec: Spec, steps: list[Step]) -> Iterator[Finding]:
+    """What opens a site's cluster is in that site's dispatchers, and in nothing else."""
+    opens: dict[str, set[str]] = defaultdict(set)
+    for step in steps:
+        for index, mount in enumerate(step.settings.secret_as_volume if step.settings else ()):
+            place = PurePosixPath(mount.mount_path)
+            if not place.is_relative_to(MOUNTED_CLUSTERS):
+                continue
+            owner = step.site if step.is_dispatcher else ""
+            opens[_secret_name(mount)].add(owner)
+            if not owner or place != PurePosixPath(MOUNTED_CLUSTERS / owner):
+                text = (
+                    f"{step.title!r} mounts what opens a cluster at {mount.mount_path!r}: only dispatchers of "
+                    f"a site do, at {MOUNTED_CLUSTERS}/SITE"
+                )
+                yield spec.platform_finding("secret-owner", step.label, text, "secretAsVolume", index)
+            elif len(opens[_secret_name(mount)]) > 1:
+                text = f"{step.title!r} mounts a kubeconfig that opens another site's cluster too: one each"
                 yield spec.platform_finding("secret-owner", step.label, text, "secretAsVolume", index)
 
 

@@ -50,9 +50,15 @@ class Step:
         return role_of(self.container.image)
 
     @property
+    def is_dispatcher(self) -> bool:
+        """Whether it has a site's step done in the site's own cluster: it is the coordinator's then."""
+        return bool(self.constant("job")) and self.role == CENTRE
+
+    @property
     def is_sites(self) -> bool:
         """Whether a site runs it: it takes the name of one, or runs in the image of one."""
-        return self.role == "site" or "site" in self.component.input_definitions.parameters
+        named = "site" in self.component.input_definitions.parameters
+        return (self.role == "site" or named) and not self.is_dispatcher
 
     @property
     def site(self) -> str:

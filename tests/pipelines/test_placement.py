@@ -114,10 +114,14 @@ def test_a_memory_limit_is_set_on_all_tasks_of_its_site(compiled: Compiled) -> N
     assert {title for title, each in compiled.resources.items() if each} == limited
 
 
-def test_without_placement_nothing_is_asked_of_kubernetes(
+def test_without_placement_kubernetes_is_asked_for_no_root_and_nothing_else(
     small_federation: Callable[..., SmallFederation], tmp_path: Path
 ) -> None:
     made = small_federation(rows=0)
     found = Compiled(compile_round(load_federation(made.path), tmp_path / "round.yaml"))
-    assert not any(found.kubernetes.values())
+    context = {"runAsUser": "10001", "runAsGroup": "10001", "runAsNonRoot": True}
+    assert {title: each.keys() for title, each in found.kubernetes.items()} == {
+        title: {"securityContext"} for title in found.kubernetes
+    }
+    assert all(each["securityContext"] == context for each in found.kubernetes.values())
     assert not any(found.resources.values())

@@ -15,6 +15,7 @@ def augment(
     exchange_uri: str,
     keys_uri: str,
     deadline_s: int,
+    job: str,
     rows: str,
     reason: str,
     template: str,
@@ -36,6 +37,7 @@ def augment(
         exchange_uri: the store all parties read.
         keys_uri: folder of the public keys.
         deadline_s: seconds the step may take.
+        job: on what terms it runs as a Job of the site's own cluster; empty to run it in this pod.
         rows: reference of the rows.
         reason: why the site is left out already.
         template: text template over columns.
@@ -48,22 +50,22 @@ def augment(
         device: auto, cpu or cuda.
         manifest: what the coordinator may know of the features.
     """
-    from components.agreement.workplace import run_at_site
-    from components.data_processing.feature_augmentation import augmentation
-    from components.data_processing.feature_augmentation.encoder import EncoderSpec
+    from components.site_steps.running import run_at_site
 
-    spec = EncoderSpec(
-        name=encoder_name,
-        revision=encoder_revision,
-        digest=encoder_digest,
-        max_length=encoder_max_length,
-        dimensions=encoder_dimensions,
-    )
+    asked = {
+        "rows": rows,
+        "template": template,
+        "classes": classes,
+        "encoder_name": encoder_name,
+        "encoder_revision": encoder_revision,
+        "encoder_digest": encoder_digest,
+        "encoder_max_length": encoder_max_length,
+        "encoder_dimensions": encoder_dimensions,
+        "device": device,
+    }
     outcome = run_at_site(
         "augment",
-        lambda place: augmentation.augment(
-            place, rows=rows, template=template, classes=classes, encoder=spec, device=device
-        ),
+        asked,
         site=site,
         store_uri=store_uri,
         exchange_uri=exchange_uri,
@@ -71,6 +73,7 @@ def augment(
         ticket=ticket,
         deadline_s=deadline_s,
         reason=reason,
+        job=job,
     )
     outcome.write_manifest(manifest.path)
     manifest.metadata.update(outcome.metrics)

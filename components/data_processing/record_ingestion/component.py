@@ -15,6 +15,7 @@ def ingest(
     exchange_uri: str,
     keys_uri: str,
     deadline_s: int,
+    job: str,
     source_kind: str,
     source_uri: str,
     sql: str,
@@ -35,6 +36,7 @@ def ingest(
         exchange_uri: the store all parties read.
         keys_uri: folder of the public keys.
         deadline_s: seconds the step may take.
+        job: on what terms it runs as a Job of the site's own cluster; empty to run it in this pod.
         source_kind: kind of warehouse.
         source_uri: where it is.
         sql: one SELECT in the dialect of BigQuery.
@@ -46,30 +48,31 @@ def ingest(
         columns: that the query must return: name, type, nullable, description, allowed_values.
         manifest: what the coordinator may know of the rows.
     """
-    from components.agreement.workplace import run_at_site
-    from components.data_processing.record_ingestion import ingestion
     from components.data_processing.record_ingestion.row_manifest import artifact_metadata
+    from components.site_steps.running import run_at_site
 
-    spec = ingestion.RecordSpec(
-        source_kind=source_kind,
-        source_uri=source_uri,
-        sql=sql,
-        template=template,
-        classes=classes,
-        label_column=label_column,
-        split_column=split_column,
-        test_fraction=test_fraction,
-        columns=ingestion.declared_columns(columns),
-    )
+    asked = {
+        "source_kind": source_kind,
+        "source_uri": source_uri,
+        "sql": sql,
+        "template": template,
+        "label_column": label_column,
+        "split_column": split_column,
+        "test_fraction": test_fraction,
+        "classes": classes,
+        "columns": columns,
+        "deadline_s": deadline_s,
+    }
     outcome = run_at_site(
         "ingest",
-        lambda place: ingestion.ingest(place, spec, deadline_s=deadline_s),
+        asked,
         site=site,
         store_uri=store_uri,
         exchange_uri=exchange_uri,
         keys_uri=keys_uri,
         ticket=ticket,
         deadline_s=deadline_s,
+        job=job,
     )
     outcome.write_manifest(manifest.path)
     manifest.metadata.update(artifact_metadata(outcome.manifest))

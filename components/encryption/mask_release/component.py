@@ -15,6 +15,7 @@ def release(
     exchange_uri: str,
     keys_uri: str,
     deadline_s: int,
+    job: str,
     sealed_sum: str,
     reason: str,
     manifest: dsl.Output[dsl.Artifact],
@@ -28,16 +29,16 @@ def release(
         exchange_uri: the store all parties read.
         keys_uri: folder of the charters.
         deadline_s: seconds the step may take.
+        job: on what terms it runs as a Job of the site's own cluster; empty to run it in this pod.
         sealed_sum: reference of the sum: the set is fixed once it is there.
         reason: why the site is left out already.
         manifest: who is in the set.
     """
-    from components.agreement.workplace import run_at_site
-    from components.encryption.mask_release import releasing
+    from components.site_steps.running import run_at_site
 
     outcome = run_at_site(
         "release",
-        releasing.release_masks,
+        {},
         site=site,
         store_uri=store_uri,
         exchange_uri=exchange_uri,
@@ -45,6 +46,7 @@ def release(
         ticket=ticket,
         deadline_s=deadline_s,
         reason=reason,
+        job=job,
     )
     outcome.write_manifest(manifest.path)
     return outcome.reference, outcome.reason

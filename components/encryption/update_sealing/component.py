@@ -15,6 +15,7 @@ def seal(
     exchange_uri: str,
     keys_uri: str,
     deadline_s: int,
+    job: str,
     roster: str,
     commitment: str,
     reason: str,
@@ -29,17 +30,17 @@ def seal(
         exchange_uri: the store all parties read.
         keys_uri: folder of the public keys.
         deadline_s: seconds the step may take.
+        job: on what terms it runs as a Job of the site's own cluster; empty to run it in this pod.
         roster: reference of the roster.
         commitment: reference of the commitment, empty for a site left out.
         reason: why the site is left out already.
         manifest: digest and size of the sealed update.
     """
-    from components.agreement.workplace import run_at_site
-    from components.encryption.update_sealing import sealing
+    from components.site_steps.running import run_at_site
 
     outcome = run_at_site(
         "seal",
-        lambda place: sealing.seal_update(place, roster=roster),
+        {"roster": roster},
         site=site,
         store_uri=store_uri,
         exchange_uri=exchange_uri,
@@ -47,6 +48,7 @@ def seal(
         ticket=ticket,
         deadline_s=deadline_s,
         reason=reason,
+        job=job,
     )
     outcome.write_manifest(manifest.path)
     return outcome.reference, outcome.reason

@@ -15,6 +15,7 @@ def evaluate(
     exchange_uri: str,
     keys_uri: str,
     deadline_s: int,
+    job: str,
     model: str,
     features: str,
     adaptation: str,
@@ -33,6 +34,7 @@ def evaluate(
         exchange_uri: the store all parties read.
         keys_uri: folder of the public keys.
         deadline_s: seconds the step may take.
+        job: on what terms it runs as a Job of the site's own cluster; empty to run it in this pod.
         model: SHA-256 of the committed model.
         features: reference of the features.
         adaptation: reference of the adaptation.
@@ -42,14 +44,12 @@ def evaluate(
         metrics: published figures.
         confusion: published confusion matrix of the committed model.
     """
-    from components.agreement.workplace import run_at_site
-    from components.evaluation.model_evaluation import evaluation
+    from components.site_steps.running import run_at_site
 
+    asked = {"model": model, "features": features, "adaptation": adaptation, "release": release}
     outcome = run_at_site(
         "evaluate",
-        lambda place: evaluation.evaluate(
-            place, model=model, features=features, adaptation=adaptation, release=release
-        ),
+        asked,
         site=site,
         store_uri=store_uri,
         exchange_uri=exchange_uri,
@@ -57,6 +57,7 @@ def evaluate(
         ticket=ticket,
         deadline_s=deadline_s,
         reason=reason,
+        job=job,
     )
     for name, value in outcome.metrics.items():
         metrics.log_metric(name, value)

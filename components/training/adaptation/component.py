@@ -15,6 +15,7 @@ def adapt(
     exchange_uri: str,
     keys_uri: str,
     deadline_s: int,
+    job: str,
     model: str,
     features: str,
     reason: str,
@@ -29,17 +30,17 @@ def adapt(
         exchange_uri: the store all parties read.
         keys_uri: folder of the public keys.
         deadline_s: seconds the step may take.
+        job: on what terms it runs as a Job of the site's own cluster; empty to run it in this pod.
         model: SHA-256 of the committed model.
         features: reference of the features.
         reason: why the site has none.
         manifest: where the adaptation is.
     """
-    from components.agreement.workplace import run_at_site
-    from components.training.adaptation import adaptation
+    from components.site_steps.running import run_at_site
 
     outcome = run_at_site(
         "adapt",
-        lambda place: adaptation.adapt(place, model=model, features=features),
+        {"model": model, "features": features},
         site=site,
         store_uri=store_uri,
         exchange_uri=exchange_uri,
@@ -47,6 +48,7 @@ def adapt(
         ticket=ticket,
         deadline_s=deadline_s,
         reason=reason,
+        job=job,
     )
     outcome.write_manifest(manifest.path)
     return outcome.reference, outcome.reason

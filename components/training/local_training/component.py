@@ -15,6 +15,7 @@ def train(
     exchange_uri: str,
     keys_uri: str,
     deadline_s: int,
+    job: str,
     features: str,
     reason: str,
     device: str,
@@ -29,17 +30,17 @@ def train(
         exchange_uri: the store all parties read.
         keys_uri: folder of the public keys.
         deadline_s: seconds the step may take.
+        job: on what terms it runs as a Job of the site's own cluster; empty to run it in this pod.
         features: reference of the features.
         reason: why the site is left out already.
         device: auto, cpu or cuda.
         manifest: where the commitment is.
     """
-    from components.agreement.workplace import run_at_site
-    from components.training.local_training import training
+    from components.site_steps.running import run_at_site
 
     outcome = run_at_site(
         "train",
-        lambda place: training.train(place, features=features, device=device),
+        {"features": features, "device": device},
         site=site,
         store_uri=store_uri,
         exchange_uri=exchange_uri,
@@ -47,6 +48,7 @@ def train(
         ticket=ticket,
         deadline_s=deadline_s,
         reason=reason,
+        job=job,
     )
     outcome.write_manifest(manifest.path)
     return outcome.reference, outcome.reason

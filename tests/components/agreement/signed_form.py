@@ -39,6 +39,8 @@ DOMAINS = (
     "roster",
     "round",
     "sealed update",
+    "step outcome",
+    "step request",
     "ticket",
     "void",
 )

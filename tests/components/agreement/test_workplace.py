@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +12,7 @@ from components.agreement.model_store import model_key
 from components.agreement.round_secrets import draw_once
 from components.agreement.ticket import Ticket
 from components.agreement.void import void_document
-from components.agreement.workplace import Workplace, run_at_site
+from components.agreement.workplace import Workplace
 from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store, open_store
@@ -26,7 +23,6 @@ from components.errors import (
     SignatureError,
     UsageError,
 )
-from components.execution.outcome import Outcome
 from tests.components.agreement.signed_form import CHARTER, KEYS, SITES, TICKET, furnish, put_in_force
 
 MODEL = tensors.encode({"output.bias": np.array([1, 2], np.float32)})
@@ -257,47 +253,3 @@ class TestAccepting:
         with pytest.raises(RefusedError):
             other.accept(NOW)
         assert place.store.keys() == before
-
-
-def at_site(work: Callable[[Workplace], Outcome], *, ticket: str, reason: str = "") -> Outcome:
-    return run_at_site(
-        "train",
-        work,
-        site="alpha",
-        store_uri="store",
-        exchange_uri="exchange",
-        keys_uri="keys",
-        ticket=ticket,
-        deadline_s=20,
-        reason=reason,
-    )
-
-
-def note_who_worked(place: Workplace) -> Outcome:
-    place.store.create("worked", str(os.getpid()).encode())
-    return Outcome(reference=place.site, bytes_sent=12)
-
-
-class TestAtWork:
-    def test_in_a_process_of_its_own(self, exchange: Store) -> None:
-        assert at_site(note_who_worked, ticket=issue(exchange)) == Outcome(reference="alpha", bytes_sent=12)
-        assert int(open_store("store").read("worked")) != os.getpid()
-        assert json.loads(exchange.read("rounds/00007-1/journal/train-alpha.json"))["bytes"] == 12
-
-    def test_a_forged_ticket_becomes_a_reason_and_no_work(self, exchange: Store) -> None:
-        assert at_site(note_who_worked, ticket=issue(exchange, by="beta")) == Outcome(
-            reason="refused: the signature of coordinator on a ticket document does not verify"
-        )
-        assert not open_store("store").exists("worked")
-
-    def test_what_the_site_refuses_is_told_to_the_others(self, exchange: Store) -> None:
-        reference = issue(exchange, replace(FIRST, local_epochs=6))
-        assert at_site(note_who_worked, ticket=reference) == Outcome(
-            reason="refused: the charter allows local_epochs of at most 5, the ticket asks for 6"
-        )
-        assert not open_store("store").exists("worked")
-
-    def test_a_site_left_out_does_nothing(self, exchange: Store) -> None:
-        reason = "timeout: augment did not end within 9 s"
-        assert at_site(note_who_worked, ticket="", reason=reason) == Outcome(reason=reason)
-        assert open_store("store").keys() == exchange.keys() == []

@@ -22,7 +22,7 @@ def finding(rule: str, message: str, *, file: str = "build/round.yaml", line: in
 
 FOUND = [
     finding("image-unpinned", "'x:latest' can change: give a version"),
-    finding("security-context", "100% may run as root", file=ODD_FILE, line=12),
+    finding("component-unused", "100% may run as root", file=ODD_FILE, line=12),
 ]
 FILES = [Path("build/round.yaml"), Path(ODD_FILE)]
 
@@ -31,7 +31,7 @@ def test_the_table_lines_up_and_counts() -> None:
     lines = as_table(FOUND, FILES).splitlines()
     assert lines == [
         "build/round.yaml:7           error    image-unpinned    'x:latest' can change: give a version",
-        "odd, folder/50%:a b.yaml:12  warning  security-context  100% may run as root",
+        "odd, folder/50%:a b.yaml:12  warning  component-unused  100% may run as root",
         "2 specs: 1 error, 1 warning",
     ]
     assert as_table([], FILES[:1]) == "1 spec: 0 errors, 0 warnings"
@@ -41,7 +41,7 @@ def test_json_says_all_of_a_finding() -> None:
     told = json.loads(as_json(FOUND, FILES))
     assert (told["specs"], told["errors"], told["warnings"]) == ([str(each) for each in FILES], 1, 1)
     assert told["findings"][1] == {
-        "rule": "security-context",
+        "rule": "component-unused",
         "severity": "warning",
         "message": "100% may run as root",
         "file": ODD_FILE,
@@ -55,7 +55,7 @@ def test_github_reads_back_what_was_written() -> None:
     """By GitHub's own rules: values of properties escape `:` and `,` as well."""
     lines = as_github(FOUND, FILES).splitlines()
     assert lines[1] == (
-        "::warning file=odd%2C folder/50%25%3Aa b.yaml,line=12,title=security-context::100%25 may run as root"
+        "::warning file=odd%2C folder/50%25%3Aa b.yaml,line=12,title=component-unused::100%25 may run as root"
     )
     for line, each in zip(lines, FOUND, strict=True):
         command, _, message = line.removeprefix("::").partition("::")

@@ -1,0 +1,121 @@
+"""One step of one site as a Job: created or adopted, watched to its end, cancelled with this process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from types import FrameType
+from typing import NoReturn
+
+from components.execution import progress
+from components.execution.jobs.adoption import arguments_of, create_or_adopt
+from components.execution.jobs.client import ClusterClient, open_cluster
+from components.execution.jobs.ends import JobEnd
+from components.execution.jobs.order import Cluster, JobOrder
+from components.execution.jobs.patience import CLOCK, PATIENCE, Clock, Patience
+from components.execution.jobs.refusals import ClusterError
+from components.execution.jobs.watching import watch_to_end
+
+
+class _Terminated(BaseException):
+    """SIGTERM came. No error: nothing that handles errors may hold it up."""
+
+
+def run_job(
+    order: JobOrder, cluster: Cluster, *, patience: Patience = PATIENCE, clock: Clock = CLOCK
+) -> JobEnd:
+    """Has a step done as a Job, and tells how that ended.
+
+    SIGTERM cancels the Job and then ends the process as it would have; so does Ctrl-C. That needs the main
+    thread: in another one signals are left to whoever has them. SIGKILL leaves the Job to the next
+    dispatcher, which adopts it.
+
+    Args:
+        order: the step.
+        cluster: where.
+        patience: how long to wait for what.
+        clock: to wait by.
+
+    Raises:
+        UsageError: the Kubernetes client is not installed, or the kubeconfig cannot be used.
+    """
+    client = open_cluster(cluster, patience=patience, clock=clock)
+    with _terminated_by_signal():
+        try:
+            job, adopted = create_or_adopt(client, order)
+            progress.tell(f"{order.step}: {order.job} {'adopted' if adopted else 'created'}")
+            return replace(watch_to_end(client, order, job), adopted=adopted)
+        except ClusterError as error:
+            if os.environ.get("CROSSCLOUD_DEBUG"):
+                progress.tell(" ".join(str(error).split()))
+            return JobEnd(reason=error.told)
+        except (_Terminated, KeyboardInterrupt):
+            with _undisturbed():
+                cancel(client, order)
+            raise
+
+
+def cancel(client: ClusterClient, order: JobOrder) -> bool:
+    """Deletes the Job of `order` with its pods, without waiting for them; whether that could be said.
+
+    A Job of its name that does another request is left alone.
+    """
+    hasty = replace(
+        client.patience, unreachable_s=client.patience.cancel_s, denied_s=client.patience.cancel_s
+    )
+    client = client.with_patience(hasty)
+    try:
+        job = client.sight(order.job, until=client.clock.now() + hasty.cancel_s).job
+        if job is None:
+            # A creation that was interrupted may still be on its way into the API server's store.
+            client.clock.sleep(min(1.0, hasty.cancel_s))
+            job = client.sight(order.job, until=client.clock.now() + hasty.cancel_s).job
+        if job is not None and arguments_of(job) == order.arguments:
+            client.delete(job, "Background")
+            progress.tell(f"{order.step}: {order.job} cancelled")
+    except ClusterError as error:
+        progress.tell(f"{order.step}: {order.job} may still run ({error.told})")
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _terminated_by_signal() -> Iterator[None]:
+    """Within, SIGTERM is raised as an exception wherever the main thread is; afterwards it takes effect."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        # Once: a second one must not break off the cancelling.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except _Terminated:
+        signal.signal(signal.SIGTERM, before)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Within, a second signal does not interrupt the cancelling."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.components.agreement.conftest import exchange, home
+
+__all__ = ["exchange", "home"]

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from components.artifacts.stores import Store
+from components.errors import UsageError
+from components.execution.jobs.ends import JobEnd
+from components.execution.jobs.order import Accelerator, Cluster, JobOrder
+from components.execution.outcome import Outcome
+from components.site_steps.agent import MOST_TRIES, Agent
+from components.site_steps.answer import answer_document, answer_key, notice_key, read_answer
+from components.site_steps.request import StepRequest, request_key
+from components.site_steps.settings import SiteSettings
+from tests.components.agreement.signed_form import KEYS
+from tests.components.site_steps.paper import PAPER, REQUEST, found
+
+ALPHA = SiteSettings(site="alpha", store_uri="", exchange_uri="exchange", keys_uri="keys")
+CLUSTER = Cluster(namespace="crosscloud")
+
+
+@pytest.fixture(autouse=True)
+def federation(home: Path) -> None:
+    found()
+
+
+def ask(exchange: Store, request: StepRequest = REQUEST, *, by: str = "coordinator") -> str:
+    exchange.create(request_key("alpha", request.digest), request.signed(KEYS[by]))
+    return request.digest
+
+
+class Jobs:
+    """How Jobs end, in the place of a cluster."""
+
+    def __init__(self, exchange: Store, reason: str = "", *, answers: bool = True) -> None:
+        self.exchange, self.reason, self.answers = exchange, reason, answers
+        self.done: list[tuple[JobOrder, Cluster]] = []
+
+    def __call__(self, order: JobOrder, cluster: Cluster) -> JobEnd:
+        self.done.append((order, cluster))
+        if self.reason == "raise":
+            raise UsageError("no kubeconfig")
+        if self.answers and not self.reason:
+            document = answer_document(
+                Outcome(reference="r"), site="alpha", named=order.request, key=KEYS["alpha"]
+            )
+            self.exchange.create(answer_key("alpha", order.request), document)
+        return JobEnd(reason=self.reason)
+
+
+def poll(agent: Agent) -> list[str]:
+    with ThreadPoolExecutor(2) as pool:
+        return agent.poll(pool)
+
+
+def agent(jobs: Jobs) -> Agent:
+    return Agent(site=ALPHA, cluster=CLUSTER, has_done=jobs)
+
+
+def test_what_is_asked_is_done_once(exchange: Store) -> None:
+    jobs = Jobs(exchange)
+    at_work = agent(jobs)
+    named = ask(exchange)
+    assert poll(at_work) == [named]
+    assert poll(at_work) == []
+    assert jobs.done == [(JobOrder(step="train", request=named, deadline_s=20), CLUSTER)]
+    assert exchange.keys("notices") == []
+
+
+def test_an_agent_that_starts_again_leaves_what_was_answered_alone(exchange: Store) -> None:
+    jobs = Jobs(exchange)
+    named = ask(exchange)
+    poll(agent(jobs))
+    unanswered = ask(exchange, replace(REQUEST, attempt=2))
+    assert poll(agent(jobs)) == [unanswered]
+    assert [order.request for order, _ in jobs.done] == [named, unanswered]
+
+
+@pytest.mark.parametrize("reason", ["oom", "evicted: the Job was deleted", "denied: policy crosscloud-jobs"])
+def test_a_job_that_ends_without_an_answer_leaves_a_notice(exchange: Store, reason: str) -> None:
+    named = ask(exchange)
+    poll(agent(Jobs(exchange, reason)))
+    assert read_answer(exchange, "alpha", named, PAPER) == Outcome(reason=reason)
+
+
+@pytest.mark.parametrize(("reason", "told"), [("", "failed: no answer"), ("raise", "failed")])
+def test_a_job_that_says_nothing_failed(exchange: Store, reason: str, told: str) -> None:
+    named = ask(exchange)
+    poll(agent(Jobs(exchange, reason, answers=False)))
+    assert read_answer(exchange, "alpha", named, PAPER) == Outcome(reason=told)
+
+
+@pytest.mark.parametrize("signer", ["alpha", "beta", "key-holder"])
+def test_what_the_coordinator_has_not_signed_is_passed_over(exchange: Store, signer: str) -> None:
+    jobs = Jobs(exchange)
+    at_work = agent(jobs)
+    named = ask(exchange, by=signer)
+    for _ in range(MOST_TRIES + 1):
+        assert poll(at_work) == []
+    assert jobs.done == []
+    assert not exchange.exists(notice_key("alpha", named))
+
+
+def test_requests_of_other_sites_and_of_no_name_are_not_looked_at(exchange: Store) -> None:
+    jobs = Jobs(exchange)
+    other = replace(REQUEST, site="beta")
+    exchange.create(request_key("beta", other.digest), other.signed(KEYS["coordinator"]))
+    exchange.create("requests/alpha/notes.json", b"{}")
+    assert poll(agent(jobs)) == []
+    assert jobs.done == []
+
+
+def test_a_computing_step_has_the_accelerator_that_was_asked_for(exchange: Store) -> None:
+    jobs = Jobs(exchange)
+    ask(exchange, replace(REQUEST, accelerator="nvidia.com/gpu", accelerators=2))
+    poll(agent(jobs))
+    assert jobs.done[0][0].accelerator == Accelerator(type="nvidia.com/gpu", count=2)
+
+
+def test_a_request_for_what_no_job_may_be_is_told_to_have_failed(exchange: Store) -> None:
+    jobs = Jobs(exchange)
+    named = ask(exchange, replace(REQUEST, accelerator="hostPath", accelerators=1))
+    poll(agent(jobs))
+    assert jobs.done == []
+    assert read_answer(exchange, "alpha", named, PAPER) == Outcome(reason="failed")
