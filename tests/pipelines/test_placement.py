@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components import images
 from pipelines.compile import compile_round
 from pipelines.federation import load_federation
 from tests.conftest import SmallFederation
@@ -27,12 +29,17 @@ class Compiled:
         )
         self.kubernetes: dict[str, dict[str, Any]] = {}
         self.resources: dict[str, dict[str, Any]] = {}
+        self.images: dict[str, str] = {}
+        self.jobs: dict[str, dict[str, Any]] = {}
         for task in pipeline["root"]["dag"]["tasks"].values():
             label = pipeline["components"][task["componentRef"]["name"]]["executorLabel"]
             title = task["taskInfo"]["name"]
             self.kubernetes[title] = executors.get(label, {})
             container = pipeline["deploymentSpec"]["executors"][label]["container"]
             self.resources[title] = container.get("resources", {})
+            self.images[title] = container["image"]
+            job = task.get("inputs", {}).get("parameters", {}).get("job")
+            self.jobs[title] = json.loads(job["runtimeValue"]["constant"] or "{}") if job else {}
 
     def secrets(self) -> dict[str, list[tuple[str, str]]]:
         """Name and mount path of every secret, by task."""
@@ -125,3 +132,93 @@ def test_without_placement_kubernetes_is_asked_for_no_root_and_nothing_else(
     }
     assert all(each["securityContext"] == context for each in found.kubernetes.values())
     assert not any(found.resources.values())
+
+
+@pytest.fixture(scope="module")
+def kept() -> list[Compiled]:
+    """The spec with Jobs, once a test has compiled it."""
+    return []
+
+
+class TestInClustersOfTheSites:
+    """alpha by a dispatcher, beta by its agent, gamma on nodes of the pipeline's own cluster."""
+
+    @pytest.fixture
+    def compiled(
+        self, small_federation: Callable[..., SmallFederation], tmp_path: Path, kept: list[Compiled]
+    ) -> Compiled:
+        if kept:
+            return kept[0]
+        pinned = "sha256:" + "5e" * 32
+        made = small_federation(
+            rows=0,
+            coordinator={"node_selector": {"party": "coordinator"}, "keys_secret": "of-the-coordinator"},
+            images={"registry": "registry.example:5000/team", "site": pinned},
+        )
+        made.site("alpha")["placement"] = {
+            "kind": "kubernetes-job",
+            "kubeconfig_secret": "opens-alpha",
+            "namespace": "research",
+            "accelerator": {"count": 2},
+        }
+        made.site("beta")["placement"] = {"kind": "kubernetes-job", "door": "agent"}
+        made.site("gamma")["placement"] = {
+            "node_selector": {"party": "gamma"},
+            "tolerations": [
+                {"key": "nvidia.com/gpu"},
+                {"key": "party", "operator": "Equal", "value": "gamma", "effect": "NoSchedule"},
+            ],
+            "image_pull_secrets": ["registry"],
+            "keys_secret": "of-gamma",
+        }
+        kept.append(Compiled(compile_round(load_federation(made.save()), tmp_path / "round.yaml")))
+        return kept[0]
+
+    def test_a_dispatcher_is_the_coordinators(self, compiled: Compiled) -> None:
+        for step in AT_SITES:
+            for site in ("alpha", "beta"):
+                found = compiled.kubernetes[f"{step} · {site}"]
+                assert found["nodeSelector"] == {"labels": {"party": "coordinator"}}
+                assert (
+                    compiled.images[f"{step} · {site}"] == f"registry.example:5000/team/{images.AGGREGATOR}"
+                )
+                assert compiled.resources[f"{step} · {site}"] == {}
+
+    def test_it_holds_the_coordinators_key_and_what_opens_its_own_site(self, compiled: Compiled) -> None:
+        mounted = compiled.secrets()
+        coordinator = ("of-the-coordinator", "/var/run/secrets/crosscloud/coordinator")
+        opens = ("opens-alpha", "/var/run/secrets/crosscloud-clusters/alpha")
+        for step in AT_SITES:
+            assert mounted[f"{step} · alpha"] == [coordinator, opens]
+            assert mounted[f"{step} · beta"] == [coordinator]
+            assert mounted[f"{step} · gamma"] == [("of-gamma", "/var/run/secrets/crosscloud/gamma")]
+
+    def test_its_task_says_who_makes_the_job(self, compiled: Compiled) -> None:
+        accelerated = {"accelerator": "nvidia.com/gpu", "accelerators": 2}
+        for step in AT_SITES:
+            assert compiled.jobs[f"{step} · alpha"] == {
+                "door": "dispatcher",
+                "namespace": "research",
+                **accelerated,
+            }
+            assert compiled.jobs[f"{step} · beta"] == {
+                "door": "agent",
+                "namespace": "crosscloud",
+                "accelerator": "",
+                "accelerators": 0,
+            }
+            assert compiled.jobs[f"{step} · gamma"] == {}
+
+    def test_nodes_of_a_site_are_tolerated_and_its_registry_opened(self, compiled: Compiled) -> None:
+        for step in AT_SITES:
+            found = compiled.kubernetes[f"{step} · gamma"]
+            assert found["tolerations"] == [
+                {"key": "nvidia.com/gpu", "operator": "Exists"},
+                {"key": "party", "operator": "Equal", "value": "gamma", "effect": "NoSchedule"},
+            ]
+            assert [each["secretName"] for each in found["imagePullSecret"]] == ["registry"]
+
+    def test_images_come_from_the_registry_by_digest_where_one_is_given(self, compiled: Compiled) -> None:
+        site = f"registry.example:5000/team/crosscloud-python-site@sha256:{'5e' * 32}"
+        assert {compiled.images[f"{step} · gamma"] for step in AT_SITES} == {site}
+        assert compiled.images["open"] == f"registry.example:5000/team/{images.KEY_HOLDER}"
