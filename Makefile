@@ -33,6 +33,7 @@ lint: $(VENV)/.dev
 check: $(VENV)/.dev
 	$(BIN)/crosscloud compile $(FEDERATION) --output build/specs
 	$(BIN)/crosscloud compile manifests/federations/complaints-bigquery.yaml --output build/specs
+	$(BIN)/crosscloud compile manifests/federations/three-clusters.yaml --output build/specs
 	$(BIN)/crosscloud check build/specs/*.yaml
 
 format: $(VENV)/.dev

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +17,11 @@ from components.artifacts.stores import Store, create_or_read, key_of, reference
 from components.data_processing.feature_augmentation.centring import centred, public_mean
 from components.data_processing.feature_augmentation.encoder import Encoder, EncoderSpec, locate, verify
 from components.data_processing.template import render
+from components.errors import RefusedError
 from components.execution import progress
+from components.execution.devices import devices_named
 from components.execution.outcome import Outcome
+from components.execution.usage import peak_memory, usage
 from components.privacy.round_noise import is_private
 
 if TYPE_CHECKING:
@@ -46,12 +49,15 @@ def augment(
         template: text template over columns.
         classes: label values in the order of the model's outputs.
         encoder: which language model.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu` or `cuda`, which is all GPUs of one kind that there are.
 
     Raises:
         RefusedError: the charter or the site's policy names another model, or `ingest` has read no rows
-            under this ticket for this template and these classes.
+            under this ticket for this template and these classes; or the charter has an epsilon, and the
+            device rounds a text by its place in a batch.
         EncoderError: the model is missing or another one.
+        SiteError: CUDA was asked for and there is none.
+        MemoryError: a device is too small.
         IntegrityError: the rows are not as they were stored, or the public corpus is not the charter's.
         ObjectMissingError: nobody has published the public corpus.
     """
@@ -67,30 +73,57 @@ def augment(
     identity += [corpus] if corpus else []
     name = keyed_digest(place.key, [part.encode() for part in identity])
     key = f"features/{name}.safetensors"
-    rate = 0.0
+    metrics: Mapping[str, float] = {}
     if not place.store.exists(key):
         shards = shards_of(place.store, content_key)
-        total = sum(shard.rows for shard in shards)
-        loaded = Encoder(encoder, device=device)
-        start = time.perf_counter()
-        report = _reporter(place.site, total, start, tells_rate=not is_private(place.charter))
-        examples = _encode(
-            place.store, shards, template=template, classes=classes, encoder=loaded, report=report
-        )
-        rate = total / (time.perf_counter() - start)
-        if corpus:
-            mean = public_mean(read_corpus(place.exchange, corpus), loaded)
-            examples["features"] = centred(examples["features"].astype(np.float32, copy=False), mean)
+        loaded = Encoder(encoder, device=devices_named(device))
+        examples, seconds = _encode(place, shards, template=template, classes=classes, encoder=loaded)
         create_or_read(place.store, key, tensors.encode(examples))
+        total, private = len(examples["labels"]), is_private(place.charter)
+        metrics = usage(peak_memory(device), rows=total, seconds=seconds, is_private=private)
     return Outcome(
         reference=reference(place.store, key),
         manifest={"uri": reference(place.store, key), "digest": name, "dimensions": encoder.dimensions},
-        # Of how many rows there are, rows a second tell something that epsilon does not price.
-        metrics={"rows_per_second": round(rate, 1)} if rate and not is_private(place.charter) else {},
+        metrics=metrics,
     )
 
 
 def _encode(
+    place: Workplace,
+    shards: Sequence[Shard],
+    *,
+    template: str,
+    classes: Sequence[str],
+    encoder: Encoder,
+) -> tuple[dict[str, NDArray[np.generic]], float]:
+    """Features, centred where the charter says so, labels and split of all rows; and the seconds of encoding.
+
+    Raises:
+        RefusedError: the charter has an epsilon, and the device rounds a text by its place in a batch.
+    """
+    private = is_private(place.charter)
+    start = time.perf_counter()
+    report = _reporter(place.site, sum(shard.rows for shard in shards), start, tells_rate=not private)
+    examples = _read_and_encode(
+        place.store, shards, template=template, classes=classes, encoder=encoder, report=report
+    )
+    seconds = time.perf_counter() - start
+    if place.charter.public_corpus:
+        mean = public_mean(read_corpus(place.exchange, place.charter.public_corpus), encoder)
+        examples["features"] = centred(examples["features"].astype(np.float32, copy=False), mean)
+    if private and encoder.rounds_by_place:
+        raise _uneven(encoder.devices[0])
+    return examples, seconds
+
+
+def _uneven(device: str) -> RefusedError:
+    """Noise covers what one record adds to a sum, not what its presence does to the features of others."""
+    kind = device.partition(":")[0]
+    text = f"device {kind} rounds a text by its place in a batch, which epsilon does not cover: use another"
+    return RefusedError(text, disclosed=text)
+
+
+def _read_and_encode(
     store: Store,
     shards: Sequence[Shard],
     *,

@@ -6,14 +6,16 @@ norm √d, so that a coordinate has unit mean square and ordinary learning rates
 A text's feature depends on the text and on nothing else that is encoded with it. How a matrix product rounds
 follows from its shape, so a batch holds texts of one length and always as many of them, filled up with copies
 where there are fewer: one record more or less at a site then leaves every other record's feature as it was,
-bit for bit, which is what the sensitivity of its sums rests on.
+bit for bit, which is what the sensitivity of its sums rests on. Devices of one kind share whole batches.
 """
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import importlib.util
-import platform
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +24,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.data_processing.feature_augmentation.batching import batches, tokens_per_batch
+from components.data_processing.feature_augmentation.work_sharing import share
 from components.errors import EncoderError
+from components.execution.devices import (
+    devices_named,
+    has_bfloat16,
+    require_one_kind,
+    telling_the_mend,
+)
 
 if TYPE_CHECKING:
     import torch
 
 PACKAGE_SCHEME = "package:"
-# Above this many tokens a batch the activations of a small encoder leave a processor's cache and
-# throughput halves; a GPU wants many times more.
-CPU_TOKENS_PER_BATCH = 512
-CUDA_TOKENS_PER_BATCH = 32_768
+MEND = "take a smaller encoder or a lower encoder.max_length"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,119 +106,121 @@ def verify(folder: Path, spec: EncoderSpec) -> str:
 
 
 class Encoder:
-    """A loaded encoder on one device."""
+    """A loaded encoder, once on each of its devices.
 
-    def __init__(self, spec: EncoderSpec, *, device: str = "auto") -> None:
-        """Loads the weights; `device` is `auto`, `cpu` or `cuda`.
+    Attributes:
+        spec: which language model.
+        devices: by their names in torch, all of one kind; one may be named twice.
+        dtype: of its weights, the same on all devices.
+        rounds_by_place: whether a device has rounded the copies that fill a batch otherwise than the text
+            they are copies of. Its kernels then do not keep what this module promises.
+    """
+
+    def __init__(self, spec: EncoderSpec, *, device: str | Sequence[str] = "auto") -> None:
+        """Loads the weights.
+
+        Args:
+            spec: which language model.
+            device: `auto`, `cpu` or `cuda`, of which the first is taken, or the names of one or more devices.
 
         Raises:
             EncoderError: the files are missing, another version, or of another width.
+            SiteError: CUDA was asked for and there is none.
+            UsageError: devices of several kinds were named.
+            MemoryError: the weights do not fit a device.
         """
         folder = locate(spec)
         verify(folder, spec)
         import torch
-        import transformers.utils.logging as transformers_logging
-        from safetensors import SafetensorError
-        from transformers import AutoModel, AutoTokenizer
 
-        quieten: Any = transformers_logging.disable_progress_bar
-        quieten()
         self.spec = spec
-        self.device = resolve_device(device)
-        self.dtype = torch.bfloat16 if has_bfloat16(self.device) else torch.float32
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model: Any = AutoModel.from_pretrained(folder, local_files_only=True, dtype=self.dtype)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise _missing(spec.name, f"its files cannot be loaded ({type(error).__name__})") from error
-        width = int(model.config.hidden_size)
-        if width != spec.dimensions:
-            text = f"encoder {spec.name} has {width} dimensions, the federation file says {spec.dimensions}"
-            raise EncoderError(text, disclosed=text)
-        self._model = model.eval().requires_grad_(False).to(self.device)
+        self.devices = devices_named(device)[:1] if isinstance(device, str) else tuple(device)
+        require_one_kind(self.devices)
+        # Before the first product on a GPU: the library then takes one way for one shape.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        self.dtype = torch.bfloat16 if has_bfloat16(self.devices[0]) else torch.float32
+        self.rounds_by_place = False
+        with telling_the_mend("as the encoder was loaded", mend=MEND):
+            self._tokenizer, model = _loaded(folder, spec, self.dtype)
+            others = [copy.deepcopy(model).to(device) for device in self.devices[1:]]
+            self._models = [model.to(self.devices[0]), *others]
 
     def encode(
         self, texts: Sequence[str], *, on_progress: Callable[[int], None] = lambda done: None
     ) -> NDArray[np.float32]:
         """Features of shape (len(texts), dimensions), each row of norm √dimensions.
 
-        A row is the same, bit for bit, whatever other texts there are and in whatever order.
+        A row is the same, bit for bit, whatever other texts there are and in whatever order, and on however
+        many devices; see `rounds_by_place`.
 
         Args:
             texts: any lengths; longer ones are cut to `max_length` tokens.
             on_progress: is told the number of finished rows after every batch.
-        """
-        import torch
 
+        Raises:
+            MemoryError: a device is too small for a batch.
+        """
         tokens = self._tokenizer(list(texts), truncation=True, max_length=self.spec.max_length)["input_ids"]
         lengths = np.array([len(ids) for ids in tokens])
         features = np.empty((len(tokens), self.spec.dimensions), np.float32)
         done = 0
-        with torch.inference_mode():
-            for rows, size in batches(lengths, self._tokens_per_batch()):
-                features[rows] = self._forward([tokens[row] for row in rows], size)
-                done += len(rows)
-                on_progress(done)
+
+        def on_device(model: Any, batch: tuple[NDArray[np.int64], int]) -> NDArray[np.float32]:
+            rows, size = batch
+            return self._forward(model, [tokens[row] for row in rows], size)
+
+        workers = [functools.partial(on_device, model) for model in self._models]
+        for (rows, _), found in share(batches(lengths, tokens_per_batch(self.devices[0])), workers):
+            features[rows] = found
+            done += len(rows)
+            on_progress(done)
         return features
 
-    def _tokens_per_batch(self) -> int:
-        return CUDA_TOKENS_PER_BATCH if self.device.startswith("cuda") else CPU_TOKENS_PER_BATCH
-
-    def _forward(self, tokens: Sequence[Sequence[int]], size: int) -> NDArray[np.float32]:
+    def _forward(self, model: Any, tokens: Sequence[Sequence[int]], size: int) -> NDArray[np.float32]:
         """Features of texts of one length, in a batch of `size` whatever their number."""
         import torch
 
         filled = np.array([*tokens, *[tokens[0]] * (size - len(tokens))], np.int64)
-        ids = torch.from_numpy(filled).to(self.device)
-        hidden: torch.Tensor = self._model(
-            input_ids=ids, attention_mask=torch.ones_like(ids)
-        ).last_hidden_state
-        pooled = hidden.float().mean(1)
-        scaled = torch.nn.functional.normalize(pooled, dim=1) * self.spec.dimensions**0.5
-        result: NDArray[np.float32] = scaled[: len(tokens)].cpu().numpy()
-        return result
+        at = f"at {size} texts of {len(tokens[0])} tokens"
+        with telling_the_mend(at, mend=MEND), torch.inference_mode():
+            ids = torch.from_numpy(filled).to(model.device)
+            hidden: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+            pooled = hidden.float().mean(1)
+            scaled = torch.nn.functional.normalize(pooled, dim=1) * self.spec.dimensions**0.5
+            result: NDArray[np.float32] = scaled.cpu().numpy()
+        if not _all_equal(result[[0, *range(len(tokens), size)]]):
+            self.rounds_by_place = True
+        return result[: len(tokens)]
 
 
-def batches(lengths: NDArray[np.int64], tokens_per_batch: int) -> list[tuple[NDArray[np.int64], int]]:
-    """Row numbers in batches of one length, longest first, each with the size it is to be filled up to.
-
-    The size follows from the length alone: as many rows as `tokens_per_batch` hold. Longest first, so that a
-    device that is too small says so at once and not at the end.
-    """
-    found = []
-    for length in np.unique(lengths)[::-1].tolist():
-        rows = np.flatnonzero(lengths == length)
-        size = max(1, tokens_per_batch // max(1, length))
-        found += [(rows[start : start + size], size) for start in range(0, len(rows), size)]
-    return found
-
-
-def resolve_device(device: str) -> str:
-    """`auto` is CUDA where there is one.
+def _loaded(folder: Path, spec: EncoderSpec, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The tokenizer and the model that a folder holds.
 
     Raises:
-        EncoderError: CUDA was asked for and there is none.
+        EncoderError: they cannot be read, or are of another width.
     """
-    import torch
+    import transformers.utils.logging as transformers_logging
+    from safetensors import SafetensorError
+    from transformers import AutoModel, AutoTokenizer
 
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        text = f"device {device} was asked for, but this site has none: use auto or cpu"
+    quieten: Any = transformers_logging.disable_progress_bar
+    quieten()
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model: Any = AutoModel.from_pretrained(folder, local_files_only=True, dtype=dtype)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _missing(spec.name, f"its files cannot be loaded ({type(error).__name__})") from error
+    width = int(model.config.hidden_size)
+    if width != spec.dimensions:
+        text = f"encoder {spec.name} has {width} dimensions, the federation file says {spec.dimensions}"
         raise EncoderError(text, disclosed=text)
-    return device
+    return tokenizer, model.eval().requires_grad_(False)
 
 
-def has_bfloat16(device: str) -> bool:
-    """Whether the device multiplies bfloat16 natively; emulation is several times slower than float32."""
-    if device.startswith("cuda"):
-        import torch
-
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if platform.system() != "Linux":
-        return False
-    flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+def _all_equal(rows: NDArray[np.float32]) -> bool:
+    """Whether all rows have the same bits."""
+    bits = rows.view(np.uint32)
+    return bool((bits == bits[0]).all())
 
 
 def _in_package(name: str) -> Path:

@@ -51,4 +51,5 @@ def train(
         job=job,
     )
     outcome.write_manifest(manifest.path)
+    manifest.metadata.update(outcome.metrics)
     return outcome.reference, outcome.reason

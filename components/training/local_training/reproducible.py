@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from components.execution.devices import devices_named
+
 SMALL_STEP = 1 << 26
 """Multiplications a step below which a second thread costs more than it brings, most of all on a busy
 machine: threads that wait for each other between two tiny products spin."""
@@ -22,9 +24,9 @@ def make_reproducible(device: str, multiplications: int) -> None:
 
 
 def chosen(device: str) -> str:
-    """`cpu` or `cuda`; `auto` takes a GPU where there is one."""
-    import torch
+    """The one device that a step trains on: the first that the name stands for.
 
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
+    Raises:
+        SiteError: CUDA was asked for and there is none.
+    """
+    return devices_named(device)[0]

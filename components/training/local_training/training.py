@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,13 @@ from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, reference
 from components.encryption.update_vector import to_vector
 from components.errors import RefusedError
+from components.execution.devices import telling_the_mend
 from components.execution.outcome import Outcome
+from components.execution.usage import peak_memory, usage
 from components.privacy.charging import charged_head
+from components.privacy.round_noise import is_private
 from components.training.features import read_features
+from components.training.local_training.algorithms import algorithm_named
 from components.training.local_training.contributions import contribution
 
 
@@ -31,12 +36,14 @@ def train(place: Workplace, *, features: str, device: str = "auto") -> Outcome:
     Args:
         place: the site at work; epochs, learning rate and batch size are the ticket's.
         features: reference of the site's features.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu` or `cuda`, of which the first is used.
 
     Raises:
         BadDataError: there are no training rows, or training diverged.
+        MemoryError: the device is too small.
         RefusedError: the site has not accepted or not charged the ticket, or somebody else's
             commitment lies where this site's belongs.
+        SiteError: CUDA was asked for and there is none.
     """
     place.require_accepted()
     ticket = place.ticket
@@ -45,8 +52,10 @@ def train(place: Workplace, *, features: str, device: str = "auto") -> Outcome:
         # The round is over: its secrets are erased, and what was committed to stays as it is.
         return _committed(place, place.exchange.read(key, limit=1 << 16))
     head = charged_head(place)
+    metrics: dict[str, float] = {}
     if not place.store.exists(update_key(ticket)):
-        keep_update(place.store, ticket, _train(place, features, device))
+        update, metrics = _train(place, features, device)
+        keep_update(place.store, ticket, update)
     secrets = draw_once(place.store, place.key, ticket.digest)
     document = Commitment(
         charter=ticket.charter,
@@ -59,7 +68,7 @@ def train(place: Workplace, *, features: str, device: str = "auto") -> Outcome:
     if create_or_read(place.exchange, key, document) != document:
         text = f"another commitment lies where this site's belongs for round {place.ticket.round_number}"
         raise RefusedError(text, disclosed=text)
-    return _committed(place, document)
+    return replace(_committed(place, document), metrics=metrics)
 
 
 def _committed(place: Workplace, document: bytes) -> Outcome:
@@ -67,10 +76,17 @@ def _committed(place: Workplace, document: bytes) -> Outcome:
     return Outcome(reference=there, manifest={"commitment": there}, bytes_sent=len(document))
 
 
-def _train(place: Workplace, features: str, device: str) -> NDArray[np.generic]:
-    model = place.model()
-    examples = read_features(place.store, features).train
-    values, count = contribution(place, model, examples, device=device)
-    return to_vector(
-        place.charter, values, count, round_number=place.ticket.round_number, shapes=shapes_of(model)
-    )
+def _train(place: Workplace, features: str, device: str) -> tuple[NDArray[np.generic], dict[str, float]]:
+    """The vector of this ticket, and what computing it took."""
+    ticket, model = place.ticket, place.model()
+    with telling_the_mend("in training", mend="lower training.batch_size or head.hidden_units"):
+        examples = read_features(place.store, features).train
+        start = time.perf_counter()
+        values, count = contribution(place, model, examples, device=device)
+        seconds = time.perf_counter() - start
+        shapes = shapes_of(model)
+        vector = to_vector(place.charter, values, count, round_number=ticket.round_number, shapes=shapes)
+    trains = algorithm_named(place.charter.algorithm).releases == "weighted update"
+    rows = len(examples.labels) * (ticket.local_epochs if trains else 1)
+    private = is_private(place.charter)
+    return vector, usage(peak_memory(device), rows=rows, seconds=seconds, is_private=private)

@@ -20,8 +20,8 @@ from components.data_processing.feature_augmentation.augmentation import augment
 from components.data_processing.feature_augmentation.encoder import Encoder, EncoderSpec
 from components.data_processing.record_ingestion.ingestion import remember_text
 from components.data_processing.record_ingestion.row_shards import keep_rows, shards_of
-from components.errors import EncoderError, IntegrityError, RefusedError
-from components.execution.outcome import Outcome
+from components.errors import EncoderError, IntegrityError, RefusedError, SiteError
+from components.execution.outcome import Outcome, disclosed_reason
 from components.training.features import read_features
 from tests.components.aggregation.three_sites import ThreeSites, put_in_force, set_policy
 from tests.components.agreement.signed_form import NOISED
@@ -117,8 +117,7 @@ def test_shard_by_shard_it_is_the_same_rows_in_the_same_order(site: Site, rows_a
     assert [CLASSES[number] for number in found["labels"]] == [record["label"] for record in records]
     assert found["is_test"].tolist() == [int(record["is_test"]) for record in records]
     expected = Encoder(site.spec(), device="cpu").encode([record["note"] for record in records])
-    # Rows that share a batch with others are padded otherwise: the last bits of bfloat16 may differ.
-    np.testing.assert_allclose(found["features"], expected, rtol=0, atol=0.05)
+    assert np.array_equal(found["features"], expected)
 
 
 def test_shares_of_several_shards_are_shares_of_all(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
@@ -137,7 +136,8 @@ def test_a_site_without_rows_has_features_of_none(site: Site, capfd: pytest.Capt
     examples = read_features(site.place.store, outcome.reference)
     assert examples.train.features.shape == examples.test.features.shape == (0, 16)
     assert capfd.readouterr().err == ""
-    assert site.augment([]) == outcome
+    assert outcome.metrics.keys() == {"peak_host_memory_bytes"}
+    assert site.augment([]) == replace(outcome, metrics={})
     with pytest.raises(EncoderError):
         site.augment([], encoder=site.spec(dimensions=8, max_length=4))
 
@@ -167,15 +167,69 @@ def test_a_second_call_needs_no_encoder(site: Site) -> None:
     assert second.manifest == first.manifest
     assert second.metrics == {}  # nothing was computed
     assert first.metrics["rows_per_second"] > 0
+    # No encoder is loaded in less than 100 MB.
+    assert first.metrics["peak_host_memory_bytes"] > 1e8
     assert site.place.store.read(key_of(site.place.store, second.reference)) == content
     with pytest.raises(EncoderError):
         site.augment(rows(21))
 
 
-def test_under_differential_privacy_rows_a_second_are_not_told(site: Site) -> None:
-    """They tell, with the seconds in the journal, how many rows there are."""
+def test_under_an_epsilon_neither_memory_nor_rows_a_second_are_told(
+    site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
     site.place = replace(site.place, charter=replace(NOISED, encoder=""))
-    assert site.augment(rows()).metrics == {}
+    assert [site.augment(rows(count)).metrics for count in (0, 20)] == [{}, {}]
+    assert "rows/s" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_device_that_rounds_by_place_is_refused_under_an_epsilon(site: Site, private: bool) -> None:
+    """Noise is sized for what one record adds, not for what it does to the features of others."""
+    from torch.nn.modules.module import register_module_forward_hook
+    from transformers import BertModel
+
+    def last_place_rounds_up(module: Any, arguments: Any, output: Any) -> None:
+        if isinstance(module, BertModel):
+            output.last_hidden_state[-1] *= 1 + 2**-7
+
+    if private:
+        site.place = replace(site.place, charter=replace(NOISED, encoder=""))
+    hook = register_module_forward_hook(last_place_rounds_up)
+    try:
+        if not private:
+            assert site.augment(rows()).reference
+            return
+        with pytest.raises(RefusedError, match="device cpu rounds a text by its place") as caught:
+            site.augment(rows())
+    finally:
+        hook.remove()
+    assert caught.value.disclosed == str(caught.value)
+    assert site.place.store.keys("features") == []
+    assert site.augment(rows()).reference
+
+
+def test_cuda_that_is_not_there_is_one_clear_line(site: Site) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("CUDA is there")
+    with pytest.raises(SiteError) as caught:
+        site.augment(rows(), device="cuda")
+    reason = "failed: device cuda was asked for, but this site has none: use auto or cpu"
+    assert disclosed_reason(caught.value) == reason
+    assert site.place.store.keys("features") == []
+
+
+def test_on_gpus_it_tells_their_peak_memory(site: Site) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs CUDA")
+    outcome = site.augment(rows(COUNT), device="cuda")
+    assert outcome.metrics["peak_gpu_memory_bytes"] > 0
+    assert "peak_host_memory_bytes" not in outcome.metrics
+    expected = Encoder(site.spec(), device="cuda:0").encode([record["note"] for record in rows(COUNT)])
+    assert np.array_equal(site.read(outcome)["features"], expected)
 
 
 def test_whatever_changes_the_features_makes_a_new_file(site: Site) -> None:

