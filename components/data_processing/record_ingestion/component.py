@@ -48,7 +48,7 @@ def ingest(
         columns: that the query must return: name, type, nullable, description, allowed_values.
         manifest: what the coordinator may know of the rows.
     """
-    from components.data_processing.record_ingestion.row_manifest import artifact_metadata
+    from components.execution.shown_manifest import artifact_metadata
     from components.site_steps.running import run_at_site
 
     asked = {

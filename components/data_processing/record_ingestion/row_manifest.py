@@ -56,19 +56,6 @@ def row_manifest(uri: str, kept: KeptRows, reading: Reading, *, private: bool) -
     return manifest
 
 
-def artifact_metadata(manifest: Mapping[str, object]) -> dict[str, str | int]:
-    """What of a manifest is shown beside the artifact in Kubeflow: account, masked counts and drift."""
-    told: dict[str, str | int] = {}
-    for part in ("account", "masked"):
-        entries = manifest.get(part)
-        if isinstance(entries, Mapping):
-            told |= {f"{part}_{name}": value for name, value in entries.items()}
-    drift = manifest.get("drift")
-    if isinstance(drift, list):
-        told["drift"] = ", ".join(drift)
-    return told
-
-
 def padded(number: int) -> int:
     """The least power of two that is not smaller; 1 for 0."""
     return 1 << (max(1, number) - 1).bit_length()

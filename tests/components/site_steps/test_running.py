@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,3 +90,35 @@ def test_every_step_is_there_and_takes_what_its_component_hands_on(step: str) ->
 def test_a_step_that_lacks_an_argument_is_refused() -> None:
     with pytest.raises(RefusedError, match="seal takes other arguments: missing a required"):
         bound("seal", {})
+
+
+SITE_COMPONENTS = [
+    path for path in Path("components").glob("*/*/component.py") if "run_at_site" in path.read_text()
+]
+
+
+def test_every_site_step_has_a_component() -> None:
+    assert len(SITE_COMPONENTS) == len(STEPS)
+
+
+@pytest.mark.parametrize("path", SITE_COMPONENTS, ids=lambda path: path.parent.name)
+def test_a_component_needs_nothing_that_a_dispatchers_image_lacks(path: Path) -> None:
+    """It runs in the aggregator's image where the step runs as a Job: without warehouse, torch or model."""
+    imported = {
+        node.module
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("components.")
+    }
+    assert "components.site_steps.running" in imported
+    assert {name.split(".")[1] for name in imported} <= {"site_steps", "execution"}
+
+
+def test_a_dispatcher_loads_no_library_of_a_step() -> None:
+    code = (
+        "import sys\n"
+        "import components.site_steps.running, components.site_steps.dispatch\n"
+        "heavy = {'torch', 'transformers', 'tenseal', 'duckdb', 'pyarrow', 'google.cloud.bigquery'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
