@@ -49,7 +49,8 @@ def _other_policy_problems(federation: Federation, charter: Charter, owner: str)
     path = private_folder(federation.keys_uri, party) / POLICY
     if not path.is_file():
         return [f"{owner}: there is no {path}: 'crosscloud charter sign --as {owner}'"] if owner else []
-    if party == KEY_HOLDER and load_policy(federation.keys_uri, party).charter != charter.digest:
+    policy = load_policy(federation.keys_uri, party)
+    if party == KEY_HOLDER and charter.digest not in {policy.charter, policy.next_charter}:
         return [
             f"{party}: {path} pins another charter than the one in force: "
             f"'crosscloud charter sign --as {party}'"

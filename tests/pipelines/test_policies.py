@@ -18,6 +18,7 @@ from components.agreement.data_policy import BigQueryPolicy, DriftRules, Masking
 from components.agreement.key_certificate import certified_keys
 from components.agreement.site_policy import SitePolicy, load_policy
 from components.errors import UsageError
+from pipelines.charter_check import charter_problems
 from pipelines.charter_comparison import policy_problems
 from pipelines.chartering import (
     ensure_charter,
@@ -98,6 +99,8 @@ def test_signing_changes_nothing_but_the_pins_of_a_policy_that_its_owner_has_edi
         assert path.stat().st_mode & 0o777 == 0o600
         assert [each.name for each in path.parent.iterdir() if each.name.startswith(".")] == []
         assert ensure_charter(chartered.federation) == editions[-1]
+        # What everybody has pinned as the next is in order once it is the one in force.
+        assert charter_problems(chartered.federation) == []
 
 
 def without_pins(text: str) -> list[str]:

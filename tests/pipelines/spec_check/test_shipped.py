@@ -13,7 +13,7 @@ from pipelines.spec_check.examination import examine_file
 from tests.pipelines.golden.renew import DIGESTS, FEDERATIONS, KEPT, digest, kept
 from tests.pipelines.spec_check.specs import Shipped
 
-RENEW = ".venv/bin/python -m tests.pipelines.golden.renew"
+RENEW = "make golden"
 ALL = [(name, method) for name in FEDERATIONS for method in METHODS]
 
 
