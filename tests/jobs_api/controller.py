@@ -201,6 +201,7 @@ def _state(job: Object, state: dict[str, Any], *, ready: bool = False) -> dict[s
     return {
         "name": container["name"],
         "image": container["image"],
+        "imageID": "",
         "ready": ready,
         "restartCount": 0,
         "state": state,

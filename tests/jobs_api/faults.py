@@ -16,16 +16,19 @@ class Fault:
 
     Attributes:
         how: `refused` with `error`; `redirected` to `location`; `dropped` after `seconds`, before anything is
-            done; `unanswered`: done, but the connection breaks before the answer; `garbled`: 200 with what is
-            not JSON; `cut`: a watch that breaks within a line; `expired`: a watch that tells `error`.
+            done; `delayed` by `seconds`; `unanswered`: done, but the connection breaks before the answer;
+            `garbled`: 200 with `body`; `cut`: a watch that breaks within a line; `expired`: a watch
+            that tells `error`.
         error: the answer.
         location: an address.
+        body: what stands in place of JSON.
         seconds: of silence.
     """
 
-    how: Literal["refused", "redirected", "dropped", "unanswered", "garbled", "cut", "expired"]
+    how: Literal["refused", "redirected", "dropped", "delayed", "unanswered", "garbled", "cut", "expired"]
     error: RefusedError | None = None
     location: str = ""
+    body: bytes = b""
     seconds: float = 0.0
 
 
@@ -71,13 +74,17 @@ class Faults:
         """The next `times` requests of that kind get no answer: the connection breaks, after so long."""
         self.add(request, Fault(how="dropped", seconds=seconds), times)
 
+    def delay(self, request: str, seconds: float, times: int = 1) -> None:
+        """The next `times` requests of that kind are done after so long, even if their sender has gone."""
+        self.add(request, Fault(how="delayed", seconds=seconds), times)
+
     def lose_answers(self, request: str, times: int = 1) -> None:
         """The next `times` requests of that kind are done, but nothing of it is heard."""
         self.add(request, Fault(how="unanswered"), times)
 
-    def garble(self, request: str, times: int = 1) -> None:
+    def garble(self, request: str, body: bytes = b"<html>a proxy</html>", times: int = 1) -> None:
         """The next `times` requests of that kind are answered by something that is no API server."""
-        self.add(request, Fault(how="garbled"), times)
+        self.add(request, Fault(how="garbled", body=body), times)
 
     def redirect(self, request: str, location: str, times: int = 1) -> None:
         """The next `times` requests of that kind are sent elsewhere."""

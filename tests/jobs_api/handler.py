@@ -102,13 +102,15 @@ class Handler(BaseHTTPRequestHandler):
         if fault.how == "redirected":
             self._send_bytes(302, b"", "text/plain", {"Location": fault.location})
             return False
+        if fault.how == "delayed":
+            self.owner.stopping.wait(fault.seconds)
         if fault.how == "dropped":
             self.owner.stopping.wait(fault.seconds)
             break_off(self.connection)
             self.close_connection = True
             return False
         if fault.how == "garbled":
-            self._send_bytes(200, b"<html>the page of a proxy</html>", "text/html")
+            self._send_bytes(200, fault.body, "text/html")
             return False
         return True
 
@@ -153,7 +155,8 @@ class Handler(BaseHTTPRequestHandler):
                 raise RefusedError(
                     409,
                     f'Operation cannot be fulfilled on {JOBS} "{request.name}": the UID in the precondition '
-                    f"({wanted}) does not match the UID in record ({uid})",
+                    f"({wanted}) does not match the UID in record ({uid}). The object might have been deleted "
+                    "and then recreated",
                 )
             # Without a word, pods of a Job of batch/v1 are left running.
             return self.owner.controller.delete(job, options.get("propagationPolicy", "Orphan"))

@@ -71,14 +71,21 @@ class ProcessRunner:
         command = [*container["command"], *container.get("args", ())]
         if command[0] == "python3":
             command[0] = self.python
-        environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(Path.cwd())}
+        environment = {"PYTHONPATH": str(Path.cwd())} | {
+            # What belongs to this machine and not to a container: where programs lie, and its processor.
+            name: value
+            for name, value in os.environ.items()
+            if name == "PATH" or name.startswith("OPENBLAS_")
+        }
         for each in container.get("env", ()):
             environment[each["name"]] = self._on_this_machine(each["value"])
         environment |= self.environment
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._log(name).open("ab") as log:
-            process = subprocess.Popen(  # a group of its own, so that children of the step end with it
+            # A group of its own, so that children of the step end with it; a folder that holds no package.
+            process = subprocess.Popen(
                 command,
+                cwd=self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,7 +1,7 @@
 """Whole rounds whose sites have clusters of their own: a dispatcher for one, an agent for another.
 
-The clusters are a server that speaks the Jobs API and runs what a Job's container says as a process of this
-machine, with nothing but the environment that the site's template gives it.
+The clusters are a server that speaks the Jobs API, holds Jobs to the shipped admission policies, and runs
+what a Job's container says as a process of this machine, with the environment of the site's template.
 """
 
 from __future__ import annotations
@@ -10,23 +10,31 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
+import yaml
 
+from components.execution.jobs.client import open_cluster
+from components.execution.jobs.order import Cluster, JobOrder
+from components.execution.jobs.refusals import ClusterError
+from components.execution.jobs.template import fill_template
 from components.rounds.verification import verify_state
 from pipelines.chartering import ensure_charter
 from pipelines.federation import load_federation
 from tests.conftest import SmallFederation
-from tests.jobs_api.access import DISPATCHER, ROLE
-from tests.jobs_api.objects import PODS
+from tests.jobs_api.access import DISPATCHER, ROLE, TEMPLATE
+from tests.jobs_api.objects import CONFIG_MAPS, PODS
 from tests.jobs_api.process_runner import ProcessRunner
 from tests.jobs_api.server import JobsServer
-from tests.jobs_api.templates import template
+from tests.manifests.site.admission import Manifest, Policy, Review, denials
+from tests.manifests.site.overlays import SITE
+from tests.manifests.site.stored import created
 from tests.pipelines.conftest import ROWS
 from tests.pipelines.run_in_progress import COMMAND
 
@@ -35,6 +43,11 @@ pytestmark = pytest.mark.slow
 NAMESPACE = "crosscloud"
 STEPS = ["ingest", "augment", "train", "seal", "release", "adapt", "evaluate"]
 AGENT = "token-of-the-agent"
+PLACEHOLDERS = {
+    "s3://YOUR-BUCKET/store": "CROSSCLOUD_STORE_URI",
+    "s3://YOUR-EXCHANGE/exchange": "CROSSCLOUD_EXCHANGE_URI",
+    "s3://YOUR-EXCHANGE/keys": "CROSSCLOUD_KEYS_URI",
+}
 
 
 @dataclass
@@ -87,6 +100,43 @@ class Clusters:
             assert process.wait(20) == 0
 
 
+@dataclass(frozen=True)
+class Owned:
+    """What a site's owner applies, from manifests/site/base with the site's own values in it."""
+
+    template: Manifest
+    pins: dict[str, str]
+    policies: list[Policy]
+
+    @classmethod
+    def of(cls, site: str, settings: dict[str, str]) -> Owned:
+        """The template and the pins say the same."""
+
+        def read(name: str) -> list[Manifest]:
+            text = (SITE / "base" / name).read_text()
+            text = text.replace("YOUR-SITE", site)
+            for placeholder, variable in PLACEHOLDERS.items():
+                text = text.replace(placeholder, settings[variable])
+            return list(yaml.safe_load_all(text))
+
+        policies = [
+            each for path in sorted((SITE / "base").glob("admission-*.yaml")) for each in read(path.name)
+        ]
+        return cls(
+            template=read("job.yaml")[0],
+            pins=read("pins.yaml")[0]["data"],
+            policies=[
+                Policy.compiled(each) for each in policies if each["kind"] == "ValidatingAdmissionPolicy"
+            ],
+        )
+
+    def denied(self, job: Mapping[str, Any]) -> str:
+        """What the admission policies say against a Job that is to be created; empty for one they admit."""
+        review = Review(resource="jobs.batch", operation="CREATE", new=created(dict(job)))
+        found = denials(self.policies, review, self.pins)
+        return f"denied by policy {found[0].policy}: {found[0].message}" if found else ""
+
+
 @pytest.fixture
 def clusters(small_federation: Callable[..., SmallFederation], tmp_path: Path) -> Iterator[Clusters]:
     made = small_federation(list(ROWS.values()))
@@ -101,7 +151,9 @@ def clusters(small_federation: Callable[..., SmallFederation], tmp_path: Path) -
                 "CROSSCLOUD_EXCHANGE_URI": "small/exchange",
                 "CROSSCLOUD_KEYS_URI": "small/keys",
             }
-            server.add_namespace(NAMESPACE, template(site, env=settings))
+            owned = Owned.of(site, settings)
+            server.add_namespace(NAMESPACE, owned.template)
+            server.access.policy = owned.denied
             server.controller.runner = ProcessRunner(
                 folder=tmp_path / f"logs-{site}",
                 mounts={"/work": made.home},
@@ -157,3 +209,17 @@ def _nothing_of_the_site_has_left_it(clusters: Clusters) -> None:
             rows = connection.execute("SELECT patient, note FROM visits").fetchall()
         for value in {value for row in rows for value in row}:
             assert value.encode() not in held
+
+
+def test_the_shipped_policies_stand_between_a_dispatcher_and_the_sites_data(clusters: Clusters) -> None:
+    """The token that creates the site's Jobs creates no other."""
+    server = clusters.servers["alpha"]
+    order = JobOrder(step="train", request="ab" * 32, deadline_s=60)
+    template = yaml.safe_load(server.objects.get(CONFIG_MAPS, NAMESPACE, TEMPLATE)["data"]["job.yaml"])
+    job = fill_template(template, order, NAMESPACE)
+    job["spec"]["template"]["spec"]["containers"][0]["command"] = ["python3", "-c", "print(open('/work'))"]
+    cluster = Cluster(namespace=NAMESPACE, kubeconfig=str(clusters.folder / "alpha/kubeconfig"))
+    with pytest.raises(ClusterError) as refused:
+        open_cluster(cluster).create(job)
+    assert refused.value.told == "denied: policy crosscloud-step"
+    assert server.jobs(NAMESPACE) == []
