@@ -22,7 +22,10 @@ ObjectName = Annotated[str, Field(pattern=OBJECT_NAME)]
 class Accelerator(Section):
     """A GPU request."""
 
-    type: str = Field(default="nvidia.com/gpu", min_length=1)
+    type: str = Field(
+        default="nvidia.com/gpu", pattern=r"^[a-z0-9][a-z0-9.-]{0,200}/[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+    )
+    """Name of an extended resource."""
     count: int = Field(default=1, ge=1, le=16)
 
 

@@ -81,14 +81,21 @@ def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: 
         _refuse(f"a second ticket was issued for attempt {ticket.attempt} of round {ticket.round_number}")
 
 
+def has_accepted(store: Store, ticket: Ticket) -> bool:
+    """Whether this is the ticket that `accept_ticket` remembered for its attempt."""
+    key = _ticket_key(ticket)
+    if not store.exists(key):
+        return False
+    return bool(json.loads(store.read(key, limit=1 << 16))["ticket"] == ticket.digest)
+
+
 def require_accepted(store: Store, ticket: Ticket) -> None:
     """Passes the ticket that `accept_ticket` remembered for its attempt.
 
     Raises:
         RefusedError: the site has not accepted this ticket.
     """
-    key = _ticket_key(ticket)
-    if not store.exists(key) or json.loads(store.read(key, limit=1 << 16))["ticket"] != ticket.digest:
+    if not has_accepted(store, ticket):
         _refuse(f"the site has not accepted the ticket of round {ticket.round_number}: 'ingest' does that")
 
 

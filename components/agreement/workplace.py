@@ -12,10 +12,11 @@ from components.agreement.charter import Charter
 from components.agreement.charter_book import pinned_charter
 from components.agreement.lineage import check_follows, check_model
 from components.agreement.model_store import read_model
+from components.agreement.open_attempt import require_open
 from components.agreement.private_keys import load_signing_key
 from components.agreement.round_secrets import erase_others
 from components.agreement.site_policy import SitePolicy, load_policy
-from components.agreement.site_records import accept_ticket, last_release, require_accepted
+from components.agreement.site_records import accept_ticket, has_accepted, last_release, require_accepted
 from components.agreement.ticket import Ticket, charter_named, check_terms, read_ticket
 from components.agreement.void import check_attempt
 from components.artifacts.stores import Store, key_of, open_store
@@ -70,9 +71,11 @@ class Workplace:
         Secrets of attempts that this ticket ends are erased.
 
         Raises:
-            RefusedError: the ticket is old, a second one, opened without a void, or its model is
-                not the one that the last receipt gives.
+            RefusedError: the ticket is old, a second one, opened without a void, of an attempt that has gone
+                on without this site, or its model is not the one that the last receipt gives.
         """
+        if not has_accepted(self.store, self.ticket):
+            require_open(self.exchange, self.ticket, self.charter, self.site)
         check_attempt(self.exchange, self.ticket, self.charter)
         check_model(self.exchange, self.keys_uri, self.ticket, self.charter)
         check_follows(self.exchange, self.keys_uri, self.ticket, self.charter, last_release(self.store))

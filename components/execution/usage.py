@@ -1,16 +1,20 @@
 """What a step took, for the run's page in Kubeflow: peak memory and rows a second, where they may be told.
 
 Under a charter with an epsilon neither may be: both depend on the site's rows, one more can carry either over
-any threshold it is rounded to, and epsilon does not price that. With the seconds that the journal tells, rows
-a second are the number of rows; memory grows with them by 5 to 13 kB a row of 384 features.
+any threshold it is rounded to, and epsilon does not price that. Without one they are padded to powers of two,
+as every size that leaves a site: with the seconds that the journal tells, rows a second are the number of
+rows, and memory grows with them by 5 to 13 kB a row of 384 features.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from components.execution.padding import padded
 
 HOST = "host"
 
@@ -46,20 +50,20 @@ def usage(peaks: Mapping[str, int], *, rows: int, seconds: float, is_private: bo
         is_private: whether the charter has an epsilon.
 
     Returns:
-        `peak_host_memory_bytes`, or `peak_gpu_memory_bytes` of the fullest GPU and
-        `peak_gpu_memory_bytes_N` of each of several; `rows_per_second` unless there were none. Nothing under
-        an epsilon.
+        Each the least power of two that is not smaller: `peak_host_memory_bytes`, or `peak_gpu_memory_bytes`
+        of the fullest GPU and `peak_gpu_memory_bytes_N` of each of several; `rows_per_second` unless there
+        were none. Nothing under an epsilon.
     """
     if is_private:
         return {}
     where = "host" if HOST in peaks else "gpu"
     name, fullest = f"peak_{where}_memory_bytes", max(peaks.values())
-    found = {name: float(fullest)}
+    found = {name: fullest}
     if len(peaks) > 1:
-        found |= {f"{name}_{number}": float(taken) for number, taken in peaks.items()}
+        found |= {f"{name}_{number}": taken for number, taken in peaks.items()}
     if rows:
-        found["rows_per_second"] = round(rows / seconds, 1)
-    return found
+        found["rows_per_second"] = math.ceil(rows / seconds)
+    return {name: float(padded(value)) for name, value in found.items()}
 
 
 def _peak_resident() -> int:

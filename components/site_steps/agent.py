@@ -8,7 +8,6 @@ again adopts the Jobs of the one before.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -17,23 +16,25 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from components.artifacts.stores import Store, open_store
-from components.errors import CrosscloudError, ObjectExistsError, StoreError, UsageError
+from components.artifacts.stores import Store, create_or_read, open_store
+from components.errors import CrosscloudError, SignatureError, StoreError, UsageError
 from components.execution import progress
 from components.execution.central_step import ERROR_PREFIX
 from components.execution.jobs.dispatch import run_job
 from components.execution.jobs.ends import JobEnd
 from components.execution.jobs.order import Cluster, JobOrder
-from components.site_steps.answer import answer_key, notice, notice_key
-from components.site_steps.request import DIGEST, StepRequest, order_of
+from components.site_steps.answer import answer_key, notice
+from components.site_steps.request import DIGEST, order_of
 from components.site_steps.settings import SiteSettings, agreed_request
 
 POLL_S = 2.0
 AT_ONCE = 8
 """Jobs that are watched at the same time; the steps of one round follow each other."""
 NAMESPACE = "CROSSCLOUD_NAMESPACE"
-MOST_TRIES = 5
-"""A request that cannot be read for so many polls is passed over."""
+MOST_TRIES = 30
+"""Polls, a minute, after which what the coordinator has not signed is passed over: a policy may change."""
+NOTICE_S = 600.0
+"""Seconds for which the exchange is waited for to take a notice."""
 
 
 @dataclass(kw_only=True)
@@ -56,66 +57,75 @@ class Agent:
         """Has what was asked since the last poll done, and tells by which names.
 
         Raises:
-            StoreError: the exchange cannot be read.
+            CrosscloudError: the exchange, the charters or the policy cannot be read.
         """
-        exchange = open_store(self.site.exchange_uri)
+        waiting = self._waiting(open_store(self.site.exchange_uri))
+        charters = self.site.charters() if waiting else []
         begun: list[str] = []
-        for named in self._waiting(exchange):
+        for named in waiting:
             try:
-                request = agreed_request(named, self.site)
-            except CrosscloudError as error:
+                order = order_of(agreed_request(named, self.site, charters))
+            except SignatureError as error:
                 self._pass_over(named, error)
                 continue
+            except UsageError as error:
+                progress.tell(f"request {named[:12]}: {error}")
+                self._seen.add(named)
+                pool.submit(self._leave_notice, named, "failed: no Job may be so")
+                continue
             self._seen.add(named)
-            pool.submit(self._see_to, request)
+            pool.submit(self._see_to, order)
             begun.append(named)
         return begun
 
     def _waiting(self, exchange: Store) -> list[str]:
         """Names of requests that were neither seen to nor answered."""
-        prefix = f"requests/{self.site.site}"
-        names = [key.removeprefix(f"{prefix}/").removesuffix(".json") for key in exchange.keys(prefix)]
-        new = [named for named in names if DIGEST.fullmatch(named) and named not in self._seen]
-        for named in new:
-            if exchange.exists(answer_key(self.site.site, named)) or exchange.exists(
-                notice_key(self.site.site, named)
-            ):
-                self._seen.add(named)
-        return [named for named in new if named not in self._seen]
+        new = self._names(exchange, "requests") - self._seen
+        if new:
+            done = self._names(exchange, "outcomes") | self._names(exchange, "notices")
+            self._seen |= new & done
+        return sorted(new - self._seen)
 
-    def _pass_over(self, named: str, error: CrosscloudError) -> None:
+    def _names(self, exchange: Store, folder: str) -> set[str]:
+        prefix = f"{folder}/{self.site.site}"
+        names = (key.removeprefix(f"{prefix}/").removesuffix(".json") for key in exchange.keys(prefix))
+        return {named for named in names if DIGEST.fullmatch(named)}
+
+    def _pass_over(self, named: str, error: SignatureError) -> None:
         """No notice is left for what the coordinator has not signed: it did not ask."""
         self._tries[named] = self._tries.get(named, 0) + 1
-        # A store may be away for a moment, and a policy may be about to be changed; a forgery stays one.
         if self._tries[named] >= MOST_TRIES:
             self._seen.add(named)
             self._tries.pop(named)
-            progress.tell(f"request {named[:12]} is passed over ({type(error).__name__})")
+            progress.tell(f"request {named[:12]} is passed over: {error}")
 
-    def _see_to(self, request: StepRequest) -> None:
-        named = request.digest
+    def _see_to(self, order: JobOrder) -> None:
         try:
-            ended = self.has_done(order_of(request), self.cluster)
-            reason = ended.reason
-        except UsageError as error:
-            progress.tell(f"request {named[:12]}: {error}")
-            reason = "failed"
+            reason = self.has_done(order, self.cluster).reason or "failed: no answer"
         except Exception as error:
-            progress.tell(f"request {named[:12]}: {type(error).__name__}")
+            # A thread that dies says nothing; whatever it was, the coordinator is not kept waiting for it.
+            progress.tell(f"request {order.request[:12]}: {type(error).__name__}: {error}")
             reason = "failed"
-        self._conclude(named, reason or "failed: no answer")
+        self._leave_notice(order.request, reason)
 
-    def _conclude(self, named: str, reason: str) -> None:
-        """Leaves a notice unless the Job has answered; the exchange is waited for."""
-        site = self.site.site
+    def _leave_notice(self, named: str, reason: str) -> None:
+        """Leaves a notice unless the Job has answered.
+
+        The agent's identity may write to the exchange below its site's notices and nowhere else, so the store
+        is opened there.
+        """
+        site, end = self.site.site, time.monotonic() + NOTICE_S
         while True:
-            with contextlib.suppress(StoreError):
-                exchange = open_store(self.site.exchange_uri)
-                if not exchange.exists(answer_key(site, named)):
-                    with contextlib.suppress(ObjectExistsError):
-                        exchange.create(notice_key(site, named), notice(reason))
-                return
-            time.sleep(POLL_S)
+            try:
+                if not open_store(self.site.exchange_uri).exists(answer_key(site, named)):
+                    notices = open_store(f"{self.site.exchange_uri}/notices/{site}")
+                    create_or_read(notices, f"{named}.json", notice(reason))
+            except StoreError as error:
+                if time.monotonic() < end:
+                    time.sleep(POLL_S)
+                    continue
+                progress.tell(f"request {named[:12]}: no notice of '{reason}' ({type(error).__name__})")
+            return
 
 
 def main() -> None:
@@ -144,8 +154,12 @@ def _poll_for_ever(agent: Agent) -> None:
         while True:
             try:
                 agent.poll(pool)
-            except StoreError as error:
-                progress.tell(f"the exchange cannot be read ({type(error).__name__})")
+            except CrosscloudError as error:
+                progress.tell(f"nothing can be looked at for now: {type(error).__name__}: {error}")
+            except Exception as error:
+                # Not by way of the pool, which would wait for Jobs: Kubernetes starts the agent anew.
+                progress.tell(f"the agent ends: {type(error).__name__}: {error}")
+                os._exit(1)
             time.sleep(POLL_S)
 
 

@@ -8,7 +8,6 @@ makes the same request and finds the Job that runs, or the answer that is there.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from components.execution import progress
 from components.execution.jobs.dispatch import run_job
 from components.execution.jobs.order import START_GRACE_S, Cluster
 from components.execution.outcome import Outcome, disclosed_reason, plain
-from components.site_steps.answer import read_answer
+from components.site_steps.answer import read_answer, read_notice
 from components.site_steps.job_terms import JobTerms, kubeconfig_of
 from components.site_steps.request import StepRequest, order_of, request_key
 from components.site_steps.steps import COMPUTING
@@ -33,6 +32,8 @@ from components.site_steps.steps import COMPUTING
 POLL_S = 2.0
 AGENT_GRACE_S = 60.0
 """Seconds that a site's agent has to see a request and to leave a notice, beyond the Job's own."""
+ANSWER_GRACE_S = 60.0
+"""Seconds that the exchange may be away when a Job has ended."""
 MOST_ATTEMPTS = 100
 
 
@@ -45,9 +46,23 @@ class Asked:
     terms: JobTerms
 
     def answer(self) -> Outcome | None:
-        """What the site says by now."""
-        attempt, request = self.attempt, self.request
-        return read_answer(attempt.exchange, request.site, request.digest, attempt.charter)
+        """What the site says by now, or its agent where that creates the Jobs.
+
+        Raises:
+            SignatureError: what lies where its answer belongs is not the site's.
+        """
+        exchange, request = self.attempt.exchange, self.request
+        told = read_answer(exchange, request.site, request.digest, self.attempt.charter)
+        if told is None and self.terms.door == "agent":
+            told = read_notice(exchange, request.site, request.digest)
+        return told
+
+    def known(self) -> Outcome | None:
+        """As `answer`, before it is asked: what is not the site's is a reason, so that it is asked anew."""
+        try:
+            return self.answer()
+        except SignatureError as error:
+            return Outcome(reason=disclosed_reason(error))
 
 
 def dispatch(
@@ -121,7 +136,7 @@ def _request(
 def _ask(attempt: Attempt, first: StepRequest, terms: JobTerms, keys_uri: str) -> Outcome:
     for request in _attempts(first):
         asked = Asked(attempt=attempt, request=request, terms=terms)
-        told = asked.answer()
+        told = asked.known()
         if told is None:
             _publish(asked, load_signing_key(keys_uri, COORDINATOR))
             return _by_agent(asked) if terms.door == "agent" else _by_job(asked)
@@ -147,7 +162,7 @@ def _by_job(asked: Asked) -> Outcome:
     request, terms = asked.request, asked.terms
     cluster = Cluster(namespace=terms.namespace, kubeconfig=str(kubeconfig_of(request.site)))
     ended = run_job(order_of(request), cluster)
-    told = asked.answer()
+    told = _awaited(asked, ANSWER_GRACE_S, until_read=True)
     if told is not None:
         return told
     return Outcome(reason=plain(ended.reason) or f"failed: the Job of {request.step} ended without an answer")
@@ -156,12 +171,30 @@ def _by_job(asked: Asked) -> Outcome:
 def _by_agent(asked: Asked) -> Outcome:
     """Waits until the site's agent has had the Job run."""
     patience = asked.request.deadline_s + START_GRACE_S + AGENT_GRACE_S
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        # An exchange that is away for a moment must not cost the site its round.
-        with contextlib.suppress(StoreError):
+    told = _awaited(asked, patience, until_read=False)
+    return told or Outcome(reason=f"unreachable: the agent of {asked.request.site} did not answer")
+
+
+def _awaited(asked: Asked, seconds: float, *, until_read: bool) -> Outcome | None:
+    """The answer once it is there, or None.
+
+    An exchange that is away for a moment must not cost the site its round.
+
+    Args:
+        asked: what was asked.
+        seconds: to wait for.
+        until_read: whether an exchange that has been read and holds none is answer enough.
+
+    Raises:
+        StoreError: the exchange could not be read to the last.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
             told = asked.answer()
-            if told is not None:
+            if told is not None or until_read or time.monotonic() >= end:
                 return told
+        except StoreError:
+            if time.monotonic() >= end:
+                raise
         time.sleep(POLL_S)
-    return Outcome(reason=f"unreachable: the agent of {asked.request.site} did not answer")

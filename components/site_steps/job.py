@@ -7,17 +7,17 @@ exchange and must be signed by the coordinator of the charter that the policy pi
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 
 from components.agreement.private_keys import load_signing_key
-from components.artifacts.stores import open_store
-from components.errors import CrosscloudError, ObjectExistsError, SignatureError, UsageError
+from components.artifacts.documents import verify
+from components.artifacts.stores import create_or_read, open_store
+from components.errors import CrosscloudError, SignatureError, StoreError, UsageError
 from components.execution import progress
 from components.execution.central_step import ERROR_PREFIX
 from components.execution.outcome import Outcome, disclosed_reason
-from components.site_steps.answer import answer_document, answer_key
+from components.site_steps.answer import DOMAIN, answer_document, answer_key
 from components.site_steps.request import DIGEST, StepRequest
 from components.site_steps.running import run_here
 from components.site_steps.settings import SiteSettings, agreed_request
@@ -50,12 +50,16 @@ def answer(step: str, named: str, site: SiteSettings) -> Outcome:
 
     Raises:
         UsageError: the site's keys are missing.
-        StoreError: the exchange cannot be reached.
+        StoreError: the exchange cannot be reached, or holds no such request.
+        SignatureError: something else lies where the answer belongs.
     """
     key = load_signing_key(site.keys_uri, site.site)
     exchange = open_store(site.exchange_uri)
     try:
         request = _request(step, named, site)
+    except StoreError:
+        # Not an answer: the Job fails, and the same request can be done once the exchange is there.
+        raise
     except CrosscloudError as error:
         outcome = Outcome(reason=disclosed_reason(error))
         progress.tell(f"{progress.LEFT_OUT}{outcome.reason}")
@@ -71,9 +75,9 @@ def answer(step: str, named: str, site: SiteSettings) -> Outcome:
             deadline_s=request.deadline_s,
         )
     document = answer_document(outcome, site=site.site, named=named, key=key)
-    # One that is there is of a Job that was replaced while it ran: what it answered stands.
-    with contextlib.suppress(ObjectExistsError):
-        exchange.create(answer_key(site.site, named), document)
+    written = create_or_read(exchange, answer_key(site.site, named), document)
+    # Another one is of a Job that was replaced while it ran: what it answered stands.
+    verify(written, domain=DOMAIN, signer=site.site, key=key.public_key())
     return outcome
 
 
@@ -84,7 +88,7 @@ def _named(arguments: list[str]) -> tuple[str, str]:
 
 
 def _request(step: str, named: str, site: SiteSettings) -> StepRequest:
-    request = agreed_request(named, site)
+    request = agreed_request(named, site, site.charters())
     if request.step != step:
         raise SignatureError(f"the request {named[:12]} is for {request.step}, the Job is for {step}")
     return request

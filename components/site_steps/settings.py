@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from components.agreement.charter import Charter
@@ -79,8 +79,13 @@ class SiteSettings:
             return [in_force]
 
 
-def agreed_request(named: str, site: SiteSettings) -> StepRequest:
+def agreed_request(named: str, site: SiteSettings, charters: Sequence[Charter]) -> StepRequest:
     """A request of the exchange that the coordinator of a charter this site works under has signed.
+
+    Args:
+        named: its digest.
+        site: that is asked.
+        charters: of `SiteSettings.charters`.
 
     Raises:
         SignatureError: it is not; see `read_request`.
@@ -88,7 +93,7 @@ def agreed_request(named: str, site: SiteSettings) -> StepRequest:
     """
     exchange = open_store(site.exchange_uri)
     refusals: list[SignatureError] = []
-    for charter in site.charters():
+    for charter in charters:
         try:
             return read_request(exchange, site.site, named, charter)
         except SignatureError as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from components.errors import UsageError
-from components.site_steps.job_terms import JobTerms
+from components.site_steps.job_terms import MOUNTED_CLUSTERS, JobTerms
 from pipelines.spec_check.findings import Finding
 from pipelines.spec_check.references import listed
 from pipelines.spec_check.spec import EXECUTORS, PLATFORM_EXECUTORS, Message, Spec, located
@@ -41,9 +42,18 @@ def _job(spec: Spec, step: Step) -> Iterator[Finding]:
         text = f"{step.title!r} does not say whose it is: give its input 'site' a constant"
         yield spec.finding("site-unnamed", path, text)
     try:
-        JobTerms.from_text(str(step.constant("job")))
+        terms = JobTerms.from_text(str(step.constant("job")))
     except UsageError as error:
         yield spec.finding("job-terms", (*path, "job"), f"{step.title!r}: {error}")
+        return
+    mounts = step.settings.secret_as_volume if step.settings is not None else ()
+    opened = any(PurePosixPath(mount.mount_path).is_relative_to(MOUNTED_CLUSTERS) for mount in mounts)
+    if terms.door == "dispatcher" and not opened:
+        text = (
+            f"{step.title!r} creates Jobs and nothing opens the cluster to it: give {step.site or 'the site'} "
+            "a placement.kubeconfig_secret, or door agent"
+        )
+        yield spec.platform_finding("job-terms", step.label, text)
 
 
 def _nodes(settings: Message | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipelines.placement_sections import Images, Placement, SitePlacement, Toleration
+from pipelines.placement_sections import Accelerator, Images, Placement, SitePlacement, Toleration
 
 
 def problems(section: type, **given: Any) -> list[str]:
@@ -63,6 +63,8 @@ def test_all_mistakes_are_told_at_once() -> None:
         (Placement, {"kind": "kubernetes-job"}),
         (Placement, {"deadline_seconds": 60}),
         (Placement, {"image_pull_secrets": ["UPPER"]}),
+        (Accelerator, {"type": "hostPath"}),
+        (Accelerator, {"type": "nvidia.com/gpu", "count": 0}),
         (Images, {"registry": "https://registry.example"}),
         (Images, {"registry": "Registry.example"}),
         (Images, {"site": "sha256:abc"}),

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from components.data_processing.record_ingestion.row_shards import KeptRows
+from components.execution.padding import padded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,3 @@ def row_manifest(uri: str, kept: KeptRows, reading: Reading, *, private: bool) -
     if reading.drift:
         manifest["drift"] = list(reading.drift)
     return manifest
-
-
-def padded(number: int) -> int:
-    """The least power of two that is not smaller; 1 for 0."""
-    return 1 << (max(1, number) - 1).bit_length()

@@ -61,6 +61,7 @@ def evaluate(
     )
     for name, value in outcome.metrics.items():
         metrics.log_metric(name, value)
-    if outcome.manifest:
-        confusion.log_confusion_matrix(classes, outcome.manifest["global"]["confusion"])
+    table = outcome.manifest.get("global", {}).get("confusion", [])
+    if len(table) == len(classes):
+        confusion.log_confusion_matrix(classes, table)
     return outcome.reference, outcome.reason

@@ -1,4 +1,4 @@
-"""What the run's page is told: everything without an epsilon, and no number of rows with one."""
+"""What the run's page is told: padded figures without an epsilon, and none with one."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ GIB = 1 << 30
 
 
 class TestUsage:
-    def test_without_an_epsilon_it_is_what_was_measured(self) -> None:
-        found = usage({"host": 123_456_789}, rows=300, seconds=2.0, is_private=False)
-        assert found == {"peak_host_memory_bytes": 123_456_789.0, "rows_per_second": 150.0}
+    def test_without_an_epsilon_it_is_padded(self) -> None:
+        """With the seconds that the journal tells, the exact rate would be the number of rows."""
+        for rows in (257, 300, 512):
+            found = usage({"host": 123_456_789}, rows=rows, seconds=2.0, is_private=False)
+            assert found == {"peak_host_memory_bytes": float(1 << 27), "rows_per_second": 256.0}
 
     def test_several_gpus_are_told_apart_beside_the_fullest(self) -> None:
-        found = usage({"0": 5 * GIB, "1": 7 * GIB}, rows=10, seconds=1.0, is_private=False)
+        found = usage({"0": 3 * GIB, "1": 7 * GIB}, rows=10, seconds=1.0, is_private=False)
         assert found == {
-            "peak_gpu_memory_bytes": 7.0 * GIB,
-            "peak_gpu_memory_bytes_0": 5.0 * GIB,
-            "peak_gpu_memory_bytes_1": 7.0 * GIB,
-            "rows_per_second": 10.0,
+            "peak_gpu_memory_bytes": 8.0 * GIB,
+            "peak_gpu_memory_bytes_0": 4.0 * GIB,
+            "peak_gpu_memory_bytes_1": 8.0 * GIB,
+            "rows_per_second": 16.0,
         }
         assert usage({"0": GIB}, rows=0, seconds=1.0, is_private=False) == {
             "peak_gpu_memory_bytes": 1.0 * GIB

@@ -134,16 +134,34 @@ class TestByJob:
         cluster.controller.runner = Answering(exchange, 0)
         assert asked(ticket=issue(exchange)).reason == "failed: the Job of train ended without an answer"
 
-    def test_an_answer_of_somebody_else_is_refused(self, exchange: Store, cluster: JobsServer) -> None:
-        cluster.controller.runner = Answering(exchange, 0)
+    def test_an_answer_of_somebody_else_is_refused_and_the_next_run_asks_anew(
+        self, exchange: Store, cluster: JobsServer
+    ) -> None:
         ticket = issue(exchange)
-        asked(ticket=ticket)
-        (named,) = requests(exchange)
-        forged = answer_document(Outcome(reference="x"), site="alpha", named=named, key=KEYS["beta"])
-        exchange.create(answer_key("alpha", named), forged)
+
+        def forging(controller: Controller, job: dict[str, Any]) -> None:
+            named = job["spec"]["template"]["spec"]["containers"][0]["args"][1]
+            forged = answer_document(Outcome(reference="x"), site="alpha", named=named, key=KEYS["beta"])
+            exchange.create(answer_key("alpha", named), forged)
+            controller.end(job)
+
+        cluster.controller.runner = forging
         assert asked(ticket=ticket).reason == (
             "refused: the signature of alpha on a step outcome document does not verify"
         )
+        cluster.controller.runner = Answering(exchange, Outcome(reference="store/model"))
+        assert asked(ticket=ticket).reference == "store/model"
+        assert len(requests(exchange)) == 2
+
+    def test_a_notice_counts_for_nothing_where_the_dispatcher_sees_the_job(
+        self, exchange: Store, cluster: JobsServer
+    ) -> None:
+        ticket = issue(exchange)
+        named = replace(REQUEST, ticket=ticket).digest
+        exchange.create(notice_key("alpha", named), notice("oom"))
+        cluster.controller.runner = Answering(exchange, Outcome(reference="store/model"))
+        assert asked(ticket=ticket).reference == "store/model"
+        assert requests(exchange) == [named]
 
     def test_a_dispatcher_that_is_killed_leaves_its_job_to_the_next(
         self, exchange: Store, cluster: JobsServer

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.artifacts.stores import Store, open_store
-from components.errors import UsageError
+from components.errors import ObjectMissingError, SignatureError, UsageError
 from components.execution.outcome import Outcome
 from components.site_steps import steps
 from components.site_steps.answer import answer_key, read_answer
@@ -62,6 +62,18 @@ class TestAnswering:
         outcome = answer("train", named, ALPHA)
         assert outcome.reason.startswith("refused: train takes other arguments")
         assert open_store("elsewhere").keys() == []
+
+    def test_what_lies_where_the_answer_belongs_must_be_the_sites(self, exchange: Store) -> None:
+        issue(exchange)
+        named = ask(exchange)
+        exchange.create(answer_key("alpha", named), b"junk")
+        with pytest.raises(SignatureError):
+            answer("train", named, ALPHA)
+
+    def test_a_request_that_is_not_there_is_no_answer(self, exchange: Store) -> None:
+        with pytest.raises(ObjectMissingError):
+            answer("train", "ab" * 32, ALPHA)
+        assert exchange.keys("outcomes") == []
 
 
 class TestRefusing:

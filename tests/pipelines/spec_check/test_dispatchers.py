@@ -58,6 +58,7 @@ FAULTS: list[tuple[str, Callable[[Documents], Any], str]] = [
         ),
         "job-terms",
     ),
+    ("no kubeconfig", lambda d: settings(d)["exec-train"].pop("secretAsVolume"), "job-terms"),
     (
         "another site's cluster",
         lambda d: settings(d)["exec-train-2"].update(

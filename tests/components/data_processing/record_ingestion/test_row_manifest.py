@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from components.data_processing.record_ingestion.row_manifest import (
     Reading,
-    padded,
     row_manifest,
 )
 from components.data_processing.record_ingestion.row_shards import KeptRows
+from components.execution.padding import padded
 from components.execution.shown_manifest import artifact_metadata
 
 KEPT = KeptRows(key="rows/k.json", digest="d1", schema={"note": "string"}, size=3000)
