@@ -50,8 +50,8 @@ def _job(spec: Spec, step: Step) -> Iterator[Finding]:
     opened = any(PurePosixPath(mount.mount_path).is_relative_to(MOUNTED_CLUSTERS) for mount in mounts)
     if terms.door == "dispatcher" and not opened:
         text = (
-            f"{step.title!r} creates Jobs and nothing opens the cluster to it: give {step.site or 'the site'} "
-            "a placement.kubeconfig_secret, or door agent"
+            f"{step.title!r} creates Jobs and nothing opens the cluster to it: give "
+            f"{step.site or 'the site'} a placement.kubeconfig_secret, or door agent"
         )
         yield spec.platform_finding("job-terms", step.label, text)
 

@@ -97,8 +97,8 @@ def _clusters(spec: Spec, steps: list[Step]) -> Iterator[Finding]:
             opens[_secret_name(mount)].add(owner)
             if not owner or place != PurePosixPath(MOUNTED_CLUSTERS / owner):
                 text = (
-                    f"{step.title!r} mounts what opens a cluster at {mount.mount_path!r}: only dispatchers of "
-                    f"a site do, at {MOUNTED_CLUSTERS}/SITE"
+                    f"{step.title!r} mounts what opens a cluster at {mount.mount_path!r}: only a site's "
+                    f"dispatchers do, at {MOUNTED_CLUSTERS}/SITE"
                 )
                 yield spec.platform_finding("secret-owner", step.label, text, "secretAsVolume", index)
             elif len(opens[_secret_name(mount)]) > 1:
