@@ -24,6 +24,10 @@ _PATHS = {
     PODS: re.compile(r"/api/v1/namespaces/(?P<namespace>[^/]+)/pods(?:/(?P<name>[^/]+))?"),
     CONFIG_MAPS: re.compile(r"/api/v1/namespaces/(?P<namespace>[^/]+)/configmaps(?:/(?P<name>[^/]+))?"),
 }
+_OTHER_UID = (
+    f'Operation cannot be fulfilled on {JOBS} "{{name}}": the UID in the precondition ({{wanted}}) does not '
+    "match the UID in record ({uid}). The object might have been deleted and then recreated"
+)
 _KINDS = {JOBS: ("batch/v1", "JobList"), PODS: ("v1", "PodList"), CONFIG_MAPS: ("v1", "ConfigMapList")}
 
 
@@ -152,12 +156,7 @@ class Handler(BaseHTTPRequestHandler):
             wanted = options.get("preconditions", {}).get("uid")
             uid = job["metadata"]["uid"]
             if wanted and wanted != uid:
-                raise RefusedError(
-                    409,
-                    f'Operation cannot be fulfilled on {JOBS} "{request.name}": the UID in the precondition '
-                    f"({wanted}) does not match the UID in record ({uid}). The object might have been deleted "
-                    "and then recreated",
-                )
+                raise RefusedError(409, _OTHER_UID.format(name=request.name, wanted=wanted, uid=uid))
             # Without a word, pods of a Job of batch/v1 are left running.
             return self.owner.controller.delete(job, options.get("propagationPolicy", "Orphan"))
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from components.execution.jobs import connection
+from components.execution.jobs.answers import Job, as_job, as_kind, as_list, document, events, plain_errors
 from components.execution.jobs.order import Cluster
 from components.execution.jobs.patience import CLOCK, PATIENCE, Clock, Patience, Pauses
 from components.execution.jobs.refusals import (
     ClusterDeniedError,
     ClusterUnreachableError,
     RefusedRequestError,
-    message_of,
     refusal,
 )
 from components.execution.jobs.template import TEMPLATE_CONFIG_MAP, TEMPLATE_KEY
@@ -24,10 +23,7 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient
     from urllib3 import BaseHTTPResponse
 
-Job = Mapping[str, Any]
-"""A Job or pod as the API server writes it."""
-_LARGEST_ANSWER = 8 << 20
-_PASSING = {408, 429, 500, 502, 503, 504}
+Answer = TypeVar("Answer")
 _FOREVER = float("inf")
 
 
@@ -71,9 +67,11 @@ class ClusterClient:
         """
         found = self._ask(
             lambda: self._core.read_namespaced_config_map(TEMPLATE_CONFIG_MAP, self.namespace, **self._terms),
+            read=lambda told: as_kind(told, "ConfigMap"),
             what=f"read configmap {TEMPLATE_CONFIG_MAP}",
         )
-        text = (found.get("data") or {}).get(TEMPLATE_KEY)
+        data = found.get("data")
+        text = data.get(TEMPLATE_KEY) if isinstance(data, dict) else None
         return text if isinstance(text, str) else ""
 
     def create(self, job: Job) -> Job | None:
@@ -87,6 +85,7 @@ class ClusterClient:
                 lambda: self._batch.create_namespaced_job(
                     self.namespace, job, field_validation="Strict", **self._terms
                 ),
+                read=as_job,
                 what="create jobs",
                 told={409},
             )
@@ -104,16 +103,16 @@ class ClusterClient:
         Raises:
             ClusterError: it cannot be had.
         """
-        found = self._ask(
+        found, version = self._ask(
             lambda: self._batch.list_namespaced_job(
                 self.namespace, field_selector=f"metadata.name={name}", **self._terms
             ),
+            read=lambda told: as_list(told, "JobList"),
             what="list jobs",
             patient=patient,
             until=until,
         )
-        jobs = [job for job in found.get("items") or () if (job.get("metadata") or {}).get("name") == name]
-        version = str((found.get("metadata") or {}).get("resourceVersion") or "")
+        jobs = [job for job in found if job["metadata"]["name"] == name]
         return Sighting(job=jobs[0] if jobs else None, version=version)
 
     @contextlib.contextmanager
@@ -124,7 +123,7 @@ class ClusterClient:
             RefusedRequestError: the API server answers with an error.
             urllib3.exceptions.HTTPError: the connection is lost, before or in the middle of an event.
         """
-        with _plain_errors():
+        with plain_errors():
             answer = self._batch.list_namespaced_job(
                 self.namespace,
                 field_selector=f"metadata.name={name}",
@@ -136,7 +135,7 @@ class ClusterClient:
                 _request_timeout=(self.patience.connect_s, seconds + self.patience.connect_s),
             )
         try:
-            yield _events(answer)
+            yield events(answer)
         finally:
             # A watch is left in the middle: the connection is of no further use.
             answer.close()
@@ -159,29 +158,36 @@ class ClusterClient:
                 lambda: self._batch.delete_namespaced_job(
                     metadata["name"], self.namespace, body=options, **self._terms
                 ),
+                read=lambda told: told,
                 what="delete jobs",
                 told={404, 409},
                 patient=True,
             )
 
-    def pods(self, job: Job) -> list[Job] | None:
+    def pods(self, job: Job, *, until: float = _FOREVER) -> list[Job] | None:
         """The pods of that very Job; None where they may not be listed.
+
+        Args:
+            job: whose.
+            until: time of the clock after which nothing is repeated.
 
         Raises:
             ClusterError: the API server does not answer.
         """
         selector = f"batch.kubernetes.io/controller-uid={job['metadata']['uid']}"
         try:
-            found = self._ask(
+            found, _ = self._ask(
                 lambda: self._core.list_namespaced_pod(
                     self.namespace, label_selector=selector, **self._terms
                 ),
+                read=lambda told: as_list(told, "PodList"),
                 what="list pods",
                 told={403},
+                until=until,
             )
         except RefusedRequestError:
             return None
-        return [pod for pod in found.get("items") or () if isinstance(pod, dict)]
+        return found
 
     @property
     def _terms(self) -> dict[str, Any]:
@@ -195,12 +201,21 @@ class ClusterClient:
         self,
         request: Callable[[], BaseHTTPResponse],
         *,
+        read: Callable[[dict[str, Any]], Answer],
         what: str,
-        told: frozenset[int] | set[int] = frozenset(),
+        told: Collection[int] = (),
         patient: bool = False,
         until: float = _FOREVER,
-    ) -> dict[str, Any]:
+    ) -> Answer:
         """The answer to a request that may be sent twice.
+
+        Args:
+            request: sends it.
+            read: takes what is needed from the answer; its ValueError says that this is no API server's.
+            what: is asked for, two or three words.
+            told: statuses that the caller understands.
+            patient: whether a refusal is not believed at once.
+            until: time of the clock after which nothing is repeated.
 
         Raises:
             RefusedRequestError: an answer whose status is in `told`.
@@ -213,14 +228,16 @@ class ClusterClient:
         while True:
             retry_after_s = 0.0
             try:
-                with _plain_errors():
-                    return _document(request(), self.patience.read_s, self.clock)
+                with plain_errors():
+                    return read(document(request(), self.patience.read_s, self.clock))
             except RefusedRequestError as error:
                 if error.status in told:
                     raise
                 end: Exception = refusal(error, of=what)
                 limit_s, retry_after_s = self._waited_for(error, patient=patient), error.retry_after_s
-                if error.status in _PASSING or error.status == 0:
+                if error.status == 0:
+                    end = _unreachable(what, "TLS", disclosed="the certificate of the API server")
+                elif _passes(error.status):
                     end = _unreachable(what, f"HTTP {error.status}")
             except (HTTPError, ValueError) as error:
                 end, limit_s = _unreachable(what, type(error).__name__), self.patience.unreachable_s
@@ -234,7 +251,7 @@ class ClusterClient:
 
     def _waited_for(self, error: RefusedRequestError, *, patient: bool) -> float:
         """Seconds for which a refusal is not believed."""
-        if error.status in _PASSING:
+        if _passes(error.status):
             return self.patience.unreachable_s
         if error.status in {0, 401} or (error.status == 403 and patient):
             return self.patience.denied_s
@@ -252,57 +269,13 @@ def open_cluster(cluster: Cluster, *, patience: Patience = PATIENCE, clock: Cloc
     )
 
 
-def _unreachable(what: str, how: str) -> ClusterUnreachableError:
-    return ClusterUnreachableError(f"no answer when asked to {what} ({how})", disclosed="API server")
+def _passes(status: int) -> bool:
+    """Whether an answer is none of the API server's own making, or one for the moment.
 
-
-@contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Takes the client's own error apart: its text holds headers and body."""
-    from kubernetes.client import ApiException
-
-    try:
-        yield
-    except ApiException as error:
-        headers = error.headers or {}
-        try:
-            retry_after_s = max(0.0, float(headers.get("Retry-After", 0)))
-        except ValueError:
-            retry_after_s = 0.0
-        raise RefusedRequestError(
-            error.status or 0, message_of(error.body), retry_after_s=retry_after_s
-        ) from None
-
-
-def _document(answer: BaseHTTPResponse, seconds: float, clock: Clock) -> dict[str, Any]:
-    """The JSON object of an answer.
-
-    Raises:
-        ValueError: it is none, is too large, or comes too slowly.
+    Redirections and pages of errors come from what stands before an API server.
     """
-    deadline = clock.now() + seconds
-    content = bytearray()
-    # Closed whatever comes of it: dispatchers ask seldom, and a connection kept may have died meanwhile.
-    with contextlib.closing(answer):
-        while part := answer.read1(1 << 16):
-            content += part
-            if len(content) > _LARGEST_ANSWER or clock.now() > deadline:
-                raise ValueError("too large or too slow")
-    document = json.loads(content)
-    if not isinstance(document, dict):
-        raise ValueError("not an object")  # noqa: TRY004 - what came is at fault, not a caller
-    return document
+    return status in {408, 429} or 300 <= status < 400 or status >= 500
 
 
-def _events(answer: BaseHTTPResponse) -> Iterator[Mapping[str, Any]]:
-    """Whole lines of a watch as events; the rest of a line that was cut is dropped."""
-    rest = bytearray()
-    while part := answer.read1(1 << 16):
-        rest += part
-        *lines, rest = rest.split(b"\n")
-        for line in lines:
-            event = json.loads(line) if line.strip() else None
-            if isinstance(event, dict):
-                yield event
-        if len(rest) > _LARGEST_ANSWER:
-            raise ValueError("an event is too large")
+def _unreachable(what: str, how: str, *, disclosed: str = "API server") -> ClusterUnreachableError:
+    return ClusterUnreachableError(f"no answer when asked to {what} ({how})", disclosed=disclosed)

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from kubernetes import client
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_IDENTITIES = {
+    "token",
+    "tokenFile",
+    "client-certificate",
+    "client-certificate-data",
+    "client-key",
+    "client-key-data",
+}
+_FILES = {"tokenFile", "client-certificate", "client-key", "certificate-authority"}
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
@@ -48,6 +57,8 @@ def _configure(configuration: client.Configuration, path: Path) -> None:
 
     cluster, user = _read_kubeconfig(path)
     _check_server(str(cluster.get("server", "")), path)
+    _check_identity(user, path)
+    _check_files({**cluster, **user}, path)
     if cluster.get("insecure-skip-tls-verify"):
         raise UsageError(
             f"{path}: insecure-skip-tls-verify would give the token to anybody; name certificate-authority"
@@ -113,6 +124,24 @@ def _read_kubeconfig(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _named(sections: list[dict[str, Any]], name: str) -> dict[str, Any]:
     found: Callable[[dict[str, Any]], bool] = lambda section: section["name"] == name  # noqa: E731
     return next(filter(found, sections), {})
+
+
+def _check_identity(user: dict[str, Any], path: Path) -> None:
+    """Refuses what would run a program that the site has chosen beside the coordinator's key."""
+    strange = sorted(map(str, user.keys() - _IDENTITIES))
+    if strange:
+        raise UsageError(
+            f"{path}: the user must have a token, a tokenFile or a client certificate, got "
+            f"{strange[0][:40]!r}: a token of the site's account crosscloud-dispatcher does"
+        )
+
+
+def _check_files(sections: dict[str, Any], path: Path) -> None:
+    """Refuses files beyond the kubeconfig's own folder: their content would go to the site's API server."""
+    for name in _FILES & sections.keys():
+        file = Path(str(sections[name]))
+        if file.is_absolute() or ".." in file.parts:
+            raise UsageError(f"{path}: {name} must lie beside the kubeconfig, got {str(file)[:80]!r}")
 
 
 def _check_server(server: str, path: Path) -> None:

@@ -20,6 +20,8 @@ from components.execution.jobs.patience import CLOCK, PATIENCE, Clock, Patience
 from components.execution.jobs.refusals import ClusterError
 from components.execution.jobs.watching import watch_to_end
 
+_ON_ITS_WAY_S = 1.0
+
 
 class _Terminated(BaseException):
     """SIGTERM came. No error: nothing that handles errors may hold it up."""
@@ -64,16 +66,13 @@ def cancel(client: ClusterClient, order: JobOrder) -> bool:
 
     A Job of its name that does another request is left alone.
     """
-    hasty = replace(
-        client.patience, unreachable_s=client.patience.cancel_s, denied_s=client.patience.cancel_s
-    )
-    client = client.with_patience(hasty)
+    client = client.with_patience(client.patience.for_cancelling())
     try:
-        job = client.sight(order.job, until=client.clock.now() + hasty.cancel_s).job
+        job = client.sight(order.job).job
         if job is None:
             # A creation that was interrupted may still be on its way into the API server's store.
-            client.clock.sleep(min(1.0, hasty.cancel_s))
-            job = client.sight(order.job, until=client.clock.now() + hasty.cancel_s).job
+            client.clock.sleep(_ON_ITS_WAY_S)
+            job = client.sight(order.job).job
         if job is not None and arguments_of(job) == order.arguments:
             client.delete(job, "Background")
             progress.tell(f"{order.step}: {order.job} cancelled")

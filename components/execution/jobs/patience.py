@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from components.execution.jobs.order import START_GRACE_S
 
@@ -22,7 +22,8 @@ class Patience:
         denied_s: a Job that is under way is watched for although identity or rights were refused:
             tokens are rotated, and an API server that has just started knows no rights yet.
         gone_s: a deleted Job may take to be gone.
-        cancel_s: deleting the Job may take after SIGTERM; below the 30 s that Kubernetes gives.
+        cancel_s: the Job may take to be found and then to be deleted after SIGTERM; both within the 30 s
+            that Kubernetes gives.
         watch_s: one watch lasts. Short enough that a connection which died without a word is noticed.
         look_s: between looks at the pods of a Job that has not started.
         connect_s: a connection may take.
@@ -37,13 +38,23 @@ class Patience:
     unreachable_s: float = 600.0
     denied_s: float = 60.0
     gone_s: float = 120.0
-    cancel_s: float = 20.0
+    cancel_s: float = 12.0
     watch_s: float = 60.0
     look_s: float = 5.0
     connect_s: float = 10.0
     read_s: float = 30.0
     first_pause_s: float = 0.5
     longest_pause_s: float = 15.0
+
+    def for_cancelling(self) -> Patience:
+        """The patience of a process that has been told to end."""
+        return replace(
+            self,
+            unreachable_s=self.cancel_s,
+            denied_s=self.cancel_s,
+            connect_s=min(self.connect_s, self.cancel_s / 4),
+            read_s=min(self.read_s, self.cancel_s / 4),
+        )
 
 
 PATIENCE = Patience()

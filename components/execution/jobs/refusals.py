@@ -19,8 +19,11 @@ from typing import ClassVar
 from components.errors import SiteError
 from components.execution.outcome import plain
 
-_POLICY = re.compile(r"ValidatingAdmissionPolicy '([a-z0-9][a-z0-9.-]{0,62})' with binding ")
+_POLICY = re.compile(
+    r"ValidatingAdmissionPolicy '([a-z0-9][a-z0-9.-]{0,62})' (?:with binding|denied request)"
+)
 _WEBHOOK = re.compile(r'admission webhook "([a-z0-9][a-z0-9.-]{0,62})" denied the request')
+_QUOTA = re.compile(r"(?:exceeded|failed|status unknown for) quota: ")
 _MISSING_NAMESPACE = re.compile(r'namespaces "[^"]*" not found')
 
 
@@ -104,8 +107,10 @@ def _in_words(error: RefusedRequestError, of: str) -> tuple[type[ClusterError], 
     named = _POLICY.search(error.message) or _WEBHOOK.search(error.message)
     if named:
         return ClusterDeniedError, f"policy {named[1]}"
-    if "exceeded quota" in error.message:
+    if _QUOTA.search(error.message):
         return ClusterDeniedError, "quota"
+    if "because it is being terminated" in error.message:
+        return JobRefusedError, "the namespace is being deleted"
     if _MISSING_NAMESPACE.search(error.message):
         return JobRefusedError, "no such namespace"
     by_status: dict[int, tuple[type[ClusterError], str]] = {

@@ -24,6 +24,7 @@ STEP_LABEL = "crosscloud.dev/step"
 LABELS = {"app.kubernetes.io/name": "crosscloud-step", "app.kubernetes.io/managed-by": "crosscloud"}
 _ORDINARY_RESOURCES = {"cpu", "memory", "ephemeral-storage"}
 _SHORTEST_TTL_S = 60
+_LARGEST_TEMPLATE = 1 << 16
 
 _JOB_FIELDS = {"apiVersion", "kind", "metadata", "spec"}
 _SPEC_FIELDS = {
@@ -33,6 +34,7 @@ _SPEC_FIELDS = {
     "parallelism",
     "podFailurePolicy",
     "podReplacementPolicy",
+    "suspend",
     "template",
     "ttlSecondsAfterFinished",
 }
@@ -46,7 +48,12 @@ def read_template(text: str) -> dict[str, Any]:
     Raises:
         TemplateError: it is not one YAML mapping.
     """
+    if len(text) > _LARGEST_TEMPLATE:
+        raise TemplateError(TEMPLATE_KEY, f"must have at most {_LARGEST_TEMPLATE:,} characters")
     try:
+        # A few hundred aliases of aliases are gigabytes once they are written out.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise TemplateError(TEMPLATE_KEY, "must have no aliases (*name): write them out")
         template = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError):
         raise TemplateError(TEMPLATE_KEY, "must be YAML") from None
@@ -100,6 +107,8 @@ def _check(template: Mapping[str, Any]) -> None:
     _equal(spec, "spec", {"backoffLimit": 0, "completions": 1, "parallelism": 1})
     if spec.get("completionMode", "NonIndexed") != "NonIndexed":
         raise TemplateError("spec.completionMode", "must be NonIndexed or absent")
+    if spec.get("suspend", False) is not False:
+        raise TemplateError("spec.suspend", "must be false or absent")
     ttl = spec.get("ttlSecondsAfterFinished")
     if type(ttl) is not int or ttl < _SHORTEST_TTL_S:
         # A Job that is gone before its dispatcher looked cannot be told from one that was deleted.
