@@ -13,7 +13,7 @@ from rich.console import Console
 
 from components.errors import CrosscloudError, IntegrityError, UsageError
 from components.images import VERSION
-from pipelines.commands import charter, check, doctor, keys
+from pipelines.commands import charter, check, doctor, keys, schedule, status, submit
 from pipelines.commands import privacy as privacy_command
 from pipelines.commands.arguments import FederationFile, Method, load, relative
 
@@ -29,6 +29,9 @@ app.add_typer(charter.app, name="charter")
 app.command()(privacy_command.privacy)
 app.command()(doctor.doctor)
 app.command()(check.check)
+app.command()(submit.submit)
+app.command()(schedule.schedule)
+app.command()(status.status)
 
 
 def _version(wanted: bool) -> None:
@@ -88,12 +91,24 @@ def compile_(
     federation: FederationFile,
     output: Annotated[Path, typer.Option(help="Folder for the spec.")] = Path("build"),
     method: Method = None,
+    kubernetes_manifests: Annotated[
+        bool,
+        typer.Option(
+            "--kubernetes-manifests", help="Write Pipeline and PipelineVersion objects too, for GitOps."
+        ),
+    ] = False,
 ) -> None:
     """Compile the federation to a Kubeflow pipeline spec."""
     from pipelines.compile import compile_round
 
     chosen = load(federation, method)
-    typer.echo(relative(compile_round(chosen, output / f"{chosen.federation}-round.yaml")))
+    spec = compile_round(chosen, output / f"{chosen.federation}-round.yaml")
+    typer.echo(relative(spec))
+    if kubernetes_manifests:
+        from pipelines.kubernetes_manifests import compile_objects
+
+        objects = output / f"{chosen.federation}-round-objects.yaml"
+        typer.echo(relative(compile_objects(chosen, spec, objects)))
 
 
 @app.command()

@@ -30,6 +30,7 @@ from pipelines.federation_sections import (
     Training,
 )
 from pipelines.placement_sections import Images, Placement
+from pipelines.schedule_section import Schedule
 
 METHODS = {
     "ours": ("sealed", "fedsgd"),
@@ -67,6 +68,7 @@ class Federation(Section):
     key_holder: Placement = Placement()
     coordinator: Placement = Placement()
     sites: list[Site] = Field(min_length=2)
+    schedule: Schedule | None = None
     sample_data: Literal["hospitals"] | None = None
     """Sample warehouses that `crosscloud run` makes before the first round where none is there yet."""
 

@@ -7,6 +7,7 @@ from kfp import dsl, kubernetes
 from components import images
 from components.agreement.charter import COORDINATOR
 from components.agreement.private_keys import MOUNTED_KEYS
+from components.execution import progress
 from components.site_steps.job_terms import MOUNTED_CLUSTERS, JobTerms
 from pipelines.federation import Federation
 from pipelines.federation_sections import Site
@@ -23,7 +24,7 @@ def place(
     task: dsl.PipelineTask,
     placement: NodePool,
     *,
-    built: Images,
+    federation: Federation,
     title: str,
     owner: str = "",
     computes: bool = False,
@@ -36,17 +37,18 @@ def place(
     Args:
         task: to be placed.
         placement: of its party.
-        built: where the images lie.
+        federation: whose round it is, and where its images lie.
         title: name in the UI.
         owner: whose private keys it needs, empty for none.
         computes: whether it gets the party's accelerator.
     """
     task.set_display_name(title)
     task.set_caching_options(enable_caching=False)
-    task.set_container_image(image_of(task.container_spec.image, built))
+    task.set_container_image(image_of(task.container_spec.image, federation.images))
     kubernetes.set_security_context(
         task, run_as_user=images.USER, run_as_group=images.USER, run_as_non_root=True
     )
+    _name_in_logs(task, federation)
     for label, value in sorted(placement.node_selector.items()):
         kubernetes.add_node_selector(task, label_key=label, label_value=value)
     for taint in placement.tolerations:
@@ -77,10 +79,10 @@ def place_at_site(
     """
     if not site.placement.as_job:
         return place(
-            task, site.placement, built=federation.images, title=title, owner=site.name, computes=computes
+            task, site.placement, federation=federation, title=title, owner=site.name, computes=computes
         )
     task.set_container_image(images.AGGREGATOR)
-    place(task, federation.coordinator, built=federation.images, title=title, owner=COORDINATOR)
+    place(task, federation.coordinator, federation=federation, title=title, owner=COORDINATOR)
     if site.placement.kubeconfig_secret:
         kubernetes.use_secret_as_volume(
             task,
@@ -88,6 +90,15 @@ def place_at_site(
             mount_path=f"{MOUNTED_CLUSTERS}/{site.name}",
         )
     return task
+
+
+def _name_in_logs(task: dsl.PipelineTask, federation: Federation) -> None:
+    """Has the step log lines of JSON that name the run, by a label that Kubeflow gives each of its pods."""
+    task.set_env_variable(progress.LOG, "json")
+    task.set_env_variable(progress.FEDERATION, federation.federation)
+    kubernetes.use_field_path_as_env(
+        task, env_name=progress.RUN_ID, field_path="metadata.labels['pipeline/runid']"
+    )
 
 
 def image_of(image: str, built: Images) -> str:

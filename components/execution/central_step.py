@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from components.errors import CrosscloudError
-from components.execution import journal
+from components.execution import journal, progress
 from components.execution.outcome import Outcome
 
 ERROR_PREFIX = "crosscloud-error: "
@@ -21,11 +21,13 @@ def run(work: Callable[[], Outcome], *, name: str, exchange_uri: str, ticket: st
     CROSSCLOUD_DEBUG set, the trace is shown instead.
     """
     start = time.monotonic()
+    progress.note("begun", step=name, ticket=ticket)
     try:
         outcome = work()
     except CrosscloudError as error:
         line = " ".join(str(error).split())
         print(f"{ERROR_PREFIX}{type(error).__name__}: {line}", file=sys.stderr, flush=True)  # noqa: T201
+        progress.note("failed", step=name, ticket=ticket, error=type(error).__name__, message=line)
         if os.environ.get("CROSSCLOUD_DEBUG"):
             raise
         sys.exit(error.exit_code)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 from components.artifacts.stores import Store, key_of, open_store
 from components.errors import CrosscloudError
+from components.execution import progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,14 @@ class Entry:
 
 def record(exchange_uri: str, ticket: str, entry: Entry) -> None:
     """Adds `entry` beside the ticket; a step is not failed by a journal that cannot be written."""
+    progress.note(
+        "done",
+        step=entry.step,
+        party=entry.site,
+        ticket=ticket,
+        seconds=entry.seconds,
+        bytes_sent=entry.bytes,
+    )
     with contextlib.suppress(CrosscloudError):
         exchange = open_store(exchange_uri)
         name = f"{entry.step}-{entry.site}" if entry.site else entry.step

@@ -50,9 +50,13 @@ class SiteStep:
         if reason:
             return Outcome(reason=plain(reason))
         start = time.monotonic()
+        progress.note("begun", step=self.name, party=self.site, ticket=self.ticket)
         outcome = self._guarded(work)
         if outcome.reason:
             progress.tell(f"{progress.LEFT_OUT}{outcome.reason}")
+            progress.note(
+                "left_out", step=self.name, party=self.site, ticket=self.ticket, reason=outcome.reason
+            )
         else:
             seconds = round(time.monotonic() - start, 3)
             entry = journal.Entry(

@@ -82,6 +82,7 @@ def dispatch(
         The site's outcome, or a reason of this process: `unreachable`, `denied`, `image`, `oom`, `evicted`,
         `timeout` or `failed`. Nothing is raised but what ends the process.
     """
+    progress.note("begun", step=name, party=site, ticket=ticket)
     try:
         terms = JobTerms.from_text(job)
         attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
@@ -99,6 +100,9 @@ def dispatch(
         outcome = Outcome(reason=_reason(error))
     if outcome.reason:
         progress.tell(f"{progress.LEFT_OUT}{outcome.reason}")
+        progress.note("left_out", step=name, party=site, ticket=ticket, reason=outcome.reason)
+    else:
+        progress.note("done", step=name, party=site, ticket=ticket)
     return outcome
 
 

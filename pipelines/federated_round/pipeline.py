@@ -35,7 +35,7 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
     training, task = federation.training, federation.task
     exchange = {"exchange_uri": federation.exchange_uri, "keys_uri": federation.keys_uri}
     state = {"state_uri": federation.state_uri, **exchange}
-    put = partial(place, built=federation.images)
+    put = partial(place, federation=federation)
 
     @dsl.pipeline(
         name=f"{federation.federation}-round",

@@ -30,6 +30,7 @@ class Compiled:
         self.kubernetes: dict[str, dict[str, Any]] = {}
         self.resources: dict[str, dict[str, Any]] = {}
         self.images: dict[str, str] = {}
+        self.environment: dict[str, list[dict[str, str]]] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         for task in pipeline["root"]["dag"]["tasks"].values():
             label = pipeline["components"][task["componentRef"]["name"]]["executorLabel"]
@@ -38,6 +39,7 @@ class Compiled:
             container = pipeline["deploymentSpec"]["executors"][label]["container"]
             self.resources[title] = container.get("resources", {})
             self.images[title] = container["image"]
+            self.environment[title] = container["env"]
             job = task.get("inputs", {}).get("parameters", {}).get("job")
             self.jobs[title] = json.loads(job["runtimeValue"]["constant"] or "{}") if job else {}
 
@@ -128,8 +130,15 @@ def test_without_placement_kubernetes_is_asked_for_no_root_and_nothing_else(
     found = Compiled(compile_round(load_federation(made.path), tmp_path / "round.yaml"))
     context = {"runAsUser": "10001", "runAsGroup": "10001", "runAsNonRoot": True}
     assert {title: each.keys() for title, each in found.kubernetes.items()} == {
-        title: {"securityContext"} for title in found.kubernetes
+        title: {"securityContext", "fieldPathAsEnv"} for title in found.kubernetes
     }
+    run_id = [{"name": "KFP_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}]
+    assert all(each["fieldPathAsEnv"] == run_id for each in found.kubernetes.values())
+    logged = [
+        {"name": "CROSSCLOUD_LOG", "value": "json"},
+        {"name": "CROSSCLOUD_FEDERATION", "value": "small"},
+    ]
+    assert all(each == logged for each in found.environment.values())
     assert all(each["securityContext"] == context for each in found.kubernetes.values())
     assert not any(found.resources.values())
 

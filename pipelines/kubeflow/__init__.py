@@ -1,0 +1,1 @@
+"""Submits, schedules and follows rounds at a Kubeflow Pipelines endpoint."""
