@@ -276,7 +276,7 @@ def test_a_step_is_told_where_things_are_and_not_what_was_agreed(documents: list
         task["taskInfo"]["name"].partition(" · ")[0]: set(task["inputs"]["parameters"])
         for task in tasks(documents).values()
     }
-    place = {"site", "ticket", "store_uri", "exchange_uri", "keys_uri", "deadline_s", "reason"}
+    place = {"site", "ticket", "store_uri", "exchange_uri", "keys_uri", "deadline_s", "job", "reason"}
     assert handed["seal"] == place | {"roster", "commitment"}
     assert handed["release"] == place | {"sealed_sum"}
     assert handed["train"] == place | {"features", "device"}

@@ -68,7 +68,7 @@ def test_an_error_is_told_with_its_line_and_exits_with_1(say: Say, spec: Path) -
     assert (said.code, said.err) == (1, "")
     told = said.out.splitlines()[0]
     assert told.startswith(f"round.yaml:{line}  ")
-    assert "  error    image-unpinned  " in told
+    assert "  error  image-unpinned  " in told
     assert "'crosscloud-python-key-holder:latest' can change under its name" in told
 
 

@@ -117,9 +117,9 @@ class TestQuorum:
 
 
 def test_the_first_roster_stands(three: ThreeSites) -> None:
-    first = call(three, commit_to(three, some("alpha", "beta")))
-    document = three.exchange.read(roster_key(three.opened.ticket))
     everybody = commit_to(three, seeded_updates())
+    first = call(three, everybody | {"gamma": ""}, {"gamma": "timeout"})
+    document = three.exchange.read(roster_key(three.opened.ticket))
     nobody = dict.fromkeys(everybody, "")
     assert call(three, everybody) == first
     assert call(three, nobody, dict.fromkeys(nobody, "oom")) == first
