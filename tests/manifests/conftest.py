@@ -32,6 +32,7 @@ def kustomized() -> Callable[[Path], list[Manifest]]:
     """Builds the kustomization of a folder: every object, freshly parsed."""
 
     def build(folder: Path) -> list[Manifest]:
-        return [document for document in yaml.safe_load_all(_built(folder)) if document]
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        return [document for document in yaml.load_all(_built(folder), Loader=loader) if document]
 
     return build

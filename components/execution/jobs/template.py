@@ -25,6 +25,7 @@ LABELS = {"app.kubernetes.io/name": "crosscloud-step", "app.kubernetes.io/manage
 _ORDINARY_RESOURCES = {"cpu", "memory", "ephemeral-storage"}
 _SHORTEST_TTL_S = 60
 _LARGEST_TEMPLATE = 1 << 16
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _JOB_FIELDS = {"apiVersion", "kind", "metadata", "spec"}
 _SPEC_FIELDS = {
@@ -52,9 +53,9 @@ def read_template(text: str) -> dict[str, Any]:
         raise TemplateError(TEMPLATE_KEY, f"must have at most {_LARGEST_TEMPLATE:,} characters")
     try:
         # A few hundred aliases of aliases are gigabytes once they are written out.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_LOADER)):
             raise TemplateError(TEMPLATE_KEY, "must have no aliases (*name): write them out")
-        template = yaml.safe_load(text)
+        template = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe one
     except (yaml.YAMLError, RecursionError, ValueError):
         raise TemplateError(TEMPLATE_KEY, "must be YAML") from None
     if not isinstance(template, dict):

@@ -11,6 +11,9 @@ from tests.manifests.site.clusters import Cluster
 from tests.manifests.site.forbidden import FORBIDDEN
 from tests.manifests.site.variants import Variant, keys_of
 
+ONE_OF_EACH = list({variant.topic: variant for variant in FORBIDDEN}.values())
+"""The last variant of each topic: on UPDATE the same rules are asked."""
+
 
 @pytest.mark.parametrize("step", sorted(STEPS))
 def test_every_step_of_the_template_is_admitted(cluster: Cluster, step: str) -> None:
@@ -31,7 +34,7 @@ def test_a_job_that_differs_is_refused_by_what_pins_the_field(eks: Cluster, vari
     assert [denial for denial in found if denial.error and denial.topic != "update"] == []
 
 
-@pytest.mark.parametrize("variant", FORBIDDEN, ids=str)
+@pytest.mark.parametrize("variant", ONE_OF_EACH, ids=str)
 def test_it_cannot_become_one_by_an_update_either(eks: Cluster, variant: Variant) -> None:
     permitted = eks.job()
     changed = variant.of(permitted)

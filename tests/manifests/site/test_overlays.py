@@ -28,19 +28,47 @@ CANONICAL = re.compile(r"[1-9]\d*(Ki|Mi|Gi|Ti)?|[1-9]\d*m")
 Build = Callable[[Path], list[Manifest]]
 
 
+@pytest.fixture(scope="session")
+def with_agent(
+    tmp_path_factory: pytest.TempPathFactory, with_overlay: Callable[..., Path]
+) -> Callable[[str, str], Path]:
+    """The folder of an overlay with one of the agent's components, written once."""
+    written: dict[tuple[str, str], Path] = {}
+
+    def folder(overlay: str, component: str) -> Path:
+        if (overlay, component) not in written:
+            home = tmp_path_factory.mktemp("agent")
+            written[overlay, component] = with_overlay(
+                home, overlay=overlay, component=component, agent_image=AGENT_IMAGE
+            )
+        return written[overlay, component]
+
+    return folder
+
+
 @pytest.fixture(params=[*OVERLAYS, *((cloud, part) for cloud in CLOUDS for part in COMPONENTS)], ids=str)
 def objects(
-    request: pytest.FixtureRequest, kustomized: Build, tmp_path: Path, with_overlay: Callable[..., Path]
+    request: pytest.FixtureRequest, kustomized: Build, with_agent: Callable[[str, str], Path]
 ) -> list[Manifest]:
     """What is applied: an overlay as it is shipped, or with the agent."""
     if isinstance(request.param, str):
         return kustomized(SITE / request.param)
-    overlay, component = request.param
-    return kustomized(with_overlay(tmp_path, overlay=overlay, component=component, agent_image=AGENT_IMAGE))
+    return kustomized(with_agent(*request.param))
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
-def test_every_object_has_known_fields_only(objects: list[Manifest], version: str) -> None:
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_object_of_an_overlay_has_known_fields_only(
+    kustomized: Build, overlay: str, version: str
+) -> None:
+    _require_known_fields(kustomized(SITE / overlay), version)
+
+
+def test_with_the_agent_too(objects: list[Manifest]) -> None:
+    _require_known_fields(objects, KUBERNETES[-1])
+
+
+def _require_known_fields(objects: list[Manifest], version: str) -> None:
     jobs = [filled(template_of(objects), step=step) for step in ("train", "seal")]
     for manifest in [*objects, *jobs]:
         kubernetes_validate.validate(manifest, version, strict=True)
