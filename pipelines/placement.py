@@ -1,4 +1,8 @@
-"""Puts a task where its party's part of the work belongs in Kubernetes."""
+"""Puts a task where its party's part of the work belongs in Kubernetes.
+
+What every task is given is set on its container itself: kfp's setters look through the caller's whole stack
+for their own name each time, which is most of the time that building a round takes.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +48,7 @@ def place(
     """
     task.set_display_name(title)
     task.set_caching_options(enable_caching=False)
-    task.set_container_image(image_of(task.container_spec.image, federation.images))
+    task.container_spec.image = image_of(task.container_spec.image, federation.images)
     kubernetes.set_security_context(
         task, run_as_user=images.USER, run_as_group=images.USER, run_as_non_root=True
     )
@@ -81,7 +85,7 @@ def place_at_site(
         return place(
             task, site.placement, federation=federation, title=title, owner=site.name, computes=computes
         )
-    task.set_container_image(images.AGGREGATOR)
+    task.container_spec.image = images.AGGREGATOR
     place(task, federation.coordinator, federation=federation, title=title, owner=COORDINATOR)
     if site.placement.kubeconfig_secret:
         kubernetes.use_secret_as_volume(
@@ -94,8 +98,7 @@ def place_at_site(
 
 def _name_in_logs(task: dsl.PipelineTask, federation: Federation) -> None:
     """Has the step log lines of JSON that name the run, by a label that Kubeflow gives each of its pods."""
-    task.set_env_variable(progress.LOG, "json")
-    task.set_env_variable(progress.FEDERATION, federation.federation)
+    task.container_spec.env = {progress.LOG: "json", progress.FEDERATION: federation.federation}
     kubernetes.use_field_path_as_env(
         task, env_name=progress.RUN_ID, field_path="metadata.labels['pipeline/runid']"
     )
