@@ -24,12 +24,6 @@ PATIENTS = ("Ottilie Quastenberg", "Balduin Zwirnhagen", "Roswitha Uhlenkrieg")
 SITES = ("alpha", "beta", "gamma")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests begin first, so that no process is left alone with one at the end."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
-
-
 @dataclass(frozen=True, kw_only=True)
 class SmallFederation:
     """A federation file and the home that its relative addresses lie in."""

@@ -69,8 +69,12 @@ def read_record(document: bytes, charter: Charter) -> RoundRecord:
         SignatureError: it is not the coordinator's, or was committed under another charter.
     """
     body = verify(document, domain=DOMAIN, signer=COORDINATOR, key=charter.key(COORDINATOR))
+    # A mapping's keys must not be taken for the list of its members.
+    members = body.get("members")
     try:
-        record = well_formed(RoundRecord(**(body | {"members": tuple(body["members"])})))
+        record = well_formed(
+            RoundRecord(**(body | {"members": tuple(members) if isinstance(members, list) else members}))
+        )
     except (TypeError, KeyError):
         raise SignatureError("a committed round is not in the form this version knows") from None
     if record.federation != charter.federation:
