@@ -18,7 +18,7 @@ from components.agreement.ticket import Ticket
 from components.artifacts.documents import verify
 from components.encryption import ckks, sealed
 from components.encryption.fixed_point import FixedPoint
-from components.encryption.packing import Packing
+from components.encryption.packing import Packing, largest_sum
 from components.encryption.pair_keys import AttemptNames, PrivateHalf, site_masks
 from components.encryption.protection import generate_contexts
 from components.encryption.release_lock import open_releases, release
@@ -139,7 +139,7 @@ class Sealed:
             clipping_norm=1e9,
             largest_value=LARGEST_VALUE,
             max_examples=MAX_EXAMPLES,
-            values_per_slot=values_per_slot,
+            largest_sum=largest_sum(values_per_slot),
         )
         self._length = self._points.length(values)
         self._packing = Packing(values_per_slot=values_per_slot, sites=sites)

@@ -28,14 +28,11 @@ from components.agreement.void import is_void
 from components.artifacts import tensors
 from components.artifacts.documents import canonical_json, digest
 from components.artifacts.stores import create_or_read, key_of, open_store, reference
-from components.encryption.aggregate_opening.unmasking import released_masks
+from components.encryption.aggregate_opening.unmasking import attempt_opener
 from components.encryption.ciphertext_sum import MemberSum, attempt_summer, sealed_length
 from components.encryption.contexts import secret_context
-from components.encryption.masks import Masks
-from components.encryption.packing import Packing
-from components.encryption.protection import opener
-from components.encryption.sealed import SealedOpener
-from components.encryption.update_vector import SEALED, from_sum
+from components.encryption.protection import Opener, opener
+from components.encryption.update_vector import from_sum
 from components.errors import (
     CiphertextError,
     DigestMismatchError,
@@ -145,13 +142,15 @@ def _summed(
 ) -> tuple[str, dict[str, str], NDArray[np.float64]]:
     """SHA-256 of the sum added here, that of each member's sealed update, and [Σ n·Δw, Σ n]."""
     charter = summed.attempt.charter
-    masks = released_masks(summed) if charter.protection == SEALED else None
+    context = secret_context(summed.attempt)
+    masked = charter.traits.masked
+    unlocked = attempt_opener(summed, context) if masked else opener(charter.protection, context)
     ciphertexts = {site: summed.manifest(site).blob for site in summed.cutoff.members}
     with tempfile.TemporaryFile() as total:
         added = _add_again(summed, sealed_sum, cast(BinaryIO, total))
         _record(store_uri, summed)
         total.seek(0)
-        opened = _opened(summed, masks, cast(BinaryIO, total))
+        opened = _opened(summed, unlocked, cast(BinaryIO, total))
     ticket = summed.attempt.ticket
     shapes = model_shapes(summed.attempt.exchange, ticket.model)
     return added, ciphertexts, from_sum(charter, opened, round_number=ticket.round_number, shapes=shapes)
@@ -217,14 +216,11 @@ def _record(store_uri: str, summed: MemberSum) -> None:
         )
 
 
-def _opened(summed: MemberSum, masks: Masks | None, total: BinaryIO) -> NDArray[Any]:
-    charter, context = summed.attempt.charter, secret_context(summed.attempt)
-    if masks is None:
-        values: NDArray[np.float64] = opener(charter.protection, context).open(total, summed.length)
-        return values
-    packing = Packing(values_per_slot=charter.values_per_slot, sites=len(charter.sites))
+def _opened(summed: MemberSum, unlocked: Opener, total: BinaryIO) -> NDArray[Any]:
     try:
-        return SealedOpener(context, packing, masks).open(total, summed.length)
+        return unlocked.open(total, summed.length)
     except CiphertextError:
+        if not summed.attempt.charter.traits.masked:
+            raise
         number = summed.attempt.ticket.round_number
         raise CiphertextError(f"the sum of round {number} does not open: refused") from None
