@@ -60,7 +60,7 @@ bench-quickstart: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.quickstart
 
 bench-seal: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.seal
+	$(BIN)/python -m tests.benchmarks.seal
 
 bench-privacy: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.privacy
