@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import tempfile
 from typing import Any, BinaryIO, cast
 
@@ -18,15 +17,15 @@ from components.agreement.private_keys import load_signing_key
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
     Receipt,
-    aggregate_key,
-    read_aggregate,
+    publish_aggregate,
     read_receipt,
     receipt_key,
+    require_aggregate,
 )
 from components.agreement.roster import read_commitments
 from components.agreement.void import is_void
-from components.artifacts import tensors
-from components.artifacts.documents import canonical_json, digest
+from components.artifacts.background_hash import BackgroundHash
+from components.artifacts.documents import canonical_json
 from components.artifacts.stores import create_or_read, key_of, open_store, reference
 from components.encryption.aggregate_opening.unmasking import attempt_opener
 from components.encryption.ciphertext_sum import MemberSum, attempt_summer, sealed_length
@@ -79,7 +78,7 @@ def open_aggregate(
         create_or_read(exchange, receipt_key(folder), document)
     document = exchange.read(receipt_key(folder), limit=MAX_RECEIPT_BYTES)
     given = read_receipt(document, attempt.ticket, attempt.charter)
-    read_aggregate(exchange, folder, given)
+    require_aggregate(exchange, folder, given)
     return Outcome(
         reference=reference(exchange, receipt_key(folder)),
         manifest={"sites": list(given.members), "sealed_sum": given.sealed_sum, "aggregate": given.aggregate},
@@ -119,9 +118,7 @@ def _open(attempt: Attempt, sealed_sum: str, store_uri: str) -> Receipt:
         # What members signed does not open, and never will: the next round need not wait for it.
         end_attempt(exchange, ticket, summed.cutoff)
         raise
-    content = tensors.encode({"aggregate": values})
-    if create_or_read(exchange, aggregate_key(ticket.folder), content) != content:
-        raise DigestMismatchError("other values lie in the exchange where the opened sum belongs")
+    aggregate = publish_aggregate(exchange, ticket.folder, values)
     certified = attempt.certificate()
     return Receipt(
         charter=ticket.charter,
@@ -132,7 +129,7 @@ def _open(attempt: Attempt, sealed_sum: str, store_uri: str) -> Receipt:
         certificate=certified.digest if certified else "",
         ciphertexts=ciphertexts,
         sealed_sum=added,
-        aggregate=digest(content),
+        aggregate=aggregate,
         previous=ticket.previous,
     )
 
@@ -182,7 +179,7 @@ def _require_quorum(summed: MemberSum) -> None:
 
 def _add_again(summed: MemberSum, sealed_sum: str, total: BinaryIO) -> str:
     """Writes the sum to `total` and returns its SHA-256, if the aggregator's is the same bytes."""
-    exchange, added, same = summed.attempt.exchange, hashlib.sha256(), True
+    exchange, added, same = summed.attempt.exchange, BackgroundHash(), True
     with exchange.open(key_of(exchange, sealed_sum)) as theirs:
         for block in summed.add(attempt_summer(summed.attempt)):
             total.write(block)
