@@ -21,5 +21,5 @@ def test_an_update_passes_through_a_few_megabytes(
     # The sealed update has 16 MB and three of them 48 MB: whoever held one whole would show it.
     assert peaks["seal"] < 14
     assert peaks["aggregate"] < 14
-    # Beside the opened numbers, the integers that they were, 4 or 8 bytes each, no copy of either, and TenSEAL.
+    # Beside the opened numbers, the integers that they were, 4 or 8 bytes each, no copy of either, TenSEAL
     assert peaks["open"] < (4 if protection == "masked" else 8) * values / 1e6 + 22
