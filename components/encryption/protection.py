@@ -29,6 +29,7 @@ __all__ = [
     "context_fingerprint",
     "generate_contexts",
     "opener",
+    "sealed_size",
     "sealer",
     "summer",
 ]
@@ -135,6 +136,18 @@ def summer(name: str, public_context: bytes, *, values_per_slot: int = 2) -> Sum
     if name == "sealed":
         return sealed.SealedSummer(public_context, values_per_slot)
     return ckks.HeSummer(public_context) if name == "he" else plain.PlainSummer(public_context)
+
+
+def sealed_size(name: str, length: int, *, values_per_slot: int = 2) -> int:
+    """Bytes of every sealed vector of so many values, and of every sum of them.
+
+    Raises:
+        UsageError: An unknown protection.
+    """
+    _require_known(name)
+    if name == "sealed":
+        return sealed.sealed_size(length, values_per_slot)
+    return ckks.sealed_size(length) if name == "he" else plain.sealed_size(length)
 
 
 def opener(name: str, secret_context: bytes) -> Opener:

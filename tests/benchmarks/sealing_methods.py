@@ -121,9 +121,10 @@ class Ckks:
 
     def opening(self, blobs: Sequence[BinaryIO], total: BinaryIO) -> NDArray[np.float64]:
         """Verifies, adds again, compares and decrypts."""
+        opener = ckks.HeOpener(self._secret)
         self._signed.add(self._summer, blobs, None, expected=total)
         total.seek(0)
-        opened = ckks.HeOpener(self._secret).open(total, self._length)
+        opened = opener.open(total, self._length)
         return cast(NDArray[np.float64], opened[:-1] / opened[-1])
 
 
@@ -180,12 +181,13 @@ class Sealed:
         self._signed.add(self._summer, blobs, total)
 
     def opening(self, blobs: Sequence[BinaryIO], total: BinaryIO) -> NDArray[np.float64]:
-        """Verifies, adds again, compares, unlocks, decrypts, takes the masks off."""
-        self._signed.add(self._summer, blobs, None, expected=total)
+        """Unlocks, verifies, adds again, compares, decrypts, takes the masks off."""
         names = [half.name for half in self._halves]
         masks = open_releases(self._names, "4" * 64, names, names, self._releases)
+        opener = sealed.SealedOpener(self._secret, self._packing, masks)
+        self._signed.add(self._summer, blobs, None, expected=total)
         total.seek(0)
-        opened = sealed.SealedOpener(self._secret, self._packing, masks).open(total, self._length)
+        opened = opener.open(total, self._length)
         decoded = self._points.decode(opened)
         return cast(NDArray[np.float64], decoded[:-1] / decoded[-1])
 

@@ -28,12 +28,13 @@ from components.agreement.void import is_void
 from components.artifacts import tensors
 from components.artifacts.documents import canonical_json, digest
 from components.artifacts.stores import create_or_read, key_of, open_store, reference
+from components.encryption import plain
 from components.encryption.aggregate_opening.unmasking import released_masks
 from components.encryption.ciphertext_sum import MemberSum, attempt_summer, sealed_length
 from components.encryption.contexts import secret_context
 from components.encryption.masks import Masks
 from components.encryption.packing import Packing
-from components.encryption.protection import opener
+from components.encryption.protection import Opener, opener
 from components.encryption.sealed import SealedOpener
 from components.encryption.update_vector import SEALED, from_sum
 from components.errors import (
@@ -43,6 +44,7 @@ from components.errors import (
     QuorumNotReachedError,
     RefusedError,
     SignatureError,
+    UsageError,
 )
 from components.execution.outcome import Outcome
 from components.privacy.charging import follow_heads
@@ -147,11 +149,13 @@ def _summed(
     charter = summed.attempt.charter
     masks = released_masks(summed) if charter.protection == SEALED else None
     ciphertexts = {site: summed.manifest(site).blob for site in summed.cutoff.members}
+    # The child in which it decrypts is forked while this process is small, and sets up meanwhile.
+    opening = _opener(summed, masks)
     with tempfile.TemporaryFile() as total:
         added = _add_again(summed, sealed_sum, cast(BinaryIO, total))
         _record(store_uri, summed)
         total.seek(0)
-        opened = _opened(summed, masks, cast(BinaryIO, total))
+        opened = _opened(summed, opening, cast(BinaryIO, total))
     ticket = summed.attempt.ticket
     shapes = model_shapes(summed.attempt.exchange, ticket.model)
     return added, ciphertexts, from_sum(charter, opened, round_number=ticket.round_number, shapes=shapes)
@@ -217,14 +221,26 @@ def _record(store_uri: str, summed: MemberSum) -> None:
         )
 
 
-def _opened(summed: MemberSum, masks: Masks | None, total: BinaryIO) -> NDArray[Any]:
+def _opener(summed: MemberSum, masks: Masks | None) -> Opener:
     charter, context = summed.attempt.charter, secret_context(summed.attempt)
     if masks is None:
-        values: NDArray[np.float64] = opener(charter.protection, context).open(total, summed.length)
-        return values
+        return opener(charter.protection, context)
     packing = Packing(values_per_slot=charter.values_per_slot, sites=len(charter.sites))
+    return SealedOpener(context, packing, masks)
+
+
+def _opened(summed: MemberSum, opening: Opener, total: BinaryIO) -> NDArray[Any]:
+    """The sum in the clear; what the system did to the child that decrypts is no fault of a member."""
+    number = summed.attempt.ticket.round_number
     try:
-        return SealedOpener(context, packing, masks).open(total, summed.length)
+        return opening.open(total, summed.length)
+    except MemoryError:
+        raise UsageError(
+            f"memory ran out while the sum of round {number} was opened: "
+            "give the key holder's step more and run again, nothing is lost"
+        ) from None
     except CiphertextError:
-        number = summed.attempt.ticket.round_number
+        if summed.attempt.charter.protection == plain.NAME:
+            raise
+        # One bit: whoever could learn why a sum does not open could ask for the key.
         raise CiphertextError(f"the sum of round {number} does not open: refused") from None
