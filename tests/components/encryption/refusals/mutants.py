@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from components.agreement.cutoff import Cutoff
 from components.agreement.sealed_manifest import DOMAIN, SealedManifest
-from components.artifacts.documents import digest, sign
+from components.artifacts.documents import canonical_json, digest, sign
 from components.encryption.bfv_words import MODULUS, RING_DEGREE, WORDS, add_residues
 from components.encryption.framing import HEADER_BYTES
 from tests.components.encryption.refusals.walk import signing_key, with_words, words_of
@@ -82,6 +83,16 @@ class Mutants:
                 else:
                     document = DOCUMENTS[kind](self)
                 yield Upload(kind=kind, document=document, blob=self._blob)
+
+    def of_cutoffs(self, honest: Cutoff, counts: Mapping[str, int]) -> Iterator[tuple[str, bytes]]:
+        """So many of each kind of `CUTOFFS`, by kind."""
+        for kind, count in counts.items():
+            for _ in range(count):
+                yield kind, CUTOFFS[kind](self, honest)
+
+    def honest(self) -> Upload:
+        """What the site has uploaded."""
+        return Upload(kind="honest", document=self._document, blob=self._blob)
 
     def _upload(self, kind: str, blob: bytes) -> Upload:
         document = self._document
@@ -161,6 +172,12 @@ class Mutants:
         manifest: SealedManifest = replace(self._manifest, size=1 + self.below(1 << 30))
         return sign(signing_key(self._three, "beta"), domain=DOMAIN, signer=SITE, body=asdict(manifest))
 
+    def repeated(self, honest: Cutoff) -> bytes:
+        """Members in any order, some of them several times over."""
+        again = [honest.members[self.below(3)] for _ in range(1 + self.below(2000))]
+        members = self._generator.permutation([*honest.members, *again]).tolist()
+        return canonical_json({"roster": honest.roster, "members": members, "left_out": {}})
+
     def nested(self) -> bytes:
         """JSON that a recursive reader descends into without end."""
         depth = 2000 + self.below(20_000)
@@ -223,3 +240,15 @@ FIELDS: Mapping[str, Callable[[Mutants], dict[str, Any]]] = {
     "a field too few": lambda m: {list(asdict(m._manifest))[m.below(10)]: _GONE},
 }
 """Of manifests that the site signs."""
+
+CUTOFFS: Mapping[str, Callable[[Mutants, Cutoff], bytes]] = {
+    "repeated members": Mutants.repeated,
+    "a stranger": lambda m, c: replace(c, members=(*c.members, f"delta{m.below(99)}")).to_json(),
+    "another roster's": lambda m, c: replace(c, roster=m._generator.bytes(32).hex()).to_json(),
+    "no list": lambda m, c: canonical_json(
+        {"roster": c.roster, "members": [[m.below(9)]], "left_out": m.below(9)}
+    ),
+    "truncated": lambda m, c: c.to_json()[: m.below(len(c.to_json()))],
+    "nested": lambda m, c: m.nested(),
+}
+"""Of cut-offs, which anybody may write."""

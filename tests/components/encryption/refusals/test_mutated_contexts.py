@@ -75,7 +75,7 @@ MUTANTS: Mapping[str, Callable[[Context], bytes]] = {
     "a high bit of a word": lambda c: c.flipped(c.word() + 7, 4 + c.below(4)),
     "a bit of a word": lambda c: c.flipped(c.word() + c.below(7), c.below(8)),
 }
-COUNTS = dict.fromkeys(MUTANTS, 60)
+COUNTS = dict.fromkeys(MUTANTS, 80)
 CERTIFIED = dict.fromkeys(MUTANTS, "refused") | {"a bit of a word": "sealed"}
 
 

@@ -1,94 +1,56 @@
-"""Mutated sealed updates and manifests, read by the aggregator first and by the key holder first.
+"""Mutated sealed updates, manifests and cut-offs, read by aggregator and key holder, either of them first.
 
 None of them kills a process, none keeps the others from being added, and what is accepted changes the
 sum by exactly the site's own words. Counts are exact: what becomes of a mutant follows from its kind.
+
+A further protection needs an entry in OPENED; one whose updates have another form than words of
+ciphertexts also kinds of its own in `mutants.py` and what reading them comes to in RESIGNED.
 """
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from components.aggregation.secure_aggregation.summing import Adding, cut_off
-from components.agreement.cutoff import Cutoff
-from components.encryption.aggregate_opening.unmasking import released_masks
-from components.encryption.bfv_words import MODULUS
-from components.encryption.ciphertext_sum import MemberSum, attempt_summer, sealed_length
-from components.encryption.contexts import secret_context
-from components.encryption.packing import Packing
-from components.encryption.protection import Opener, opener
-from components.encryption.sealed import SealedOpener
-from components.errors import CiphertextError, IntegrityError
-from components.execution.outcome import disclosed_reason
-from tests.components.encryption.refusals.mutants import SITE, Mutants, Upload
-from tests.components.encryption.refusals.walk import words_of
-from tests.components.rounds.walks import Walked, walk
-
-pytestmark = pytest.mark.slow
-protections = pytest.mark.parametrize("protection", ["sealed", "he"])
-SIGNERS = pytest.mark.parametrize("resigned", [False, True], ids=["altered", "re-signed"])
-SITES = ("alpha", "beta", "gamma")
+from components.agreement.cutoff import cutoff_key
+from components.errors import IntegrityError
+from tests.components.encryption.refusals import test_mutated_contexts
+from tests.components.encryption.refusals.attacked import SITES, Attacked
+from tests.components.encryption.refusals.mutants import CUTOFFS as CUTOFF_MUTANTS
+from tests.components.encryption.refusals.mutants import Mutants, Upload
 
 WORDS_ONLY = ("noise", "value", "zero slot", "second polynomial")
 FOREIGN = ("another round's", "another site's", "several times", "another several times")
 FORGED = ("high bit", "header bit", "forged size", "truncated", "prolonged", "SEAL's own form")
-BLOBS = dict.fromkeys(WORDS_ONLY, 130) | dict.fromkeys(FOREIGN, 60) | dict.fromkeys(FORGED, 125)
+BLOBS = dict.fromkeys(WORDS_ONLY, 80) | dict.fromkeys(FOREIGN, 50) | dict.fromkeys(FORGED, 80)
 DOCUMENTS = {
-    "bit": 400,
-    "truncated": 200,
-    "prolonged": 60,
+    "bit": 270,
+    "truncated": 130,
+    "prolonged": 50,
     "oversized": 20,
     "another site's": 20,
-    "another round's": 200,
-    "signed by another": 100,
-    "nested": 40,
+    "another round's": 140,
+    "signed by another": 70,
+    "nested": 20,
 }
 FIELDS = {
-    "size": 160,
-    "no size": 100,
-    "length": 160,
-    "no length": 100,
-    "digest": 160,
+    "size": 120,
+    "no size": 60,
+    "length": 120,
+    "no length": 60,
+    "digest": 100,
     "no digest": 60,
-    "another round": 120,
-    "another purpose": 60,
-    "a field too many": 60,
-    "a field too few": 60,
+    "another round": 80,
+    "another purpose": 40,
+    "a field too many": 40,
+    "a field too few": 40,
 }
-# Blobs and manifests, altered and re-signed, under two protections.
-ALL = 2 * (2 * sum(BLOBS.values()) + sum(DOCUMENTS.values()) + sum(FIELDS.values()))
-
-RULES = {
-    "is not the one its manifest signs": "digest",
-    "words that no ciphertext has": "words",
-    "bytes, all of this round have": "size",
-    "states a size that no sealed update has": "size",
-    "values, this round": "length",
-    "sealed update of format 1": "header",
-    "sealed under ": "header",
-    "sealed for context": "header",
-    "values are sealed": "header",
-    "are announced": "header",
-    "is not a signed document": "signature",
-    "names another signer": "signature",
-    "not in canonical form": "signature",
-    "document does not verify": "signature",
-    "larger than any manifest": "signature",
-    "was made for another": "binding",
-    "not in the form this version knows": "form",
-}
-"""What a refusal says, and the rule that it names."""
 
 ALTERED = dict.fromkeys(BLOBS, "digest")
+OF_DOCUMENTS = dict.fromkeys(DOCUMENTS, "signature") | {"another round's": "binding"}
 RESIGNED = {
     **dict.fromkeys((*WORDS_ONLY, *FOREIGN), "added"),
     "high bit": "words",
@@ -98,7 +60,6 @@ RESIGNED = {
     "truncated": "size",
     "prolonged": "size",
 }
-OF_DOCUMENTS = dict.fromkeys(DOCUMENTS, "signature") | {"another round's": "binding"}
 OF_FIELDS = {
     "size": "size",
     "length": "length",
@@ -118,188 +79,103 @@ OPENED = {
         **dict.fromkeys(("another site's", "several times", "another several times"), "its own"),
     },
 }
-"""What the key holder gets out of the sums of re-signed updates that were added."""
+"""What the key holder gets out of the sums of re-signed updates that were added, by protection."""
+CUTOFFS = dict.fromkeys(CUTOFF_MUTANTS, 50)
+OF_CUTOFFS = dict.fromkeys(CUTOFFS, "refused") | {"repeated members": "the same"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attacked:
-    """An attempt whose exchange holds a mutant in the place of one site's upload."""
-
-    walked: Walked
-
-    @cached_property
-    def adding(self) -> Adding:
-        attempt = self.walked.three.attempt()
-        return Adding(
-            attempt=attempt,
-            roster=attempt.roster(),
-            adder=attempt_summer(attempt),
-            length=sealed_length(attempt),
-        )
-
-    @cached_property
-    def words(self) -> dict[str, NDArray[np.uint64]]:
-        """Of the honest updates."""
-        return {site: words_of(self.walked.blob(site).read_bytes()) for site in SITES}
-
-    def put(self, upload: Upload) -> None:
-        self.walked.blob(SITE).write_bytes(upload.blob)
-        self.walked.manifest(SITE).write_bytes(upload.document)
-
-    def sums(self, *sites: str) -> MemberSum:
-        adding = self.adding
-        cutoff = Cutoff(roster=adding.roster.digest, members=sites, left_out={})
-        return MemberSum(attempt=adding.attempt, roster=adding.roster, cutoff=cutoff, length=adding.length)
-
-    def aggregated(self, upload: Upload) -> str:
-        """What the aggregator makes of it: the sum is of the others, and of its words if it is added."""
-        self.put(upload)
-        total = io.BytesIO()
-        cutoff = cut_off(self.adding, {SITE: "there", "beta": "there"}, {"gamma": "timeout"}, total)
-        assert "beta" in cutoff.members
-        rest = self.words["beta"]
-        if SITE in cutoff.members:
-            rest = (rest + words_of(upload.blob)) % np.uint64(MODULUS)
-            assert SITE not in cutoff.left_out
-        assert np.array_equal(words_of(total.getvalue()), rest)
-        return rule(cutoff.left_out[SITE]) if SITE in cutoff.left_out else "added"
-
-    def readded(self, upload: Upload) -> tuple[str, bytes]:
-        """What the key holder makes of it, for whom the members are fixed: refusal or sum."""
-        self.put(upload)
-        try:
-            total = b"".join(self.sums(*SITES).add(self.adding.adder))
-        except IntegrityError as error:
-            return rule(disclosed_reason(error)), b""
-        rest = (self.words["beta"] + self.words["gamma"]) % np.uint64(MODULUS)
-        assert np.array_equal(words_of(total), (rest + words_of(upload.blob)) % np.uint64(MODULUS))
-        return "added", total
-
-
-def rule(reason: str) -> str:
-    """The one rule that a reason names."""
-    assert reason.startswith("refused: "), reason
-    named = {name for text, name in RULES.items() if text in reason}
-    assert len(named) == 1, reason
-    return named.pop()
-
-
-def attacked(step: str, protection: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Attacked:
-    monkeypatch.setenv("CROSSCLOUD_HOME", str(home))
-    return Attacked(walked=walk(step, protection))
+@pytest.fixture(scope="module", params=OPENED)
+def there(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CROSSCLOUD_HOME", str(tmp_path_factory.mktemp("attacked") / "home"))
+        attacked = Attacked.under(request.param)
+        assert attacked.words
+        yield attacked
 
 
 def counted(expected: Mapping[str, str], counts: Mapping[str, int]) -> Counter[tuple[str, str]]:
-    return Counter({(kind, expected[kind]): count for kind, count in counts.items()})
+    return Counter({(kind, expected[kind]): number for kind, number in counts.items()})
 
 
-def outcomes(uploads: Iterable[Upload], tried: Callable[[Upload], str]) -> Counter[tuple[str, str]]:
-    return Counter((upload.kind, tried(upload)) for upload in uploads)
+def read(there: Attacked, upload: Upload, *others: str, aggregator_first: bool) -> tuple[str, bytes]:
+    """What aggregator and key holder make of an upload, the same, and the key holder's sum with others."""
+    there.put(upload)
+    aggregated = there.aggregated(upload) if aggregator_first else ""
+    readded, total = there.readded(upload, *others)
+    assert readded == (aggregated or there.aggregated(upload))
+    return readded, total
 
 
-def test_there_are_ten_thousand() -> None:
-    assert ALL >= 10_000
+def outcomes(there: Attacked, uploads: Iterable[Upload]) -> Counter[tuple[str, str]]:
+    """What becomes of each, which aggregator and key holder take turns to read first."""
+    return Counter(
+        (upload.kind, read(there, upload, "beta", aggregator_first=number % 2 == 0)[0])
+        for number, upload in enumerate(uploads)
+    )
 
 
-@protections
-@SIGNERS
-def test_updates_at_the_aggregator(
-    protection: str, resigned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there = attacked("sealed", protection, tmp_path, monkeypatch)
-    mutants = Mutants(there.walked, seed=1, resigned=resigned)
-    assert there.words
-    found = outcomes(mutants.of_blobs(BLOBS), there.aggregated)
-    assert found == counted(RESIGNED if resigned else ALTERED, BLOBS)
+def test_there_are_ten_thousand_and_half_of_what_sites_upload_is_signed() -> None:
+    contexts = sum(test_mutated_contexts.COUNTS.values())
+    altered = sum(BLOBS.values()) + sum(DOCUMENTS.values()) + contexts
+    signed = sum(BLOBS.values()) + sum(FIELDS.values()) + contexts
+    assert altered == signed
+    assert len(OPENED) * (altered + signed + sum(CUTOFFS.values())) >= 10_000
 
 
-@protections
-@SIGNERS
-def test_manifests_at_the_aggregator(
-    protection: str, resigned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there = attacked("sealed", protection, tmp_path, monkeypatch)
-    mutants = Mutants(there.walked, seed=2, resigned=resigned)
-    assert there.words
-    counts, expected = (FIELDS, OF_FIELDS) if resigned else (DOCUMENTS, OF_DOCUMENTS)
-    assert outcomes(mutants.of_manifests(counts), there.aggregated) == counted(expected, counts)
-
-
-@protections
-@SIGNERS
-def test_manifests_at_the_key_holder(
-    protection: str, resigned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there = attacked("sealed", protection, tmp_path, monkeypatch)
-    mutants = Mutants(there.walked, seed=2, resigned=resigned)
-    assert there.words
-    counts, expected = (FIELDS, OF_FIELDS) if resigned else (DOCUMENTS, OF_DOCUMENTS)
-    found = outcomes(mutants.of_manifests(counts), lambda upload: there.readded(upload)[0])
-    assert found == counted(expected, counts)
-
-
-@protections
-def test_altered_updates_at_the_key_holder(
-    protection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there = attacked("sealed", protection, tmp_path, monkeypatch)
+def test_altered_updates(there: Attacked) -> None:
     mutants = Mutants(there.walked, seed=1, resigned=False)
-    assert there.words
-    found = outcomes(mutants.of_blobs(BLOBS), lambda upload: there.readded(upload)[0])
-    assert found == counted(ALTERED, BLOBS)
+    assert outcomes(there, mutants.of_blobs(BLOBS)) == counted(ALTERED, BLOBS)
 
 
-@protections
-def test_re_signed_updates_at_the_key_holder(
-    protection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """He decrypts what he has added, and one child survives all of it."""
-    there = attacked("released" if protection == "sealed" else "summed", protection, tmp_path, monkeypatch)
+@pytest.mark.parametrize("resigned", [False, True], ids=["altered", "re-signed"])
+def test_manifests(there: Attacked, resigned: bool) -> None:
+    mutants = Mutants(there.walked, seed=2, resigned=resigned)
+    counts, expected = (FIELDS, OF_FIELDS) if resigned else (DOCUMENTS, OF_DOCUMENTS)
+    assert outcomes(there, mutants.of_manifests(counts)) == counted(expected, counts)
+
+
+def test_re_signed_updates(there: Attacked) -> None:
+    """The key holder decrypts what he has added, and one child survives all of it."""
     mutants = Mutants(there.walked, seed=1, resigned=True)
-    key_holder = opener_of(there)
-    honest = opened_by(key_holder, b"".join(there.sums(*SITES).add(there.adding.adder)), there)
-    others = opened_by(key_holder, b"".join(there.sums("beta", "gamma").add(there.adding.adder)), there)
-    assert there.words
-    assert honest is not None
+    there.put(mutants.honest())
+    honest, others = there.opened(there.sum_of(*SITES)), there.opened(there.sum_of("beta", "gamma"))
+    protection = there.attempt.charter.protection
 
-    def tried(upload: Upload) -> str:
-        added, total = there.readded(upload)
-        if added != "added":
-            return added
-        opened = opened_by(key_holder, total, there)
-        if opened is None:
+    def opened(upload: Upload, total: bytes) -> str:
+        values = there.opened(total)
+        if values is None:
             return "refused"
+        assert honest is not None
         if protection == "sealed":
-            changed = np.flatnonzero(opened != honest)
+            changed = np.flatnonzero(values != honest)
             assert changed.size <= 1
             return "one value" if changed.size else "the same"
-        alone = opened_by(key_holder, upload.blob, there)
+        alone = there.opened(upload.blob)
         assert alone is not None
         assert others is not None
-        assert np.abs(opened - others - alone).max() < 3e-4
+        assert np.abs(values - others - alone).max() < 3e-4
         return "its own"
 
-    expected = {kind: RESIGNED[kind] for kind in FORGED} | OPENED[protection]
-    assert outcomes(mutants.of_blobs(BLOBS), tried) == counted(expected, BLOBS)
+    found: Counter[tuple[str, str]] = Counter()
+    for number, upload in enumerate(mutants.of_blobs(BLOBS)):
+        told, total = read(there, upload, *SITES[1:], aggregator_first=number % 2 == 0)
+        found[upload.kind, opened(upload, total) if told == "added" else told] += 1
+    assert found == counted(RESIGNED | OPENED[protection], BLOBS)
 
 
-def opener_of(there: Attacked) -> Opener:
-    """The key holder, with the masks of the honest sum of all three under `sealed`."""
-    attempt = there.adding.attempt
-    charter, context = attempt.charter, secret_context(attempt)
-    if charter.protection == "he":
-        return opener("he", context)
-    packing = Packing(values_per_slot=charter.values_per_slot, sites=len(charter.sites))
-    return SealedOpener(context, packing, released_masks(there.sums(*SITES)))
-
-
-def opened_by(key_holder: Opener, total: bytes, there: Attacked) -> NDArray[Any] | None:
-    """The sum in the clear, or nothing where the key holder says that it does not open."""
-    source: BinaryIO = io.BytesIO(total)
-    try:
-        opened: NDArray[Any] = key_holder.open(source, there.adding.length)
-    except CiphertextError as error:
-        if str(error) != "this sum does not open to a sum of updates: refused":
-            raise
-        return None
-    return opened
+def test_cutoffs(there: Attacked) -> None:
+    """Nobody signs one: it must follow from the roster, and says no more than who is in the sum."""
+    roster, ticket = there.adding.roster, there.attempt.ticket
+    honest = there.attempt.cutoff(roster)
+    found: Counter[tuple[str, str]] = Counter()
+    mutants = Mutants(there.walked, seed=3, resigned=False)
+    for kind, document in mutants.of_cutoffs(honest, CUTOFFS):
+        there.exchange.written[cutoff_key(ticket)] = document
+        try:
+            cutoff = there.attempt.cutoff(roster)
+        except IntegrityError:
+            found[kind, "refused"] += 1
+        else:
+            assert (cutoff.members, cutoff.digest) == (honest.members, honest.digest)
+            found[kind, "the same"] += 1
+    assert found == counted(OF_CUTOFFS, CUTOFFS)

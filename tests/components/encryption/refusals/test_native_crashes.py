@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +27,6 @@ from components.encryption.seal_words import varint
 from components.errors import CiphertextError
 
 SLOTS = {"sealed": 8192, "he": 4096}
-CRASHING: Mapping[str, Sequence[tuple[int, ...]]] = {
-    "sealed": [(), *((10**7 + size * 10**5,) for size in range(7))],
-    "he": [()],
-}
-"""Sizes of which the process that believes them dies; CKKS believes only that there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +62,7 @@ class Forger:
         """What TenSEAL makes of it."""
         return np.array(self.load(self.context, serialised).decrypt())
 
-    def guarded(self, serialised: bytes, memory_bytes: int = 1 << 30) -> str:
+    def guarded(self, serialised: bytes, memory_bytes: int = 1 << 29) -> str:
         """The refusal of a child that lets TenSEAL parse it; empty where it computes."""
 
         def start() -> Compute:
@@ -92,7 +87,7 @@ def unguarded(work: Callable[[], object]) -> int:
     if child == 0:
         try:
             resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
-            resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))
+            resource.setrlimit(resource.RLIMIT_DATA, (1 << 29, 1 << 29))
             for standard in (1, 2):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), standard)
             signal.signal(signal.SIGSEGV, signal.SIG_DFL)
@@ -117,12 +112,10 @@ def test_a_forged_size_reads_memory_that_is_not_the_ciphertexts(forger: Forger) 
 
 
 def test_forged_sizes_crash_a_process_and_not_ours(forger: Forger) -> None:
-    forged = [forger.vector(*sizes) for sizes in CRASHING[forger.name]]
-    for serialised in forged:
-        assert unguarded(lambda serialised=serialised: forger.decrypted(serialised)) == signal.SIGSEGV  # type: ignore[misc]
-        assert forger.guarded(serialised) == (
-            "native code was ended by signal 11 on what it was given: refused"
-        )
+    """TenSEAL looks at the first of the sizes that are announced, of which there are none."""
+    forged = forger.vector()
+    assert unguarded(lambda: forger.decrypted(forged)) == signal.SIGSEGV
+    assert forger.guarded(forged) == "native code was ended by signal 11 on what it was given: refused"
 
 
 def test_a_forged_size_is_a_memory_bomb_and_not_ours(forger: Forger) -> None:
