@@ -28,6 +28,7 @@ from components.encryption.tenseal_contexts import ContextKind, public_part
 from components.errors import CiphertextError
 
 __all__ = [
+    "FORM",
     "BlockDecryptor",
     "BlockEncryptor",
     "decrypting_child",
@@ -188,7 +189,7 @@ def _require(context: Any) -> None:
         raise CiphertextError("its parameters are others")
 
 
-_FORM: Final = ContextForm(
+FORM: Final = ContextForm(
     scheme=1,
     plain_modulus=PLAIN_MODULUS,
     parameters=bytes.fromhex(
@@ -197,4 +198,4 @@ _FORM: Final = ContextForm(
     ),
     scale=-1.0,
 )
-_KIND: Final = ContextKind(protection="sealed", form=_FORM, require=_require)
+_KIND: Final = ContextKind(protection="sealed", form=FORM, require=_require)

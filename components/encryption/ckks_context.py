@@ -26,6 +26,7 @@ from components.encryption.tenseal_contexts import ContextKind, public_part
 from components.errors import CiphertextError
 
 __all__ = [
+    "FORM",
     "VectorDecryptor",
     "VectorEncryptor",
     "decrypting_child",
@@ -187,7 +188,7 @@ def _require(context: Any) -> None:
     ciphertext_words(load_tenseal().ckks_vector(context, [0.0] * SLOTS, SCALE).serialize())
 
 
-_FORM: Final = ContextForm(
+FORM: Final = ContextForm(
     scheme=2,
     plain_modulus=0,
     parameters=bytes.fromhex(
@@ -196,4 +197,4 @@ _FORM: Final = ContextForm(
     ),
     scale=SCALE,
 )
-_KIND: Final = ContextKind(protection="he", form=_FORM, require=_require)
+_KIND: Final = ContextKind(protection="he", form=FORM, require=_require)

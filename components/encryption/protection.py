@@ -16,10 +16,10 @@ from typing import Any, BinaryIO, Final, Protocol
 
 from numpy.typing import NDArray
 
-from components.encryption import ckks, plain, sealed
+from components.encryption import bfv_context, ckks, ckks_context, plain, sealed
 from components.encryption.ckks_context import generate_contexts as generate_ckks_contexts
 from components.encryption.framing import context_fingerprint
-from components.errors import UsageError
+from components.errors import CiphertextError, UsageError
 
 __all__ = [
     "PROTECTIONS",
@@ -29,6 +29,7 @@ __all__ = [
     "context_fingerprint",
     "generate_contexts",
     "opener",
+    "require_form",
     "sealed_size",
     "sealer",
     "summer",
@@ -136,6 +137,25 @@ def summer(name: str, public_context: bytes, *, values_per_slot: int = 2) -> Sum
     if name == "sealed":
         return sealed.SealedSummer(public_context, values_per_slot)
     return ckks.HeSummer(public_context) if name == "he" else plain.PlainSummer(public_context)
+
+
+def require_form(name: str, public_context: bytes) -> None:
+    """Pass a public context that has the one form of its protection; TenSEAL need not be there.
+
+    Raises:
+        CiphertextError: It has another.
+        UsageError: An unknown protection.
+    """
+    _require_known(name)
+    form = {"sealed": bfv_context.FORM, "he": ckks_context.FORM}.get(name)
+    try:
+        if form:
+            form.require(public_context)
+    except CiphertextError as error:
+        raise CiphertextError(
+            f"the public context for protection {name} is none to seal under, {error}: "
+            "the key holder makes another with `crosscloud keys rotate`"
+        ) from None
 
 
 def sealed_size(name: str, length: int, *, values_per_slot: int = 2) -> int:

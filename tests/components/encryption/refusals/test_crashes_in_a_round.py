@@ -15,6 +15,7 @@ import pytest
 
 from components.agreement.cutoff import shortfall_key
 from components.encryption import bfv_context, ckks_context
+from components.encryption.tenseal_contexts import ContextKind
 from components.encryption.update_sealing.sealing import seal_update
 from components.errors import CiphertextError, UsageError
 from components.execution.site_step import SiteStep
@@ -49,14 +50,18 @@ def sealed_by(three: ThreeSites, site: str, roster: str) -> str:
 
 
 @protections
+@pytest.mark.parametrize("loading", [True, False], ids=["loading", "encrypting"])
 def test_at_a_site_it_is_that_sites_refusal_and_the_others_go_on(
-    protection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    protection: str, loading: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path))
     walked = walk("called", protection, sites=("alpha", "beta", "delta", "gamma"))
     three = walked.three
     with monkeypatch.context() as crashing:
-        crashing.setattr(ENCRYPTORS[protection], "encrypt", crash)
+        if loading:
+            crashing.setattr(ContextKind, "load_public", crash)
+        else:
+            crashing.setattr(ENCRYPTORS[protection], "encrypt", crash)
         reason = sealed_by(three, "delta", walked.roster)
     assert reason == "refused: the public context ended the process by signal 11"
     others = ("alpha", "beta", "gamma")

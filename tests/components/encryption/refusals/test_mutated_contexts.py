@@ -1,7 +1,7 @@
 """Mutated public contexts, altered after the key holder certified them or certified by him as they are.
 
 A context that is not the certified one is not looked at. One that he certifies is compared with the only
-form there is; what then remains of his freedom are words below the primes, which SEAL takes in a child.
+form there is, before TenSEAL sees it; what then remains of his freedom are words below the primes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from components.encryption.contexts import public_context
 from components.encryption.framing import HEADER_BYTES, context_fingerprint
 from components.encryption.masks import KEY_BYTES, Masks
 from components.encryption.packing import Packing
-from components.encryption.protection import Sealer, sealer
+from components.encryption.protection import Sealer, require_form, sealer
 from components.encryption.sealed import SealedSealer
-from components.errors import RefusedError, UsageError
+from components.errors import CiphertextError, RefusedError, UsageError
+from components.execution.outcome import disclosed_reason
 from tests.components.aggregation.three_sites import ThreeSites
 from tests.components.encryption.refusals.walk import signing_key
 from tests.components.rounds.walks import walk
@@ -102,9 +103,13 @@ def sealer_of(protection: str, context: bytes) -> Sealer:
 
 def sealed_under(protection: str, context: bytes, values: NDArray[Any]) -> str:
     try:
-        blob = b"".join(sealer_of(protection, context).seal(values))
-    except UsageError as error:
-        return "refused" if "make one with `crosscloud keys init`" in str(error) else str(error)
+        require_form(protection, context)
+    except CiphertextError:
+        # Whoever does not ask before is refused too, and TenSEAL has not seen it.
+        with pytest.raises(UsageError, match="make one with `crosscloud keys init`"):
+            sealer_of(protection, context)
+        return "refused"
+    blob = b"".join(sealer_of(protection, context).seal(values))
     return "sealed" if len(blob) == HEADER_BYTES + 131_072 else "something else"
 
 
@@ -146,3 +151,23 @@ def test_one_that_the_key_holder_certifies_so_kills_no_site(
             found[kind, sealed_under(protection, given, values)] += 1
             (three.keys_folder / context_key(protection, fingerprint)).unlink()
     assert found == Counter({(kind, CERTIFIED[kind]): count for kind, count in COUNTS.items()})
+
+
+@protections
+def test_a_site_tells_it_in_words(protection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path))
+    walked = walk("called", protection)
+    three, certified = walked.three, walked.three.attempt().certificate()
+    assert certified
+    content = context_of(three, certified).flipped(5, 0)
+    recertified = replace(certified.certificate, context=context_fingerprint(content))
+    (three.keys_folder / context_key(protection, recertified.context)).write_bytes(content)
+    (three.keys_folder / certificate_key(three.charter, protection, 1)).write_bytes(
+        recertified.signed(signing_key(three, "key-holder"))
+    )
+    with pytest.raises(CiphertextError) as caught:
+        three.seal(walked.roster)
+    assert disclosed_reason(caught.value) == (
+        f"refused: the public context for protection {protection} is none to seal under, its parameters or "
+        "its form are others: the key holder makes another with `crosscloud keys rotate`"
+    )
