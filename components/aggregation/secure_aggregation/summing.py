@@ -52,12 +52,12 @@ def aggregate_updates(
     """
     attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
     exchange, opened, roster = attempt.exchange, attempt.ticket, attempt.roster()
-    adding = _Adding(
+    adding = Adding(
         attempt=attempt, roster=roster, adder=attempt_summer(attempt), length=sealed_length(attempt)
     )
     with tempfile.TemporaryFile() as total:
         if not exchange.exists(cutoff_key(opened)):
-            cutoff = _cut_off(adding, sealed, reasons, cast(BinaryIO, total))
+            cutoff = cut_off(adding, sealed, reasons, cast(BinaryIO, total))
             _require_quorum(attempt, roster, cutoff)
             create_or_read(exchange, cutoff_key(opened), cutoff.to_json())
             fixed = attempt.cutoff(roster)
@@ -80,7 +80,7 @@ def aggregate_updates(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Adding:
+class Adding:
     """What adding takes: the attempt, its roster, the adder and the length of an update."""
 
     attempt: Attempt
@@ -107,10 +107,17 @@ class _Adding:
         return ""
 
 
-def _cut_off(
-    adding: _Adding, sealed: Mapping[str, str], reasons: Mapping[str, str], total: BinaryIO
-) -> Cutoff:
-    """Who is in the sum. The sum is in `total` then: sealed updates are verified as they are added."""
+def cut_off(adding: Adding, sealed: Mapping[str, str], reasons: Mapping[str, str], total: BinaryIO) -> Cutoff:
+    """Who is in the sum. The sum is in `total` then: sealed updates are verified as they are added.
+
+    A site whose bytes are not those of this round, whatever is wrong with them, is left out with a reason.
+
+    Args:
+        adding: what to add with.
+        sealed: reference of each site's manifest, empty for a site left out.
+        reasons: why, by site.
+        total: takes the sum.
+    """
     left_out = {
         site: reasons.get(site) or "failed: no sealed update"
         for site in adding.roster.sites
