@@ -61,7 +61,7 @@ def unmasking_key(ticket: Ticket, site: str) -> str:
 
 
 def read_unmasking(
-    exchange: Store, ticket: Ticket, sharers: Sharers, cutoff: Cutoff, site: str, charter: Charter
+    exchange: Store, ticket: Ticket, sharers: Sharers, cutoff: Cutoff, site: str, *, charter: Charter
 ) -> Unmasking:
     """Verifies a member's unmasking.
 

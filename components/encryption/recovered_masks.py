@@ -6,8 +6,7 @@ dealt is compared with what it is bound to, so a wrong dealing is found and its 
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -23,7 +22,7 @@ from components.artifacts.stores import Store
 from components.encryption import shamir
 from components.encryption.attempt_masks import attempt_names, public_halves
 from components.encryption.masks import Masks
-from components.encryption.pair_keys import AttemptNames
+from components.encryption.pair_keys import AttemptNames, PublicHalf
 from components.encryption.recoverable_pads import remaining_masks
 from components.encryption.share_keys import SCALAR, SELF, Kind, opened_share, points_of, self_digest
 from components.encryption.unmask_lock import AgreedSum, Locked, open_locks
@@ -96,18 +95,17 @@ def recovered_masks(
         )
     selves: dict[str, bytes] = {}
     scalars: dict[str, X25519PrivateKey] = {}
+    points = points_of(roster.sites)
     for dealer, dealt in dealings.items():
         kind = SELF if dealer in cutoff.members else SCALAR
-        given = {site: keys[dealer] for site, keys in revealed.items()}
-        secret = _secret(dealt, kind, agreed, points_of(roster.sites), given, remarks)
+        keys = {points[site]: (site, each[dealer]) for site, each in revealed.items()}
+        shares, amiss = _opened_shares(dealt, kind, agreed.names, keys)
+        remarks += amiss
+        secret = _combined(dealt, agreed.threshold, shares, amiss)
         if kind == SELF:
-            if not hmac.compare_digest(self_digest(agreed.names, dealer, secret), dealt.self_digest):
-                raise _wrong(dealt)
-            selves[dealer] = secret
+            selves[dealer] = _checked_self_key(dealt, agreed.names, secret)
         else:
-            scalars[dealer] = X25519PrivateKey.from_private_bytes(secret)
-            if scalars[dealer].public_key().public_bytes_raw() != halves[dealer].ephemeral:
-                raise _wrong(dealt)
+            scalars[dealer] = _checked_scalar(dealt, halves[dealer], secret)
     masks = remaining_masks(agreed.names, halves, selves, scalars)
     return Recovered(masks=masks, unmasked=tuple(revealed), remarks=tuple(remarks))
 
@@ -120,7 +118,7 @@ def _documents(
     left_out: dict[str, str] = {}
     for site in cutoff.members:
         try:
-            each = read_unmasking(exchange, ticket, sharers, cutoff, site, charter)
+            each = read_unmasking(exchange, ticket, sharers, cutoff, site, charter=charter)
         except (IntegrityError, ObjectMissingError) as error:
             left_out[site] = disclosed_reason(error)
             continue
@@ -130,31 +128,44 @@ def _documents(
     return found, left_out
 
 
-def _secret(
-    dealt: DealtShares,
-    kind: Kind,
-    agreed: AgreedSum,
-    points: Mapping[str, int],
-    keys: Mapping[str, bytes],
-    remarks: list[str],
-) -> bytes:
-    """What a sharer has dealt, from the first shares that open; what is wrong with others is remarked."""
-    names: AttemptNames = agreed.names
+def _opened_shares(
+    dealt: DealtShares, kind: Kind, names: AttemptNames, keys: Mapping[int, tuple[str, bytes]]
+) -> tuple[dict[int, bytes], list[str]]:
+    """A sharer's shares that open, by point, and what was wrong with others."""
     shares: dict[int, bytes] = {}
-    for site, key in keys.items():
+    amiss: list[str] = []
+    for point, (site, key) in keys.items():
         try:
-            shares[points[site]] = opened_share(key, kind, names, dealt, site)
+            shares[point] = opened_share(key, kind, names, dealt, site)
         except IntegrityError as error:
-            remarks.append(str(error))
-    if len(shares) < agreed.threshold:
+            amiss.append(str(error))
+    return shares, amiss
+
+
+def _combined(dealt: DealtShares, threshold: int, shares: Mapping[int, bytes], amiss: Sequence[str]) -> bytes:
+    """What a sharer has dealt, from the first shares: any others of an honest one would give the same."""
+    if len(shares) < threshold:
         raise CiphertextError(
-            f"{len(shares)} of the shares that {dealt.site} dealt can be opened, {agreed.threshold} are needed: "
-            f"void the attempt, and ask {dealt.site} or who received them. {'; '.join(remarks)}"
+            f"{len(shares)} of the shares that {dealt.site} dealt can be opened, {threshold} are needed: "
+            f"nothing was opened, run again. {'; '.join(amiss)}"
         )
     try:
-        return shamir.combine(dict(list(shares.items())[: agreed.threshold]))
+        return shamir.combine(dict(list(shares.items())[:threshold]))
     except ValueError:
         raise _wrong(dealt) from None
+
+
+def _checked_self_key(dealt: DealtShares, names: AttemptNames, secret: bytes) -> bytes:
+    if self_digest(names, dealt.site, secret) != dealt.self_digest:
+        raise _wrong(dealt)
+    return secret
+
+
+def _checked_scalar(dealt: DealtShares, half: PublicHalf, secret: bytes) -> X25519PrivateKey:
+    scalar = X25519PrivateKey.from_private_bytes(secret)
+    if scalar.public_key().public_bytes_raw() != half.ephemeral:
+        raise _wrong(dealt)
+    return scalar
 
 
 def _wrong(dealt: DealtShares) -> CiphertextError:

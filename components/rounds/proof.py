@@ -91,7 +91,7 @@ def _unmasking_documents(attempt: Attempt, roster: Roster) -> list[str]:
     keys = [sharers_key(ticket), *(shares_key(ticket, site) for site in sharers.sites)]
     for site in cutoff.members:
         with contextlib.suppress(IntegrityError, ObjectMissingError):
-            read_unmasking(exchange, ticket, sharers, cutoff, site, charter)
+            read_unmasking(exchange, ticket, sharers, cutoff, site, charter=charter)
             keys.append(unmasking_key(ticket, site))
     return keys
 
