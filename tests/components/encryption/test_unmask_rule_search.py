@@ -278,15 +278,11 @@ TEN = Federation(SITES, "j", 6)
 
 
 def isolating() -> dict[str, str]:
-    """A set for each of nine honest sites, a to i, that leaves out four of c to i: each is left out by five."""
-    times = dict.fromkeys("cdefghi", 0)
-    sets = {}
-    for name in SITES[:9]:
-        left_out = sorted((each for each in times if each != name), key=lambda each: times[each])[:4]
-        times.update({each: times[each] + 1 for each in left_out})
-        sets[name] = "".join(each for each in SITES if each not in left_out)
-    assert min(times.values()) >= 5
-    return sets
+    """A set for each of nine honest sites that leaves out four of c to i, each of which five sites miss."""
+    seven = "cdefghi"
+    left_out = {"a": seven[:4], "b": seven[3:]}
+    left_out |= {name: (seven * 2)[place + 1 : place + 5] for place, name in enumerate(seven)}
+    return {name: "".join(each for each in SITES if each not in missed) for name, missed in left_out.items()}
 
 
 def test_ten_sites_would_be_opened_down_to_two_without_the_lock() -> None:
