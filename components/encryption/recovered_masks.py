@@ -84,15 +84,12 @@ def recovered_masks(
     halves = {half.name: half for half in public_halves(charter, commitments)}
     agreed = agreed_sum(ticket, charter, roster, sharers, cutoff)
     documents, left_out = _documents(exchange, ticket, charter, sharers, cutoff)
+    # Where too few have unmasked, no lock opens: that says nothing about whose lock it is.
+    _require_quorum(agreed, ticket, left_out)
     revealed, shut = open_locks(agreed, sharers.sites, documents)
     left_out |= shut
-    remarks = [f"{site} has not unmasked: {reason}" for site, reason in sorted(left_out.items())]
-    if len(revealed) < agreed.threshold:
-        raise QuorumNotReachedError(
-            f"round {ticket.round_number} is void: {len(revealed)} of {len(cutoff.members)} sites in the sum "
-            f"have unmasked it, the quorum is {agreed.threshold}. {'; '.join(remarks)}. Nothing was opened. "
-            "Run again: the next round starts from the same model"
-        )
+    _require_quorum(agreed, ticket, left_out)
+    remarks = _remarks(left_out)
     selves: dict[str, bytes] = {}
     scalars: dict[str, X25519PrivateKey] = {}
     points = points_of(roster.sites)
@@ -108,6 +105,20 @@ def recovered_masks(
             scalars[dealer] = _checked_scalar(dealt, halves[dealer], secret)
     masks = remaining_masks(agreed.names, halves, selves, scalars)
     return Recovered(masks=masks, unmasked=tuple(revealed), remarks=tuple(remarks))
+
+
+def _require_quorum(agreed: AgreedSum, ticket: Ticket, left_out: Mapping[str, str]) -> None:
+    members, there = len(agreed.points), len(agreed.points) - len(left_out)
+    if there < agreed.threshold:
+        raise QuorumNotReachedError(
+            f"round {ticket.round_number} is void: {there} of {members} sites in the sum have unmasked it, "
+            f"the quorum is {agreed.threshold}. {'; '.join(_remarks(left_out))}. "
+            "Nothing was opened. Run again: the next round starts from the same model"
+        )
+
+
+def _remarks(left_out: Mapping[str, str]) -> list[str]:
+    return [f"{site} has not unmasked: {reason}" for site, reason in sorted(left_out.items())]
 
 
 def _documents(
