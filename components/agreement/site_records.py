@@ -2,6 +2,7 @@
 
 tickets/000000003-000001.json    the ticket it accepted for attempt 1 of round 3
 rosters/<td>.txt                 rd: one roster a ticket
+sharers/<rd>.txt                 sd: under `smc`, one set of sites that shared their keys a roster
 cutoffs/<rd>.txt                 ud: one set of sites a roster
 released/000000003-update.txt    td of the attempt it released its masks in
 """
@@ -115,6 +116,22 @@ def accepted_roster(store: Store, ticket: Ticket) -> str:
     return store.read(key, limit=1 << 10).decode() if store.exists(key) else ""
 
 
+def accept_sharers(store: Store, ticket: Ticket, *, roster: str, sharers: str) -> None:
+    """Remembers sd for a roster.
+
+    Raises:
+        RefusedError: another set of sharers was fixed for it before.
+    """
+    if create_or_read(store, _sharers_key(roster), sharers.encode()) != sharers.encode():
+        _refuse(f"a second set of sharers was fixed for the roster of round {ticket.round_number}")
+
+
+def accepted_sharers(store: Store, roster: str) -> str:
+    """The sd the site sealed under; empty where it did not."""
+    key = _sharers_key(roster)
+    return store.read(key, limit=1 << 10).decode() if store.exists(key) else ""
+
+
 def accept_cutoff(store: Store, ticket: Ticket, *, roster: str, cutoff: str) -> None:
     """Remembers ud for a roster, and that this attempt is the one released in its round.
 
@@ -162,6 +179,10 @@ def _released_text(ticket: Ticket) -> str:
 
 def _released_key(ticket: Ticket) -> str:
     return f"released/{ticket.round_number:09d}-{ticket.purpose}.txt"
+
+
+def _sharers_key(roster: str) -> str:
+    return f"sharers/{roster}.txt"
 
 
 def _ticket_key(ticket: Ticket) -> str:

@@ -10,7 +10,7 @@ from components.agreement.charter import Charter
 from components.agreement.commitment import Commitment, commitment_key, read_commitment
 from components.agreement.cutoff import Cutoff, read_cutoff
 from components.agreement.key_certificate import key_of_round
-from components.agreement.protections import RELEASE
+from components.agreement.protections import RELEASE, UNMASK
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
     Receipt,
@@ -31,6 +31,7 @@ from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store
 from components.encryption.attempt_masks import public_halves
+from components.encryption.recovered_masks import recovered_masks
 from components.encryption.update_vector import vector_length
 from components.errors import DigestMismatchError, IntegrityError
 from components.rounds.findings import Findings
@@ -97,6 +98,8 @@ class RoundCheck:
             self._check_commitments(roster)
         if roster and cutoff:
             self._check_members(roster, cutoff, receipt, parent)
+        if roster and cutoff and self.charter.traits.lifted_by == UNMASK:
+            self.findings.checked("unmasking", partial(self._check_unmasking, roster, cutoff))
         if roster and cutoff and receipt:
             self._check_receipt(roster, cutoff, receipt)
         if receipt is None:
@@ -205,6 +208,10 @@ class RoundCheck:
         released = read_release(self.proof, self.ticket, cutoff, site, self.charter)
         if {site, *released.shares} != set(cutoff.members) or site in released.shares:
             raise IntegrityError("its shares are not those of the other members' locks")
+
+    def _check_unmasking(self, roster: Roster, cutoff: Cutoff) -> None:
+        """Puts the masks of the sum together again: a quorum of its members has unmasked this very set."""
+        recovered_masks(self.proof, self.ticket, self.charter, roster, cutoff)
 
     def _check_receipt(self, roster: Roster, cutoff: Cutoff, receipt: Receipt) -> None:
         require, record = self.findings.require, self.record

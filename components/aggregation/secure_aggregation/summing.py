@@ -123,6 +123,9 @@ def cut_off(adding: Adding, sealed: Mapping[str, str], reasons: Mapping[str, str
         for site in adding.roster.sites
         if not sealed.get(site)
     }
+    may_seal = adding.attempt.sealing_sites(adding.roster)
+    for site in set(adding.roster.sites) - set(may_seal) - set(left_out):
+        left_out[site] = "refused: it sealed without having dealt its shares"
     members = [site for site in adding.roster.sites if site not in left_out]
     try:
         if members:

@@ -8,10 +8,11 @@ from components.agreement.attempt import Attempt
 from components.agreement.charter import COORDINATOR
 from components.agreement.commitment import Commitment, commitment_key, read_commitment
 from components.agreement.private_keys import load_signing_key
+from components.agreement.protections import UNMASK
 from components.agreement.roster import Roster, roster_key
 from components.artifacts.documents import digest
 from components.artifacts.stores import create_or_read, reference
-from components.encryption.attempt_masks import unusable_keys
+from components.encryption.attempt_masks import SHARING, unusable_keys
 from components.errors import IntegrityError, ObjectMissingError, QuorumNotReachedError, RefusedError
 from components.execution.outcome import Outcome, disclosed_reason
 from components.privacy.charging import follow_head
@@ -78,6 +79,8 @@ def _gather(attempt: Attempt, commitments: Mapping[str, str], reasons: Mapping[s
             left_out[site] = disclosed_reason(error)
     if attempt.charter.traits.masked:
         unusable = unusable_keys(made)
+        if attempt.charter.traits.lifted_by == UNMASK:
+            unusable = unusable_keys(made, SHARING) | unusable
         left_out |= unusable
         found = {site: named for site, named in found.items() if site not in unusable}
     return Roster(charter=ticket.charter, ticket=ticket.digest, commitments=found, left_out=left_out)
