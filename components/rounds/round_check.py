@@ -33,7 +33,7 @@ from components.artifacts.stores import Store
 from components.encryption.attempt_masks import public_halves
 from components.encryption.recovered_masks import recovered_masks
 from components.encryption.update_vector import vector_length
-from components.errors import DigestMismatchError, IntegrityError
+from components.errors import DigestMismatchError, IntegrityError, QuorumNotReachedError
 from components.rounds.findings import Findings
 from components.rounds.proof import ProofStore, proof_key
 from components.rounds.state import RoundRecord
@@ -211,7 +211,11 @@ class RoundCheck:
 
     def _check_unmasking(self, roster: Roster, cutoff: Cutoff) -> None:
         """Puts the masks of the sum together again: a quorum of its members has unmasked this very set."""
-        recovered_masks(self.proof, self.ticket, self.charter, roster, cutoff)
+        try:
+            recovered_masks(self.proof, self.ticket, self.charter, roster, cutoff)
+        except QuorumNotReachedError:
+            least = self.charter.min_sum_sites
+            raise IntegrityError(f"is not that of {least} sites of the sum, the charter's quorum") from None
 
     def _check_receipt(self, roster: Roster, cutoff: Cutoff, receipt: Receipt) -> None:
         require, record = self.findings.require, self.record

@@ -54,10 +54,9 @@ def test_a_set_as_small_as_the_threshold_needs_all_of_it() -> None:
         assert open_locks(three, FIVE, rest)[0] == {}
 
 
-@pytest.mark.parametrize("change", [{"sharers": "other"}, {"cutoff": "other"}])
-def test_who_unmasks_for_another_set_helps_nobody(change: dict[str, str]) -> None:
+@pytest.mark.parametrize("other", [agreed(sharers="other"), agreed(cutoff="other")])
+def test_who_unmasks_for_another_set_helps_nobody(other: AgreedSum) -> None:
     """Three for one set and two for another, as a coordinator may show them: only the three open."""
-    other = agreed(**change)
     documents = locked(FIVE[:3]) | locked(FIVE[3:], other)
     opened, left_out = open_locks(agreed(), FIVE, documents)
     assert opened == {site: revealed(site) for site in FIVE[:3]}

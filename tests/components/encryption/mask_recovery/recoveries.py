@@ -36,7 +36,8 @@ def commit(three: ThreeSites, total: str, members: Sequence[str]) -> None:
     assert done.manifest["sites"] == sorted(members)
     assert_exact_sum(three, members)
     vectors = [three.weighted(site) for site in members]
-    mean = sum(vectors)[:-1] / sum(vector[-1] for vector in vectors)
+    total_update = np.sum(vectors, axis=0)
+    mean = total_update[:-1] / total_update[-1]
     after = three.model(done.manifest["model"])
     moved = np.concatenate([(after[name] - before[name]).ravel() for name in sorted(after)])
     # Weights are float32: two roundings of numbers below 2.

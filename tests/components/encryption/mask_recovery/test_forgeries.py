@@ -12,9 +12,12 @@ import pytest
 
 from components.agreement.dealt_shares import SEALED_SHARE_BYTES, shares_key
 from components.agreement.sharers import Sharers, sharers_key
+from components.agreement.site_update import read_update
 from components.agreement.unmasking import unmasking_key
+from components.artifacts.documents import digest
 from components.encryption.attempt_masks import attempt_names
 from components.encryption.mask_recovery.unmasking import revealed_keys
+from components.encryption.pair_keys import self_key
 from components.encryption.share_keys import SCALAR, SELF, sealed_shares
 from components.errors import CiphertextError, IntegrityError, QuorumNotReachedError, RefusedError
 from tests.components.aggregation.three_sites import ThreeSites, set_policy
@@ -115,9 +118,7 @@ class TestADealer:
     def test_in_whose_place_anothers_or_an_old_document_lies_is_no_sharer(self) -> None:
         first = walk("shared", "smc", sites=FIVE, colluding=0)
         old = first.three.exchange.read(shares_key(first.three.opened.ticket, "gamma"))
-        (first.three.exchange_folder / f"{first.three.opened.ticket.folder}/shortfall.json").write_bytes(
-            b"{}"
-        )
+        first.three.exchange.create(f"{first.three.opened.ticket.folder}/shortfall.json", b"{}")
         three = first.three.next_attempt()
         assert three.opened.ticket.attempt == 2
         roster = three.roster(three.train())
@@ -228,7 +229,7 @@ class TestAMember:
         three.unmask()
         for site in FIVE[:3]:
             publish_unmasking(three, site, locked=GARBAGE)
-        with pytest.raises(QuorumNotReachedError, match="2 of 5 sites .* alpha has not unmasked: refused"):
+        with pytest.raises(QuorumNotReachedError, match=r"2 of 5 sites .* alpha has not unmasked: refused"):
             three.open_sum(total)
 
 
@@ -236,8 +237,6 @@ class TestTheSharers:
     def put(self, three: ThreeSites, **changes: Any) -> None:
         roster = three.attempt().roster()
         documents = {site: three.exchange.read(shares_key(three.opened.ticket, site)) for site in FIVE}
-        from components.artifacts.documents import digest
-
         fixed = Sharers(
             roster=roster.digest,
             shares={site: digest(document) for site, document in documents.items()},
@@ -321,9 +320,6 @@ def test_the_exchange_holds_nothing_secret_in_clear() -> None:
     secrets = {site: drawn(three, site) for site in FIVE}
     pair_secrets = {site: secrets_of(three, site) for site in FIVE}
     three.unmask()
-    from components.agreement.site_update import read_update
-    from components.encryption.pair_keys import self_key
-
     names = attempt_names(three.opened.ticket, three.attempt().roster())
     wanted = []
     for site, each in secrets.items():
