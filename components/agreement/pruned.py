@@ -1,11 +1,12 @@
 """What the coordinator erases in the exchange, signed before it goes, so that no site takes it for a loss.
 
-pruned/20261128T195331.123456-000.json
+pruned/20261128T195331.123456-5a0e81c2-000.json
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
@@ -43,7 +44,7 @@ def publish_pruned(
             "at": at,
             "keys": list(keys[start : start + MOST_KEYS]),
         }
-        name = f"{FOLDER}/{now:%Y%m%dT%H%M%S.%f}-{number:03d}.json"
+        name = f"{FOLDER}/{now:%Y%m%dT%H%M%S.%f}-{secrets.token_hex(4)}-{number:03d}.json"
         exchange.create(name, sign(key, domain=DOMAIN, signer=COORDINATOR, body=body))
 
 

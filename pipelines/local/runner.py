@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -205,6 +206,8 @@ class LocalRunner:
             warm_interpreter=server,
         )
         with theirs, self._log_path.open("ab") as log:
+            # The host inherits it with the log: whoever wants the run's folder gone sees that it lives.
+            fcntl.flock(log, fcntl.LOCK_SH)
             process = subprocess.Popen(  # noqa: S603  (our own command)
                 [sys.executable, "-P", "-c", _HOST, str(_PACKAGES), json.dumps(asdict(settings))],
                 stdin=subprocess.DEVNULL,
