@@ -1,4 +1,4 @@
-"""The section of a federation file that says how long `crosscloud prune` keeps what is not needed any more."""
+"""The section of a federation file that says how long `crosscloud prune` keeps what is not needed."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def exchange_retention(
     Raises:
         IntegrityError: a committed round is not one of the federation's, or one is missing.
     """
-    # First: an answer comes after its request, so none that comes meanwhile is taken for one of an old request.
+    # First: an answer comes after its request, so none that comes meanwhile is taken for an old one.
     answers = [*exchange.keys("outcomes"), *exchange.keys("notices")]
     rounds = _rounds(state, keys_uri, charter, keep_for=keep_for, now=now)
     keys = exchange.keys("rounds")

@@ -1,4 +1,4 @@
-"""Each party erases what is its own and nothing else: a site in its store, the coordinator in the exchange."""
+"""Each party erases what is its own, nothing else: a site in its store, the coordinator in the exchange."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def pruning_parties(federation: Federation, named: Sequence[str] | None) -> list
     here = [party for party in (*federation.site_names, COORDINATOR) if _is_here(federation, party)]
     if not here:
         raise UsageError(
-            f"no party of {federation.federation} has its keys on this machine: each erases its own, where its "
-            "keys lie (set CROSSCLOUD_KEYS to their folder)"
+            f"no party of {federation.federation} has its keys on this machine: each erases its own, where "
+            "its keys lie (set CROSSCLOUD_KEYS to their folder)"
         )
     return here
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from components.artifacts.file_store import FileStore
@@ -21,8 +22,10 @@ from pipelines.prediction import newest_labeller
 from pipelines.retention.parties import Pruning, prune
 from tests.conftest import SITES, SmallFederation
 from tests.pipelines.command_line import Say, say_here
+from tests.pipelines.conftest import copied, typed
 from tests.pipelines.kept_updates import assert_mean_of_updates
 from tests.pipelines.round_in_process import RoundInProcess
+from tests.pipelines.run_in_progress import RunInProgress
 
 NEVER = ("tickets", "rosters", "cutoffs", "released", "releases", "evaluations", "left", "statistics")
 OF_RECORD = {"ticket.json", "roster.json", "cutoff.json", "receipt.json"}
@@ -55,12 +58,38 @@ def in_order(rounds: int) -> None:
     assert (found.problems, found.rounds) == ((), rounds)
 
 
+AfterRounds = Callable[[int], SmallFederation]
+
+
+@pytest.fixture(scope="module")
+def walked() -> dict[int, SmallFederation]:
+    """Federations by the number of their rounds, made once. To be copied only."""
+    return {}
+
+
 @pytest.fixture
-def after_rounds(small_federation: Callable[..., SmallFederation]) -> Callable[[int], SmallFederation]:
+def after_rounds(
+    small_federation: Callable[..., SmallFederation],
+    walked: dict[int, SmallFederation],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AfterRounds:
+    """A federation after some rounds in process, to be changed; CROSSCLOUD_HOME is its home."""
+
+    def walk(rounds: int) -> SmallFederation:
+        if rounds not in walked:
+            before = walk(rounds - 1) if rounds else small_federation([20, 21, 22])
+            made = copied(before, tmp_path_factory.mktemp("walked") / str(rounds))
+            monkeypatch.setenv("CROSSCLOUD_HOME", str(made.home))
+            if rounds:
+                RoundInProcess(made).finish()
+            walked[rounds] = made
+        return walked[rounds]
+
     def made(rounds: int) -> SmallFederation:
-        federation = small_federation([20, 21, 22])
-        for _ in range(rounds):
-            RoundInProcess(federation).finish()
+        federation = copied(walk(rounds), tmp_path / "walked")
+        monkeypatch.setenv("CROSSCLOUD_HOME", str(federation.home))
         return federation
 
     return made
@@ -72,7 +101,7 @@ class TestAfterFourRounds:
     @pytest.mark.slow
     def test_everybody_goes_on_with_what_stays(
         self,
-        after_rounds: Callable[[int], SmallFederation],
+        after_rounds: AfterRounds,
         say: Say,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
@@ -121,9 +150,8 @@ class TestAfterFourRounds:
         for site in SITES:
             lines = say("explain", made.path, "--as", site, "--check").lines
             # Commitments of two rounds stay, four other objects of four rounds and two commitments are gone.
-            assert (
-                lines[-1]
-                == "7 objects of the exchange are as recorded, 18 were erased by the coordinator since, 0 differ"
+            assert lines[-1] == (
+                "7 objects of the exchange are as recorded, 18 were erased by the coordinator since, 0 differ"
             )
 
     def _is_told_as_it_is(self, said: str, gone: dict[str, int]) -> None:
@@ -154,10 +182,8 @@ class TestAfterFourRounds:
 
 class TestCaches:
     def test_of_records_that_have_changed_are_erased_and_filled_again(
-        self, after_rounds: Callable[[int], SmallFederation]
+        self, after_rounds: AfterRounds
     ) -> None:
-        import duckdb
-
         made = after_rounds(1)
         first = own(made, "alpha")
         original = made.warehouse("alpha").read_bytes()
@@ -177,9 +203,7 @@ class TestCaches:
             assert third[key] == first[key]
         in_order(3)
 
-    def test_wait_while_an_attempt_is_at_its_beginning(
-        self, after_rounds: Callable[[int], SmallFederation]
-    ) -> None:
+    def test_wait_while_an_attempt_is_at_its_beginning(self, after_rounds: AfterRounds) -> None:
         made = after_rounds(1)
         walk = RoundInProcess(made)
         place = walk.place("alpha")
@@ -198,7 +222,7 @@ class TestCaches:
 class TestBesideARound:
     @pytest.mark.slow
     def test_after_every_step_the_round_goes_on_as_if_nothing_had_been(
-        self, after_rounds: Callable[[int], SmallFederation]
+        self, after_rounds: AfterRounds
     ) -> None:
         """What the open attempt has made, and what it is about to read, is never touched."""
         made = after_rounds(2)
@@ -223,7 +247,8 @@ class TestBesideARound:
         again = RoundInProcess(made)
         assert again.stage == "committed"
         again.finish()
-        pruned()
+        for party in (*SITES, "coordinator"):
+            prune(federation, party, Pruning(now=datetime.now(UTC), older_than=0))
         in_order(3)
         assert_mean_of_updates(made, 3, SITES)
         RoundInProcess(made).finish()
@@ -233,9 +258,6 @@ class TestBesideARound:
     def test_by_the_command_a_run_that_was_killed_is_pruned_and_finished(
         self, after_one_round: SmallFederation, say: Say, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        from tests.pipelines.conftest import typed
-        from tests.pipelines.run_in_progress import RunInProgress
-
         runs = after_one_round.home / "small/runs"
         (first,) = runs.iterdir()
         with RunInProgress(after_one_round) as run:
@@ -256,9 +278,7 @@ class TestBesideARound:
 
 class TestAVoidRound:
     @pytest.mark.slow
-    def test_is_erased_with_the_round_after_it_and_stays_void(
-        self, after_rounds: Callable[[int], SmallFederation]
-    ) -> None:
+    def test_is_erased_with_the_round_after_it_and_stays_void(self, after_rounds: AfterRounds) -> None:
         made = after_rounds(1)
         federation = load_federation(made.path)
         lost = RoundInProcess(made)
@@ -286,9 +306,7 @@ class TestAVoidRound:
 
 
 class TestTime:
-    def test_is_counted_from_the_commit_and_is_the_files_by_default(
-        self, after_rounds: Callable[[int], SmallFederation]
-    ) -> None:
+    def test_is_counted_from_the_commit_and_is_the_files_by_default(self, after_rounds: AfterRounds) -> None:
         made = after_rounds(3)
         made.document["retention"] = {"exchange_days": 7, "cache_days": 3}
         made.save()
@@ -306,9 +324,7 @@ class TestTime:
         assert told("alpha", timedelta(days=2, hours=23)) == 0
         assert told("alpha", timedelta(days=3)) > 0
 
-    def test_of_records_is_the_officers_own_and_only_when_he_says_it(
-        self, after_rounds: Callable[[int], SmallFederation]
-    ) -> None:
+    def test_of_records_is_the_officers_own_and_only_when_he_says_it(self, after_rounds: AfterRounds) -> None:
         made = after_rounds(2)
         federation, now = load_federation(made.path), datetime.now(UTC)
         late = now + timedelta(days=4000)
@@ -324,7 +340,7 @@ class TestTime:
 
 class TestStoresThatFail:
     def test_half_way_say_how_far_it_came_and_the_next_prune_does_the_rest(
-        self, after_rounds: Callable[[int], SmallFederation], monkeypatch: pytest.MonkeyPatch
+        self, after_rounds: AfterRounds, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made = after_rounds(3)
         federation = load_federation(made.path)
@@ -363,9 +379,7 @@ class TestStoresThatFail:
             kept = {key for key in found if not key.startswith("pruned/")}
             assert kept == {key for key in at_once if not key.startswith("pruned/")}
 
-    def test_a_record_that_was_altered_stops_it_before_anything_goes(
-        self, after_rounds: Callable[[int], SmallFederation]
-    ) -> None:
+    def test_a_record_that_was_altered_stops_it_before_anything_goes(self, after_rounds: AfterRounds) -> None:
         made = after_rounds(2)
         record = made.home / "small/state/rounds/00001/round.json"
         record.write_text(record.read_text().replace('"attempt":1', '"attempt":2'))
@@ -374,7 +388,7 @@ class TestStoresThatFail:
             prune(load_federation(made.path), "coordinator", Pruning(now=datetime.now(UTC), older_than=0))
         assert exchange(made) == before
 
-    def test_two_at_once_erase_what_one_would(self, after_rounds: Callable[[int], SmallFederation]) -> None:
+    def test_two_at_once_erase_what_one_would(self, after_rounds: AfterRounds) -> None:
         made = after_rounds(3)
         federation = load_federation(made.path)
         start, failures = threading.Barrier(4), list[BaseException]()
@@ -399,9 +413,7 @@ class TestStoresThatFail:
 
 
 class TestLeftovers:
-    def test_drafts_of_killed_processes_go_after_a_day(
-        self, after_rounds: Callable[[int], SmallFederation]
-    ) -> None:
+    def test_drafts_of_killed_processes_go_after_a_day(self, after_rounds: AfterRounds) -> None:
         made = after_rounds(0)
         RoundInProcess(made)
         names = ("small/exchange/rounds/.123-0123456789abcdef", "small/sites/alpha/store/.7-00000000000000ff")
