@@ -31,7 +31,7 @@ class Note:
         step: its name.
         ticket: reference of the ticket as it was given, or what was asked in place of one.
         error: the error's class; empty where the step's process ended without one.
-        reason: what the other parties were told.
+        reason: what the other parties were told; empty for nothing.
         message: in full.
     """
 
@@ -98,8 +98,8 @@ def _read(store: Store, key: str) -> Note:
             step=str(told["step"]),
             ticket=str(told["ticket"]),
             error=str(told["error"]),
-            # Notes of earlier versions do not hold it.
-            reason=str(told.get("reason") or told["error"]),
+            # Notes of earlier versions do not hold it; of what is passed over nobody was told.
+            reason=str(told.get("reason", "")),
             message=str(told["message"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
