@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -55,6 +56,17 @@ def old_runs(folder: Path, *, keep_for: timedelta, now: datetime) -> list[Leftov
     return [each for path in runs for each in _leftover(path, partial(_is_over, path, keep_for, now))]
 
 
+def old_scratch(home: Path, *, now: datetime) -> list[Leftover]:
+    """Temporary folders of runs that were killed.
+
+    Args:
+        home: `CROSSCLOUD_HOME`, below which a run makes its own.
+        now: with its time zone. One that was changed in the last day may be of a run that just begins.
+    """
+    folders = [path for path in sorted(home.glob("tmp-*")) if path.is_dir() and not path.is_symlink()]
+    return [each for path in folders for each in _leftover(path, partial(_is_abandoned, path, now))]
+
+
 def erase_leftovers(leftovers: Iterable[Leftover]) -> None:
     """Removes them.
 
@@ -101,14 +113,23 @@ def _is_over(run: Path, keep_for: timedelta, now: datetime) -> bool:
     log = run / _LOG
     if not log.is_file():
         return begun <= now - max(keep_for, LIVING)
-    if max(begun, _changed(log)) > now - keep_for:
-        return False
-    with log.open("rb") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-    return True
+    return max(begun, _changed(log)) <= now - keep_for and not _is_held(log)
+
+
+def _is_abandoned(scratch: Path, now: datetime) -> bool:
+    return _changed(scratch) <= now - LIVING and not _is_held(scratch)
+
+
+def _is_held(path: Path) -> bool:
+    """Whether the process of a run has it open, see `LocalRunner`."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _changed(path: Path) -> datetime:

@@ -19,9 +19,16 @@ from components.rounds.exchange_retention import exchange_retention
 from pipelines.explanation.account import own_policy
 from pipelines.federation import Federation
 from pipelines.keyring import parties
-from pipelines.retention.leftovers import Leftover, counted, erase_leftovers, old_drafts, old_runs
+from pipelines.retention.leftovers import (
+    Leftover,
+    counted,
+    erase_leftovers,
+    old_drafts,
+    old_runs,
+    old_scratch,
+)
 
-DRAFTS, RUNS = "drafts of killed processes", "run folders"
+DRAFTS, RUNS, SCRATCH = "drafts of killed processes", "run folders", "temporary folders of killed runs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +130,14 @@ def _prune_exchange(federation: Federation, pruning: Pruning) -> Pruned:
     erasable = exchange_retention(state, exchange, keys_uri, charter, keep_for=keep_for, now=pruning.now)
     drafts = old_drafts(federation.exchange_uri, now=pruning.now)
     runs = old_runs(crosscloud_home() / federation.federation / "runs", keep_for=keep_for, now=pruning.now)
+    scratch = old_scratch(crosscloud_home(), now=pruning.now)
 
     def publish(keys: Sequence[str]) -> None:
         publish_pruned(exchange, keys, charter=charter, key=key, now=pruning.now)
 
-    erased = _erased(exchange, erasable, [*drafts, *runs], pruning, announce=publish)
-    return Pruned(party=COORDINATOR, erased=(*erased, *counted(DRAFTS, drafts), *counted(RUNS, runs)))
+    erased = _erased(exchange, erasable, [*drafts, *runs, *scratch], pruning, announce=publish)
+    left = (*counted(DRAFTS, drafts), *counted(RUNS, runs), *counted(SCRATCH, scratch))
+    return Pruned(party=COORDINATOR, erased=(*erased, *left))
 
 
 def _erased(

@@ -267,7 +267,14 @@ class TestBesideARound:
                 assert any(line.startswith("  run folders  ") and " 1  " in line for line in lines)
                 assert not first.exists(), "nothing runs in it any more"
                 assert run.log.exists(), "its run holds it"
+                much_later = datetime.now(UTC) + timedelta(days=2)
+                pruning = Pruning(now=much_later, older_than=0)
+                prune(load_federation(after_one_round.path), "coordinator", pruning)
+                assert run.log.exists()
+                assert list(after_one_round.home.glob("tmp-*")), "its run holds it too"
             run.kill()
+        prune(load_federation(after_one_round.path), "coordinator", pruning)
+        assert not list(after_one_round.home.glob("tmp-*"))
         command = typed("run", str(after_one_round.path), home=after_one_round.home)
         assert command.returncode == 0, command.stderr
         in_order(2)

@@ -15,8 +15,10 @@ from components.artifacts.stores import Store, open_store
 from components.errors import ObjectExistsError, StoreError
 from components.execution.departures import Departure, Departures, Occasion, read_departures
 from components.execution.recorded_exchange import RecordedExchange
+from tests.components.artifacts.test_object_store import S3Server, running_server, server, uri
 from tests.contracts.conditional_create import ConditionalCreateContract, OpenAgain
 
+__all__ = ["running_server", "server", "uri"]
 TICKET = "exchange/rounds/00003-2/ticket.json"
 OCCASION = Occasion(
     step="seal",
@@ -169,6 +171,20 @@ class TestAnEndInBetween:
         with pytest.raises(ObjectExistsError):
             recorded.create_from(KEY, [b"sealed"])
         assert (only(own).state, only(own).size) == ("met", 6)
+
+
+def test_an_upload_that_a_bucket_asks_for_again_is_counted_once(
+    own: Store, server: S3Server, uri: str
+) -> None:
+    server.environment.setenv("AWS_MAX_ATTEMPTS", "3")
+    bucket = open_store(uri)
+    bucket.create("before", b"")
+    server.answers_to_writes = [("503 Slow Down", "SlowDown")]
+    recorded = RecordedExchange(bucket, Departures(store=own, occasion=OCCASION, now=Clock()))
+    recorded.create_from(KEY, [b"sea" * 100_000, b"led"])
+    found = only(own)
+    assert (found.state, found.size) == ("sent", bucket.size(KEY)) == ("sent", 300_003)
+    assert found.sha256 == hashlib.sha256(bucket.read(KEY)).hexdigest()
 
 
 def test_nothing_leaves_a_site_whose_store_takes_no_record(tmp_path: Path, bare: FileStore) -> None:
