@@ -82,6 +82,15 @@ def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: 
         _refuse(f"a second ticket was issued for attempt {ticket.attempt} of round {ticket.round_number}")
 
 
+def accepted_tickets(store: Store) -> list[SeenTicket]:
+    """All tickets the site has accepted, by round and attempt.
+
+    Raises:
+        IntegrityError: a record of one was altered.
+    """
+    return sorted(_seen(store), key=lambda each: (each.round_number, each.attempt))
+
+
 def has_accepted(store: Store, ticket: Ticket) -> bool:
     """Whether this is the ticket that `accept_ticket` remembered for its attempt."""
     key = _ticket_key(ticket)
