@@ -5,11 +5,14 @@ Where all parties are on one machine, `ensure_charter` does what they would do o
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import COORDINATOR, KEY_HOLDER, Charter
 from components.agreement.charter_book import (
@@ -24,13 +27,14 @@ from components.agreement.data_policy import BigQueryPolicy
 from components.agreement.key_certificate import certified_keys
 from components.agreement.private_keys import SIGNING_KEY, load_signing_key, private_folder, write_private
 from components.agreement.public_corpus import publish_corpus
+from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.server_optimizer import with_state
 from components.agreement.site_policy import POLICY, PrivacyPolicy, SitePolicy, load_policy, query_digest
 from components.artifacts.documents import digest
 from components.artifacts.stores import open_store
 from components.encryption.keys import certify_key, initialise_keys, offered_keys
 from components.encryption.update_vector import fixed_point
-from components.errors import RefusedError, UsageError
+from components.errors import RefusedError, SignatureError, UsageError
 from components.rounds.round_opening.opening import genesis
 from components.rounds.state import next_round_number
 from pipelines.charter_comparison import (
@@ -183,7 +187,7 @@ def sign_charter(
             does not accept the charter's protection.
     """
     keys_uri = federation.keys_uri
-    key = load_signing_key(keys_uri, signer)
+    key = _key_to_sign_with(keys_uri, charter, signer)
     path = private_folder(keys_uri, signer) / POLICY
     policy = first_policy(federation, charter, signer)
     if path.is_file():
@@ -200,6 +204,14 @@ def sign_charter(
     write_private(draft, text)
     draft.replace(path)
     return policy
+
+
+def _key_to_sign_with(keys_uri: str, charter: Charter, signer: str) -> Ed25519PrivateKey:
+    """The key that the edition names; `sign_edition` says what is wrong where none here is."""
+    newest = load_signing_key(keys_uri, signer)
+    with contextlib.suppress(UsageError, SignatureError):
+        return charter_signing_key(keys_uri, signer, charter)
+    return newest
 
 
 def _require_accepted(policy: SitePolicy, charter: Charter, signer: str, path: Path) -> None:

@@ -13,7 +13,7 @@ from components.agreement.charter_book import pinned_charter
 from components.agreement.lineage import check_follows, check_model
 from components.agreement.model_store import read_model
 from components.agreement.open_attempt import require_open
-from components.agreement.private_keys import load_signing_key
+from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.round_secrets import erase_others
 from components.agreement.site_policy import SitePolicy, load_policy
 from components.agreement.site_records import accept_ticket, has_accepted, last_release, require_accepted
@@ -61,7 +61,7 @@ class Workplace:
             keys_uri=keys_uri,
             policy=policy,
             charter=charter,
-            key=load_signing_key(keys_uri, site),
+            key=charter_signing_key(keys_uri, site, charter),
             ticket=verified,
         )
 

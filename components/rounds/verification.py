@@ -25,7 +25,7 @@ from components.errors import DigestMismatchError, SignatureError, UsageError
 from components.rounds.charter_chain import CharterChain, read_chain
 from components.rounds.findings import Findings
 from components.rounds.proof import GENESIS, proof_key
-from components.rounds.round_check import RoundCheck, Standing, read_round_ticket
+from components.rounds.round_check import Past, RoundCheck, Standing, read_round_ticket
 from components.rounds.state import RoundRecord, checkpoint_key, read_record, round_key
 
 COMMIT, VOID = "round.json", "void.json"
@@ -120,6 +120,7 @@ class _Walk:
     made: Committed | None = None
     newest_model: str = ""
     used: set[str] = field(default_factory=set)
+    past: Past = field(default_factory=Past)
 
     def check_pinned(self) -> None:
         """Notes where the pinned edition, or where there is none the newest, is not in force."""
@@ -164,8 +165,10 @@ class _Walk:
             model=record.model,
             snapshot=ticket.snapshot if ticket else "",
             edition=charter.edition,
+            charter=charter.digest,
         )
         if ticket is None:
+            self.past.add(record)
             return
         same = made if before and before.model == ticket.model else None
         parent = same or findings.checked("model", partial(self._model, ticket.model, number))
@@ -175,9 +178,11 @@ class _Walk:
             charter=charter,
             record=record,
             ticket=ticket,
+            past=self.past,
             findings=findings,
         )
         self.made = check.check(before, parent)
+        self.past.add(record)
 
     def _charter(self, number: int, findings: Findings) -> Charter:
         """The edition that a record names, which everybody must have signed."""
@@ -214,7 +219,8 @@ class _Walk:
 
     def _model(self, model: str, number: int) -> Committed | None:
         """The model with this digest, wherever it lies in the state; None if nowhere."""
-        for key in (self.models.get(f"checkpoint-{model[:16]}.safetensors"), proof_key(number, GENESIS)):
+        names = (f"checkpoint-{model[:16]}.safetensors", GENESIS)
+        for key in (proof_key(number, GENESIS), *map(self.models.get, names)):
             if key and self.state.exists(key):
                 content = self.state.read(key, limit=MAX_MODEL_BYTES)
                 if digest(content) == model:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from components.agreement.attempt import Attempt
 from components.agreement.charter import COORDINATOR
 from components.agreement.commitment import Commitment, commitment_key, read_commitment
-from components.agreement.private_keys import load_signing_key
+from components.agreement.model_sums import earlier_sums, largest_grouped, sits_out
+from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.roster import Roster, roster_key
 from components.artifacts.documents import digest
 from components.artifacts.stores import create_or_read, reference
@@ -50,7 +51,7 @@ def call_roster(
                 f"round {opened.round_number}: {len(roster.commitments)} of {len(charter.sites)} sites can "
                 f"take part, the quorum is {charter.min_sites}. {_listed(roster.left_out)}"
             )
-        create_or_read(exchange, key, roster.signed(load_signing_key(keys_uri, COORDINATOR)))
+        create_or_read(exchange, key, roster.signed(charter_signing_key(keys_uri, COORDINATOR, charter)))
     fixed = attempt.roster()
     return Outcome(
         reference=reference(exchange, key),
@@ -81,6 +82,10 @@ def _gather(attempt: Attempt, commitments: Mapping[str, str], reasons: Mapping[s
         unusable = unusable_keys(made)
         left_out |= unusable
         found = {site: named for site, named in found.items() if site not in unusable}
+    earlier = earlier_sums(attempt.exchange, attempt.keys_uri, ticket, attempt.charter)
+    called = largest_grouped(earlier, found, attempt.charter)
+    left_out |= {site: sits_out(earlier, attempt.charter) for site in found if site not in called}
+    found = {site: found[site] for site in called}
     return Roster(charter=ticket.charter, ticket=ticket.digest, commitments=found, left_out=left_out)
 
 
