@@ -49,6 +49,7 @@ from pipelines.federation import Federation
 from pipelines.federation_sections import Site
 from pipelines.noise_schedule import noise_terms
 from pipelines.readiness import unpublished_corpus
+from pipelines.taking_back import is_waiting, require_possible, restart_before, taken_back
 
 
 def ensure_charter(federation: Federation) -> Charter:
@@ -99,12 +100,19 @@ def _finish_first_edition(federation: Federation) -> None:
                 sign_charter(federation, proposed, signer)
 
 
-def propose_charter(federation: Federation) -> Charter:
+def propose_charter(
+    federation: Federation, *, take_back: int | None = None, keep_rounds: bool = False
+) -> Charter:
     """Drafts the next edition from the federation file and the parties' cards, and publishes it.
 
+    Args:
+        federation: as its file says.
+        take_back: round to be taken back with all after it; None for none.
+        keep_rounds: lets rounds stand that the edition before takes back and no round has yet.
+
     Raises:
-        UsageError: a party has offered no keys, the terms break a rule, or no model of the edition before
-            could go on under them.
+        UsageError: a party has offered no keys, the terms break a rule, no model of the edition before
+            could go on under them, or the round cannot be taken back.
     """
     keys_uri = federation.keys_uri
     newest = newest_edition(federation)
@@ -121,16 +129,41 @@ def propose_charter(federation: Federation) -> Charter:
         coordinator=coordinator,
         key_holder=key_holder,
         genesis=newest.genesis if newest else digest(genesis(shape(federation))),
+        restart=_restart(federation, newest, take_back, keep_rounds=keep_rounds),
     )
-    if newest and replace(charter, edition=newest.edition, previous=newest.previous) == newest:
+    if newest and _is_same(federation, newest, charter):
         raise UsageError(
             f"edition {newest.edition} of the charter has these terms already: nothing was written"
         )
+    require_possible(federation, charter)
     if not charter.problems():
         fixed_point(charter)
     _publish_corpus(federation)
     propose(keys_uri, charter)
     return charter
+
+
+def _restart(
+    federation: Federation, newest: Charter | None, take_back: int | None, *, keep_rounds: bool
+) -> str:
+    """The model that the next edition goes back to; empty for the last one's."""
+    if take_back is not None:
+        return restart_before(federation, newest, take_back)
+    if newest and is_waiting(federation, newest) and not keep_rounds:
+        found = taken_back(federation, newest)
+        first = found.rounds[0] if found and found.rounds else 1
+        raise UsageError(
+            f"edition {newest.edition} takes rounds back and no round under it is committed yet: say "
+            f"'--take-back {first}' again, or '--keep-rounds' to let them stand"
+        )
+    return ""
+
+
+def _is_same(federation: Federation, newest: Charter, charter: Charter) -> bool:
+    """Whether a draft says nothing that the newest edition does not say for the next round."""
+    lasting = newest.restart if is_waiting(federation, newest) else ""
+    drafted = replace(charter, edition=newest.edition, previous=newest.previous, restart=newest.restart)
+    return drafted == newest and charter.restart == lasting
 
 
 def _publish_corpus(federation: Federation) -> None:

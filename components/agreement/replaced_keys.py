@@ -31,7 +31,7 @@ from components.agreement.private_keys import (
 )
 from components.errors import UsageError
 
-_ASIDE = re.compile(r"signing\.replaced-([1-9][0-9]*)\.key")
+_ASIDE = re.compile(r"(?:signing|agreement)\.replaced-([1-9][0-9]*)\.key")
 
 
 def charter_signing_key(keys_uri: str, owner: str, charter: Charter) -> Ed25519PrivateKey:
@@ -77,7 +77,7 @@ def replace_private_keys(keys_uri: str, owner: str) -> tuple[str, ...]:
     if owner not in {COORDINATOR, KEY_HOLDER}:
         made[AGREEMENT_KEY] = pem(X25519PrivateKey.generate())
     aside: list[str] = []
-    for name, content in made.items():
+    for name in made:
         kept = _aside(name, number)
         with contextlib.suppress(FileNotFoundError):
             os.link(folder / name, folder / kept)
@@ -110,6 +110,6 @@ def _aside(name: str, number: int) -> str:
 
 def _no_such_key(keys_uri: str, owner: str, charter: Charter) -> UsageError:
     return UsageError(
-        f"no private key in {private_folder(keys_uri, owner)} is the one that edition {charter.edition} of the "
-        f"charter names for {owner}: restore it, or have a new edition signed that names another"
+        f"no private key in {private_folder(keys_uri, owner)} is the one that edition {charter.edition} of "
+        f"the charter names for {owner}: restore it, or have a new edition signed that names another"
     )

@@ -9,7 +9,7 @@ from typing import NoReturn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import Charter
-from components.agreement.charter_book import pinned_charter
+from components.agreement.charter_book import ancestry, pinned_charter
 from components.agreement.lineage import check_follows, check_model
 from components.agreement.model_store import read_model
 from components.agreement.open_attempt import require_open
@@ -76,7 +76,7 @@ class Workplace:
         """
         if not has_accepted(self.store, self.ticket):
             require_open(self.exchange, self.ticket, self.charter, self.site)
-        check_attempt(self.exchange, self.ticket, self.charter)
+        check_attempt(self.exchange, self.ticket, self.charter, ancestry(self.keys_uri, self.charter))
         check_model(self.exchange, self.keys_uri, self.ticket, self.charter)
         check_follows(self.exchange, self.keys_uri, self.ticket, self.charter, last_release(self.store))
         accept_ticket(self.store, self.ticket, now=now, rounds_a_day=self.policy.rounds_a_day)

@@ -126,9 +126,9 @@ def _publish_card(federation: str, owner: str, keys_uri: str) -> None:
     newest = card_key(owner, newest_card(store, owner))
     if create_or_read(store, newest, card) != card:
         raise UsageError(
-            f"{keys_uri}/{newest} offers other keys for {owner} than {private_folder(keys_uri, owner)} holds: "
-            f"restore those, or make new ones with 'crosscloud keys replace --as {owner}' and have a new "
-            "edition of the charter signed"
+            f"{keys_uri}/{newest} offers other keys for {owner} than "
+            f"{private_folder(keys_uri, owner)} holds: restore those, or make new ones with 'crosscloud keys "
+            f"replace --as {owner}' and have a new edition of the charter signed"
         )
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 
 from components.agreement.charter import Charter
+from components.agreement.charter_book import ancestry
 from components.agreement.commitment import Commitment, commitment_key, read_commitment
 from components.agreement.cutoff import Cutoff, read_cutoff
 from components.agreement.key_certificate import key_of_round
@@ -134,7 +135,8 @@ class RoundCheck:
     def _check_ticket(self) -> None:
         ticket, record = self.ticket, self.record
         self.findings.checked("ticket", partial(check_terms, ticket, self.charter))
-        self.findings.checked("ticket", partial(check_attempt, self.proof, ticket, self.charter))
+        editions = ancestry(self.keys_uri, self.charter)
+        self.findings.checked("ticket", partial(check_attempt, self.proof, ticket, self.charter, editions))
         same = (ticket.digest, ticket.round_number, ticket.attempt, ticket.folder, ticket.model)
         named = (record.ticket, record.round_number, record.attempt, record.folder, record.parent)
         self.findings.require("ticket", "is not the one that the record names", kept=same == named)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from components.agreement.attempt import Attempt
 from components.agreement.charter import COORDINATOR
+from components.agreement.charter_book import ancestry
 from components.agreement.commitment import Commitment, commitment_key, read_commitment
 from components.agreement.model_sums import earlier_sums, largest_grouped, sits_out
 from components.agreement.replaced_keys import charter_signing_key
@@ -83,10 +84,22 @@ def _gather(attempt: Attempt, commitments: Mapping[str, str], reasons: Mapping[s
         left_out |= unusable
         found = {site: named for site, named in found.items() if site not in unusable}
     earlier = earlier_sums(attempt.exchange, attempt.keys_uri, ticket, attempt.charter)
+    left_out |= _former_sites(attempt, commitments)
     called = largest_grouped(earlier, found, attempt.charter)
     left_out |= {site: sits_out(earlier, attempt.charter) for site in found if site not in called}
     found = {site: found[site] for site in called}
     return Roster(charter=ticket.charter, ticket=ticket.digest, commitments=found, left_out=left_out)
+
+
+def _former_sites(attempt: Attempt, commitments: Mapping[str, str]) -> dict[str, str]:
+    """Sites of earlier editions that go on as if they had not left."""
+    charter, ticket = attempt.charter, attempt.ticket
+    named = {site for edition in ancestry(attempt.keys_uri, charter) for site in edition.sites}
+    return {
+        site: f"refused: edition {charter.edition} of the charter does not name it"
+        for site in sorted(named - charter.sites.keys())
+        if commitments.get(site) or attempt.exchange.exists(commitment_key(ticket, site))
+    }
 
 
 def _listed(left_out: Mapping[str, str]) -> str:

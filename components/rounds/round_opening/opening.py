@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from components.agreement.charter import AVERAGE, COORDINATOR, RIDGE, Charter
-from components.agreement.charter_book import charter_in_force, charter_of, is_ancestor
+from components.agreement.charter_book import ancestry, charter_in_force, charter_of, is_ancestor
 from components.agreement.cutoff import shortfall_key
 from components.agreement.lineage import goes_back
 from components.agreement.model_store import model_key
@@ -204,7 +204,8 @@ def _issue(state: Store, exchange: Store, charter: Charter, asked: Ticket, keys_
         ended = _end_of(exchange, ticket, charter, keys_uri)
         if not ended:
             break
-        void = _void(exchange, ticket, void_document(ticket.digest, ticket.round_number, ended, key), charter)
+        made = void_document(ticket.digest, ticket.round_number, ended, key)
+        void = _void(exchange, ticket, made, charter, keys_uri)
         if exchange.exists(f"{candidate.folder}/cutoff.json"):
             # Some site may have released its masks: this round is over, the next number follows.
             create_or_read(state, round_key(candidate.round_number, "void.json"), void)
@@ -224,11 +225,11 @@ def _read_ticket(document: bytes, charter: Charter, keys_uri: str) -> Ticket:
     return read_ticket(document, charter_of(keys_uri, named))
 
 
-def _void(exchange: Store, ticket: Ticket, made: bytes, charter: Charter) -> bytes:
+def _void(exchange: Store, ticket: Ticket, made: bytes, charter: Charter, keys_uri: str) -> bytes:
     """The void of an attempt that is over: the one made now, or the coordinator's of an earlier run."""
     found = create_or_read(exchange, void_key(ticket.folder), made)
     if found != made:
-        is_void(exchange, ticket, charter)
+        is_void(exchange, ticket, charter, *ancestry(keys_uri, charter))
     return found
 
 
