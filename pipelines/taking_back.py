@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from components.agreement.charter import Charter
-from components.agreement.charter_book import editions, read_edition
+from components.agreement.charter_book import ancestry, editions, read_edition
 from components.agreement.model_sums import EarlierSum, hides_sites, largest_grouped, least_group
 from components.artifacts.stores import open_store
 from components.errors import UsageError
 from components.rounds.privacy_account import account
-from components.rounds.state import RoundRecord, committed_rounds, next_round_number, records
+from components.rounds.state import RoundRecord, committed_rounds, next_round_number, records, standing_record
 from pipelines.federation import Federation
 
 
@@ -78,6 +78,21 @@ def taken_back(federation: Federation, charter: Charter) -> TakenBack | None:
             if record.parent == charter.restart
         ),
     )
+
+
+def rounds_taken_back(federation: Federation, in_force: Charter) -> set[int]:
+    """Numbers of the committed rounds that the model which stands does not rest on.
+
+    Raises:
+        SignatureError: a record or an edition was altered.
+    """
+    if not any(edition.restart for edition in ancestry(federation.keys_uri, in_force)):
+        return set()
+    committed = _records(federation, in_force)
+    newest = committed[-1] if committed else None
+    standing = standing_record(open_store(federation.state_uri), federation.keys_uri, in_force, newest)
+    kept = _leading_to(committed, standing.model) if standing else set[int]()
+    return {record.round_number for record in committed} - kept
 
 
 def is_waiting(federation: Federation, charter: Charter) -> bool:

@@ -46,9 +46,9 @@ def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: 
         rounds_a_day: most tickets in 24 hours, None for any number.
 
     Raises:
-        RefusedError: a store that serves another federation, an old round, a second ticket for one attempt, data older than a day or than
-            before, or of the future, a model older than before, a new attempt of a round the site has
-            released in, or too many rounds.
+        RefusedError: the store serves another federation, or the ticket is of an old round, a second one
+            for its attempt, of data older than a day or than before, or of the future, of a model older
+            than before, a new attempt of a round the site has released in, or one round too many.
     """
     place = (ticket.round_number, ticket.attempt)
     before = list(_seen(store))
@@ -151,8 +151,8 @@ def _require_own_store(ticket: Ticket, before: Iterable[SeenTicket]) -> None:
     others = {each.federation for each in before} - {"", ticket.federation}
     if others:
         _refuse(
-            f"the site's store remembers rounds of {min(others)}: give {ticket.federation} a store_uri of its "
-            "own at this site"
+            f"the site's store remembers rounds of {min(others)}: give {ticket.federation} a store_uri of "
+            "its own at this site"
         )
 
 
