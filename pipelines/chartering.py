@@ -9,7 +9,6 @@ import contextlib
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -49,7 +48,7 @@ from pipelines.federation import Federation
 from pipelines.federation_sections import Site
 from pipelines.noise_schedule import noise_terms
 from pipelines.readiness import unpublished_corpus
-from pipelines.taking_back import is_waiting, require_possible, restart_before, taken_back
+from pipelines.taking_back import next_restart, require_possible, says_nothing_new
 
 
 def ensure_charter(federation: Federation) -> Charter:
@@ -129,9 +128,9 @@ def propose_charter(
         coordinator=coordinator,
         key_holder=key_holder,
         genesis=newest.genesis if newest else digest(genesis(shape(federation))),
-        restart=_restart(federation, newest, take_back, keep_rounds=keep_rounds),
+        restart=next_restart(federation, newest, take_back, keep_rounds=keep_rounds),
     )
-    if newest and _is_same(federation, newest, charter):
+    if newest and says_nothing_new(federation, newest, charter):
         raise UsageError(
             f"edition {newest.edition} of the charter has these terms already: nothing was written"
         )
@@ -141,29 +140,6 @@ def propose_charter(
     _publish_corpus(federation)
     propose(keys_uri, charter)
     return charter
-
-
-def _restart(
-    federation: Federation, newest: Charter | None, take_back: int | None, *, keep_rounds: bool
-) -> str:
-    """The model that the next edition goes back to; empty for the last one's."""
-    if take_back is not None:
-        return restart_before(federation, newest, take_back)
-    if newest and is_waiting(federation, newest) and not keep_rounds:
-        found = taken_back(federation, newest)
-        first = found.rounds[0] if found and found.rounds else 1
-        raise UsageError(
-            f"edition {newest.edition} takes rounds back and no round under it is committed yet: say "
-            f"'--take-back {first}' again, or '--keep-rounds' to let them stand"
-        )
-    return ""
-
-
-def _is_same(federation: Federation, newest: Charter, charter: Charter) -> bool:
-    """Whether a draft says nothing that the newest edition does not say for the next round."""
-    lasting = newest.restart if is_waiting(federation, newest) else ""
-    drafted = replace(charter, edition=newest.edition, previous=newest.previous, restart=newest.restart)
-    return drafted == newest and charter.restart == lasting
 
 
 def _publish_corpus(federation: Federation) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from components.agreement.charter import Charter
-from components.agreement.charter_book import ancestry, editions, read_edition
+from components.agreement.charter_book import ancestry, charter_in_force, editions, read_edition
 from components.agreement.model_sums import EarlierSum, hides_sites, largest_grouped, least_group
 from components.artifacts.stores import open_store
 from components.errors import UsageError
@@ -30,18 +30,41 @@ class TakenBack:
     earlier: tuple[EarlierSum, ...]
 
 
-def restart_before(federation: Federation, newest: Charter | None, round_number: int) -> str:
-    """SHA-256 of the model that a round started from.
+def next_restart(
+    federation: Federation, newest: Charter | None, take_back: int | None, *, keep_rounds: bool
+) -> str:
+    """SHA-256 of the model that the next edition goes back to; empty for the last receipt's.
 
     Args:
         federation: whose it is.
-        newest: edition that the next one will follow.
-        round_number: to be taken back, with all after it.
+        newest: edition that the next one will follow, if there is one.
+        take_back: round to be taken back with all after it; None for none.
+        keep_rounds: lets rounds stand that `newest` takes back and no round has yet.
 
     Raises:
-        UsageError: no such round stands.
+        UsageError: no such round stands, or it is not said what becomes of what `newest` takes back.
     """
-    committed = _records(federation, newest)
+    if take_back is not None:
+        return _model_before(_records(federation), take_back)
+    if newest and is_waiting(federation, newest) and not keep_rounds:
+        found = taken_back(federation, newest)
+        first = found.rounds[0] if found and found.rounds else 1
+        raise UsageError(
+            f"edition {newest.edition} takes rounds back and no round under it is committed yet: say "
+            f"'--take-back {first}' again, or '--keep-rounds' to let them stand"
+        )
+    return ""
+
+
+def says_nothing_new(federation: Federation, newest: Charter, draft: Charter) -> bool:
+    """Whether a draft says nothing that the newest edition does not say for the next round."""
+    lasting = newest.restart if is_waiting(federation, newest) else ""
+    same = replace(draft, edition=newest.edition, previous=newest.previous, restart=newest.restart)
+    return same == newest and draft.restart == lasting
+
+
+def _model_before(committed: Sequence[RoundRecord], round_number: int) -> str:
+    """SHA-256 of the model that a round started from, if the one it made is gone on from."""
     named = {record.round_number: record for record in committed}
     if round_number not in named:
         known = ", ".join(map(str, named)) or "none"
@@ -59,7 +82,7 @@ def taken_back(federation: Federation, charter: Charter) -> TakenBack | None:
     """
     if not charter.restart:
         return None
-    committed = _records(federation, charter)
+    committed = _records(federation)
     under = [record.charter for record in committed]
     before = committed[: under.index(charter.digest)] if charter.digest in under else committed
     made = [record.round_number for record in before if record.model == charter.restart]
@@ -88,7 +111,7 @@ def rounds_taken_back(federation: Federation, in_force: Charter) -> set[int]:
     """
     if not any(edition.restart for edition in ancestry(federation.keys_uri, in_force)):
         return set()
-    committed = _records(federation, in_force)
+    committed = _records(federation)
     newest = committed[-1] if committed else None
     standing = standing_record(open_store(federation.state_uri), federation.keys_uri, in_force, newest)
     kept = _leading_to(committed, standing.model) if standing else set[int]()
@@ -99,7 +122,7 @@ def is_waiting(federation: Federation, charter: Charter) -> bool:
     """Whether an edition takes rounds back and no round under it is committed yet."""
     if not charter.restart:
         return False
-    return all(record.charter != charter.digest for record in _records(federation, charter))
+    return all(record.charter != charter.digest for record in _records(federation))
 
 
 def require_possible(federation: Federation, charter: Charter) -> None:
@@ -173,14 +196,15 @@ def _told_of_one_that_lapses(federation: Federation, charter: Charter) -> list[s
 
 
 def _has_rounds(federation: Federation, charter: Charter) -> bool:
-    return any(record.charter == charter.digest for record in _records(federation, charter))
+    return any(record.charter == charter.digest for record in _records(federation))
 
 
-def _records(federation: Federation, charter: Charter | None) -> list[RoundRecord]:
+def _records(federation: Federation) -> list[RoundRecord]:
+    """All committed rounds, ascending; each was committed under the edition in force or one before it."""
     state = open_store(federation.state_uri)
-    if charter is None or not committed_rounds(state):
+    if not committed_rounds(state):
         return []
-    return records(state, federation.keys_uri, charter)
+    return records(state, federation.keys_uri, charter_in_force(federation.keys_uri))
 
 
 def _leading_to(committed: Sequence[RoundRecord], model: str) -> set[int]:

@@ -111,7 +111,11 @@ def replace_keys(federation: str, owner: str, *, keys_uri: str) -> tuple[int, tu
         UsageError: the party has offered no keys to this federation that could be replaced.
     """
     store = open_store(keys_uri)
-    read_card(store, owner, federation)
+    if not store.exists(card_key(owner)):
+        raise UsageError(
+            f"{owner} has offered no keys at {store.uri} that could be replaced: 'crosscloud keys init --as "
+            f"{owner}' makes the first"
+        )
     aside = replace_private_keys(keys_uri, owner)
     card = _card(federation, owner, keys_uri)
     number = newest_card(store, owner) + 1

@@ -29,7 +29,7 @@ from components.agreement.workplace import Workplace
 from components.artifacts.documents import digest, sign
 from components.artifacts.stores import open_store
 from components.encryption.mask_release.releasing import release_masks
-from components.errors import RefusedError, SignatureError
+from components.errors import QuorumNotReachedError, RefusedError, SignatureError
 from components.rounds import state as rounds_state
 from components.rounds.round_opening import opening
 from components.rounds.verification import verify_state
@@ -236,7 +236,7 @@ class TestReplacedKeys:
         path = made.home / EXCHANGE / release_key(round_.opened, "beta")
         body = json.loads(path.read_bytes())["body"]
         path.write_bytes(sign(old_key(), domain=RELEASE, signer="beta", body=body))
-        with pytest.raises(SignatureError, match="the signature of beta"):
+        with pytest.raises(QuorumNotReachedError, match="beta sealed but did not release, so nothing can be"):
             round_.open()
 
     def test_a_manifest_under_the_old_key_is_nobodys(self, at: At) -> None:
@@ -348,6 +348,28 @@ class TestTakenBack:
         text = "its model is not the one that edition 4 of the charter goes back to"
         assert found == f"round 4: ticket: {text}"
 
+    def test_a_sum_that_was_opened_before_is_committed_and_taken_back_with_the_others(
+        self, at: At, say: Say
+    ) -> None:
+        """Round 4 has its receipt when the edition comes into force that takes back round 3."""
+        made = at("replaced")
+        under_way = RoundInProcess(made)
+        for step in (under_way.learn, under_way.call, under_way.seal, under_way.add):
+            step()
+        under_way.release()
+        under_way.open()
+        agree(made, say, "--take-back", "3")
+        resumed = RoundInProcess(made)
+        assert resumed.opened == under_way.opened
+        resumed.receipt = under_way.receipt
+        resumed.commit()
+        resumed.report()
+        assert "takes back rounds 3, 4: " in "\n".join(say("charter", "show", made.path).lines)
+        RoundInProcess(made).finish()
+        records = committed_records()
+        assert [each.parent for each in records[2:]] == [records[1].model, records[2].model, records[1].model]
+        assert problems(charter_in_force(KEYS).digest) == ()
+
     def test_a_restart_that_not_everybody_signed_binds_nobody(self, at: At) -> None:
         made = at("taken back")
         first, charter = committed_records()[0], charter_in_force(KEYS)
@@ -369,7 +391,9 @@ class TestTakenBack:
         round_.call()
         round_.seal(["alpha", "beta", "delta"])
         round_.committed_to.pop("gamma")
-        with pytest.raises(Exception, match="0 of 4 sites on the roster sealed, the quorum is 3") as raised:
+        with pytest.raises(
+            QuorumNotReachedError, match="0 of 4 sites on the roster sealed, the quorum is 3"
+        ) as raised:
             round_.add()
         assert "goes back to the model that round 3 started from" in str(raised.value)
 
