@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from components.aggregation.secure_aggregation import summing
-from components.agreement import lineage
-from components.agreement.charter import Charter
-from components.agreement.charter_book import charter_in_force, editions, propose, read_edition
+from components.agreement.charter_book import charter_in_force, read_edition
 from components.agreement.commitment import commitment_key, read_commitment
 from components.agreement.private_keys import load_signing_key
 from components.agreement.receipt import receipt_key
@@ -23,27 +19,29 @@ from components.agreement.released import release_key
 from components.agreement.roster import read_roster
 from components.agreement.sealed_manifest import DOMAIN as SEALED_UPDATE
 from components.agreement.sealed_manifest import manifest_key, read_manifest
-from components.agreement.ticket import Ticket, read_ticket
 from components.agreement.void import read_void
-from components.agreement.workplace import Workplace
 from components.artifacts.documents import digest, sign
 from components.artifacts.stores import open_store
-from components.encryption.mask_release.releasing import release_masks
 from components.errors import QuorumNotReachedError, RefusedError, SignatureError
-from components.rounds import state as rounds_state
-from components.rounds.round_opening import opening
-from components.rounds.verification import verify_state
-from pipelines.federation import load_federation
-from pipelines.federation_run import newest_report
-from pipelines.prediction import newest_labeller
 from tests.conftest import SmallFederation
 from tests.pipelines.command_line import Say, say_here
 from tests.pipelines.conftest import FinishedRuns, copied
-from tests.pipelines.life import KEYS, STATE, agree, committed_records, live, private
+from tests.pipelines.life import (
+    EXCHANGE,
+    KEYS,
+    STATE,
+    agree,
+    ask,
+    at_work,
+    committed_records,
+    live,
+    private,
+    problems,
+    ticket_of,
+)
 from tests.pipelines.round_in_process import RoundInProcess
 
 At = Callable[[str], SmallFederation]
-EXCHANGE = "small/exchange"
 FOUR = ("alpha", "beta", "delta", "gamma")
 
 
@@ -74,29 +72,6 @@ def at(
         return made
 
     return there
-
-
-def problems(charter: str = "") -> tuple[str, ...]:
-    return verify_state(STATE, keys_uri=KEYS, charter=charter).problems
-
-
-def ticket_of(number: int, attempt: int = 1) -> Ticket:
-    keys, exchange = open_store(KEYS), open_store(EXCHANGE)
-    document = exchange.read(f"rounds/{number:05d}-{attempt}/ticket.json")
-    named = json.loads(document)["body"]["charter"]
-    charters = (read_edition(keys, number) for number in editions(keys))
-    return read_ticket(document, next(each for each in charters if each.digest == named))
-
-
-def ask(ticket: Ticket, key: Ed25519PrivateKey, name: str = "offer.json") -> str:
-    """Publishes a ticket that somebody has signed; its reference."""
-    open_store(EXCHANGE).create(name, ticket.signed(key))
-    return f"{EXCHANGE}/{name}"
-
-
-def at_work(site: str, ticket: str) -> Workplace:
-    store = f"small/sites/{site}/store"
-    return Workplace.open(site=site, store_uri=store, exchange_uri=EXCHANGE, keys_uri=KEYS, ticket=ticket)
 
 
 class TestWholeLife:
@@ -301,149 +276,6 @@ def old_key() -> Ed25519PrivateKey:
     return load_signing_key(KEYS, "beta", name="signing.replaced-1.key")
 
 
-class TestTakenBack:
-    def test_the_charter_says_so_in_words_with_the_rounds(self, at: At, say: Say) -> None:
-        made = at("agreed: taken back")
-        shown = "\n".join(say("charter", "show", made.path).lines)
-        assert "this edition takes back round 3: the first round under this edition starts from the" in shown
-        assert "starts from the model of round 2, " in shown
-        assert "of the same sites as round 3, alpha, beta, delta, gamma" in shown
-        later = "\n".join(say("charter", "show", at("left").path, "--edition", "4").lines)
-        assert "takes back round 3: " in later
-
-    def test_what_is_used_of_models_is_the_one_that_stands(self, at: At) -> None:
-        federation = load_federation(at("replaced").path)
-        assert newest_labeller(federation, "alpha", use_global=True).round_number == 3
-        federation = load_federation(at("agreed: taken back").path)
-        assert newest_labeller(federation, "alpha", use_global=True).round_number == 2
-        assert newest_report(federation).parent.name == "00002"
-        assert verify_state(STATE, keys_uri=KEYS).newest_model == committed_records()[1].model
-
-    def test_a_ticket_from_the_model_that_was_taken_back_is_refused(self, at: At) -> None:
-        at("agreed: taken back")
-        charter, third = charter_in_force(KEYS), committed_records()[-1]
-        asked = next_ticket(charter, model=third.model)
-        place = at_work("alpha", ask(asked, load_signing_key(KEYS, "coordinator")))
-        with pytest.raises(RefusedError, match="is not the one that edition 4 of the charter goes back to"):
-            accept(place)
-
-    def test_the_edition_goes_back_once(self, at: At) -> None:
-        at("taken back")
-        charter = charter_in_force(KEYS)
-        asked = next_ticket(charter, model=charter.restart)
-        place = at_work("alpha", ask(asked, load_signing_key(KEYS, "coordinator")))
-        with pytest.raises(RefusedError, match="is not the one that the last receipt gives"):
-            accept(place)
-
-    def test_verify_finds_a_round_from_the_model_that_was_taken_back(
-        self, at: At, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Even where all parties agree to it afterwards, against what they have signed."""
-        made = at("agreed: taken back")
-        with monkeypatch.context() as patched:
-            for module in (lineage, rounds_state, opening):
-                patched.setattr(module, "goes_back", lambda charter, last: False)
-            RoundInProcess(made).finish()
-        (found,) = [line for line in problems() if "goes back to" in line]
-        text = "its model is not the one that edition 4 of the charter goes back to"
-        assert found == f"round 4: ticket: {text}"
-
-    def test_a_sum_that_was_opened_before_is_committed_and_taken_back_with_the_others(
-        self, at: At, say: Say
-    ) -> None:
-        """Round 4 has its receipt when the edition comes into force that takes back round 3."""
-        made = at("replaced")
-        under_way = RoundInProcess(made)
-        for step in (under_way.learn, under_way.call, under_way.seal, under_way.add):
-            step()
-        under_way.release()
-        under_way.open()
-        agree(made, say, "--take-back", "3")
-        resumed = RoundInProcess(made)
-        assert resumed.opened == under_way.opened
-        resumed.receipt = under_way.receipt
-        resumed.commit()
-        resumed.report()
-        assert "takes back rounds 3, 4: " in "\n".join(say("charter", "show", made.path).lines)
-        RoundInProcess(made).finish()
-        records = committed_records()
-        assert [each.parent for each in records[2:]] == [records[1].model, records[2].model, records[1].model]
-        assert problems(charter_in_force(KEYS).digest) == ()
-
-    def test_a_restart_that_not_everybody_signed_binds_nobody(self, at: At) -> None:
-        made = at("taken back")
-        first, charter = committed_records()[0], charter_in_force(KEYS)
-        forged = replace(charter, edition=5, previous=charter.digest, restart=first.model)
-        propose(KEYS, forged)
-        asked = next_ticket(forged, model=first.model)
-        with pytest.raises(RefusedError, match="names a foreign charter"):
-            at_work("alpha", ask(asked, load_signing_key(KEYS, "coordinator")))
-        assert RoundInProcess(made).opened.model == committed_records()[-1].model
-        signature = made.home / KEYS / "charters/00004/signatures/gamma.json"
-        signature.unlink()
-        assert "charter: edition 4 is not signed by gamma" in problems()
-
-    def test_without_noise_no_site_is_shown_alone_by_two_sums_of_one_model(self, at: At) -> None:
-        """The attempt of a round in which one site is lost comes to nothing, by every party's check."""
-        made = at("agreed: taken back")
-        round_ = RoundInProcess(made)
-        round_.learn()
-        round_.call()
-        round_.seal(["alpha", "beta", "delta"])
-        round_.committed_to.pop("gamma")
-        with pytest.raises(
-            QuorumNotReachedError, match="0 of 4 sites on the roster sealed, the quorum is 3"
-        ) as raised:
-            round_.add()
-        assert "goes back to the model that round 3 started from" in str(raised.value)
-
-    def test_a_site_releases_nothing_for_a_set_that_would_show_another(
-        self, at: At, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The aggregator may fix any set: the sites do not believe it."""
-        made = at("agreed: taken back")
-        round_ = RoundInProcess(made)
-        round_.learn()
-        round_.call()
-        round_.seal(["alpha", "beta", "delta"])
-        round_.committed_to.pop("gamma")
-
-        monkeypatch.setattr(summing, "largest_grouped", lambda earlier, available, charter: tuple(available))
-        round_.add()
-        for site in ("alpha", "beta", "delta"):
-            with pytest.raises(RefusedError, match="would show gamma apart from all others"):
-                release_masks(round_.place(site))
-
-    def test_an_edition_that_no_set_of_its_sites_could_begin_is_not_drafted(self, at: At, say: Say) -> None:
-        made = at("replaced")
-        made.document["sites"] = [site for site in made.document["sites"] if site["name"] != "gamma"]
-        made.save()
-        said = say("charter", "new", made.path, "--take-back", "3")
-        (line,) = said.complaints
-        assert said.code == 2
-        assert line.startswith("this edition cannot take back round 3: without noise ")
-        assert "the same sites as round 3, alpha, beta, delta, gamma, must be in it" in line
-
-    def test_a_round_that_is_not_there_or_was_taken_back_is_told(self, at: At, say: Say) -> None:
-        made = at("taken back")
-        for number, text in ((9, "round 9 is not committed and cannot be taken back: 1, 2, 3, 4 are"),
-                             (3, "round 3 was taken back before")):  # fmt: skip
-            (line,) = say("charter", "new", made.path, "--take-back", number).complaints
-            assert line.startswith(text)
-
-    def test_what_was_agreed_and_not_yet_done_does_not_vanish_silently(self, at: At, say: Say) -> None:
-        made = at("agreed: taken back")
-        made.document["limits"] = {"max_examples": 900}
-        made.save()
-        (line,) = say("charter", "new", made.path).complaints
-        assert line == (
-            "edition 4 takes rounds back and no round under it is committed yet: say '--take-back 3' "
-            "again, or '--keep-rounds' to let them stand"
-        )
-        told = "\n".join(say("charter", "new", made.path, "--keep-rounds").lines)
-        assert "lets round 3 stand, which edition 4 takes back" in told
-
-
 class TestLeaving:
     def test_it_signs_nothing_and_keeps_what_it_has(self, at: At) -> None:
         made = at("left")
@@ -495,23 +327,3 @@ class TestLeaving:
         RoundInProcess(back).finish()
         assert committed_records()[-1].members == FOUR
         assert problems(charter_in_force(KEYS).digest) == ()
-
-
-def next_ticket(charter: Charter, *, model: str) -> Ticket:
-    """What the coordinator could ask for after the last committed round."""
-    last = committed_records()[-1]
-    before = ticket_of(last.round_number, last.attempt)
-    return replace(
-        before,
-        charter=charter.digest,
-        round_number=last.round_number + 1,
-        attempt=1,
-        void="",
-        model=model,
-        previous=last.receipt,
-        previous_folder=last.folder,
-    )
-
-
-def accept(place: Workplace) -> None:
-    place.accept(datetime.now(UTC))
