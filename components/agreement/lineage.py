@@ -77,7 +77,7 @@ def check_follows(
     if not origin < round_number < ticket.round_number:
         return
     try:
-        _model_after(exchange, _opened_round(exchange, keys_uri, folder, charter))
+        _model_after(exchange, opened_round(exchange, keys_uri, folder, charter))
     except (IntegrityError, ObjectMissingError):
         return
     text = f"round {ticket.round_number} passes over the receipt of round {round_number}, which is there"
@@ -136,7 +136,7 @@ def round_before(exchange: Store, keys_uri: str, ticket: Ticket, charter: Charte
     document = exchange.read(receipt_key(folder), limit=MAX_RECEIPT_BYTES)
     if digest(document) != ticket.previous:
         raise IntegrityError(f"the receipt in {folder} is not the one the ticket follows from")
-    opened = _opened_round(exchange, keys_uri, folder, charter)
+    opened = opened_round(exchange, keys_uri, folder, charter)
     if opened.ticket.round_number >= ticket.round_number:
         raise IntegrityError(
             f"the receipt in {folder} is of round {opened.ticket.round_number}, not of an earlier one"
@@ -144,8 +144,19 @@ def round_before(exchange: Store, keys_uri: str, ticket: Ticket, charter: Charte
     return opened
 
 
-def _opened_round(exchange: Store, keys_uri: str, folder: str, charter: Charter) -> OpenedRound:
-    """The round in a folder of the exchange, whoever refers to it."""
+def opened_round(exchange: Store, keys_uri: str, folder: str, charter: Charter) -> OpenedRound:
+    """The round in a folder of the exchange, verified under the edition that its ticket names.
+
+    Args:
+        exchange: store that all parties read.
+        keys_uri: folder of the charters.
+        folder: of the attempt.
+        charter: that the edition must be, or one it follows from.
+
+    Raises:
+        IntegrityError: ticket or receipt is not what it should be.
+        ObjectMissingError: one of them is not there.
+    """
     document = exchange.read(receipt_key(folder), limit=MAX_RECEIPT_BYTES)
     earlier = exchange.read(f"{folder}/ticket.json", limit=1 << 16)
     named = charter_named(earlier)

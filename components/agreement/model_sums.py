@@ -11,14 +11,16 @@ every sum, each is paid for in the ledgers, and no set is refused; in clear ther
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import contextlib
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from components.agreement.charter import Charter
-from components.agreement.lineage import round_before
+from components.agreement.lineage import OpenedRound, opened_round, round_before
 from components.agreement.ticket import Ticket
 from components.artifacts.stores import Store
-from components.errors import RefusedError
+from components.errors import IntegrityError, ObjectMissingError, RefusedError
 
 IN_CLEAR = "none"
 """The protection under which every update is published."""
@@ -48,10 +50,11 @@ def least_group(charter: Charter) -> int:
 
 
 def earlier_sums(exchange: Store, keys_uri: str, ticket: Ticket, charter: Charter) -> tuple[EarlierSum, ...]:
-    """Rounds of a ticket's chain of receipts that started from its model; none where that does not matter.
+    """Rounds with a receipt that started from a ticket's model; none where that does not matter.
 
     The ticket names the last receipt by its digest, and every receipt the one before: whoever shows the
-    chain can leave nothing out.
+    chain can leave nothing out. Sums that were opened since and could not be committed count as well, as
+    far as their receipts are there.
 
     Args:
         exchange: store that all parties read.
@@ -63,17 +66,38 @@ def earlier_sums(exchange: Store, keys_uri: str, ticket: Ticket, charter: Charte
         IntegrityError: a receipt or ticket of the chain is not what digests and signatures say.
         ObjectMissingError: one is not in the exchange any more.
     """
-    found: list[EarlierSum] = []
     if not is_summed_again(ticket, charter):
         return ()
-    before, edition = ticket, charter
-    while before.previous:
-        opened = round_before(exchange, keys_uri, before, edition)
-        before, edition = opened.ticket, opened.charter
-        if before.model == ticket.model:
-            members = frozenset(opened.receipt.members)
-            found.append(EarlierSum(round_number=before.round_number, members=members))
-    return tuple(found)
+    return tuple(
+        EarlierSum(round_number=opened.ticket.round_number, members=frozenset(opened.receipt.members))
+        for opened in (
+            *_committed_before(exchange, keys_uri, ticket, charter),
+            *_opened_since(exchange, keys_uri, ticket, charter),
+        )
+        if opened.ticket.model == ticket.model
+    )
+
+
+def _committed_before(
+    exchange: Store, keys_uri: str, ticket: Ticket, charter: Charter
+) -> Iterator[OpenedRound]:
+    while ticket.previous:
+        opened = round_before(exchange, keys_uri, ticket, charter)
+        yield opened
+        ticket, charter = opened.ticket, opened.charter
+
+
+def _opened_since(exchange: Store, keys_uri: str, ticket: Ticket, charter: Charter) -> Iterator[OpenedRound]:
+    """Rounds after the last receipt's and before the ticket's: they are void, and no chain names them."""
+    last = int(ticket.previous_folder.removeprefix("rounds/").partition("-")[0] or 0)
+    for number in range(last + 1, ticket.round_number):
+        for attempt in itertools.count(1):
+            folder = f"rounds/{number:05d}-{attempt}"
+            if not exchange.exists(f"{folder}/ticket.json"):
+                break
+            # What the key holder did not sign is no sum that was opened.
+            with contextlib.suppress(IntegrityError, ObjectMissingError):
+                yield opened_round(exchange, keys_uri, folder, charter)
 
 
 def groups(earlier: Iterable[EarlierSum], members: Iterable[str]) -> list[tuple[str, ...]]:

@@ -168,7 +168,10 @@ class TestWhatStands:
         assert problems(charter_in_force(KEYS).digest) == ()
 
     def test_the_genesis_can_be_gone_back_to(self, at: At, say: Say) -> None:
+        """It is the one that round 1 has started from, not one of the seed that the file has now."""
         made = at("two rounds")
+        made.document["training"] |= {"seed": 99}
+        made.save()
         agree(made, say, "--take-back", "1")
         RoundInProcess(made).finish()
         assert committed_records()[-1].parent == charter_in_force(KEYS).genesis

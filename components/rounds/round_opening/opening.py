@@ -10,7 +10,7 @@ from components.agreement.charter import AVERAGE, COORDINATOR, RIDGE, Charter
 from components.agreement.charter_book import ancestry, charter_in_force, charter_of, is_ancestor
 from components.agreement.cutoff import shortfall_key
 from components.agreement.lineage import goes_back
-from components.agreement.model_store import model_key
+from components.agreement.model_store import MAX_MODEL_BYTES, model_key
 from components.agreement.receipt import MAX_RECEIPT_BYTES, read_receipt, receipt_key
 from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.server_optimizer import Committed, with_state
@@ -19,12 +19,20 @@ from components.agreement.void import is_void, void_document, void_key
 from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store, create_or_read, open_store, reference
-from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, UsageError
+from components.errors import (
+    DigestMismatchError,
+    IntegrityError,
+    ObjectExistsError,
+    ObjectMissingError,
+    UsageError,
+)
 from components.execution import central_step
 from components.execution.outcome import Outcome
 from components.rounds.privacy_account import require_round_left
+from components.rounds.proof import GENESIS, proof_key
 from components.rounds.state import (
     RoundRecord,
+    committed_rounds,
     is_finished,
     newest_record,
     next_round_number,
@@ -158,10 +166,18 @@ def _starting_model(
 ) -> bytes:
     """The last committed model, the one that the edition goes back to in its first round, or the genesis."""
     standing = standing_record(state, keys_uri, charter, newest)
-    if standing is None:
+    if standing is None and newest is None:
         return genesis(shape)
-    content = read_checkpoint(state, standing)
+    content = read_checkpoint(state, standing) if standing else _first_model(state, charter)
     _check_shape(tensors.decode_any(content), shape)
+    return content
+
+
+def _first_model(state: Store, charter: Charter) -> bytes:
+    """The genesis as rounds have started from it, whatever seed the federation file has by now."""
+    content = state.read(proof_key(committed_rounds(state)[0], GENESIS), limit=MAX_MODEL_BYTES)
+    if digest(content) != charter.genesis:
+        raise DigestMismatchError(f"the first model in {state.uri} is not the charter's genesis")
     return content
 
 

@@ -174,6 +174,18 @@ class TestEarlierSums:
         put_in_force_anew(genesis)
         assert [each.round_number for each in earlier_sums(exchange, "keys", ticket, genesis)] == [1]
 
+    def test_a_sum_that_was_opened_and_not_committed_counts(self, exchange: Store, home: Path) -> None:
+        """Round 3 goes back, its sum is opened and no model comes of it: round 4 is a third sum."""
+        first = opened(exchange)
+        second = opened(exchange, first, number=2)
+        back = replace(FIRST, edition=2, previous=FIRST.digest, restart=first.made)
+        put_in_force(back)
+        void = opened(exchange, first, number=3, under=back, seed=7)
+        ticket = replace(after(second, charter=back, number=4), model=first.made)
+        assert [each.round_number for each in earlier_sums(exchange, "keys", ticket, back)] == [2, 3]
+        (home / "exchange" / receipt_key(void.ticket.folder)).write_bytes(b"{}")
+        assert [each.round_number for each in earlier_sums(exchange, "keys", ticket, back)] == [2]
+
     def test_a_round_that_goes_on_has_none(self, exchange: Store) -> None:
         first = opened(exchange)
         assert earlier_sums(exchange, "keys", after(first), FIRST) == ()
