@@ -13,7 +13,7 @@ from components.agreement.attempt import Attempt
 from components.agreement.charter import KEY_HOLDER
 from components.agreement.cutoff import end_attempt, shortfall_key
 from components.agreement.model_store import model_shapes
-from components.agreement.private_keys import load_signing_key
+from components.agreement.model_sums import earlier_sums, require_grouped
 from components.agreement.protections import NONE
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
@@ -23,6 +23,7 @@ from components.agreement.receipt import (
     receipt_key,
     require_aggregate,
 )
+from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.roster import read_commitments
 from components.agreement.void import is_void
 from components.artifacts.background_hash import BackgroundHash
@@ -65,8 +66,9 @@ def open_aggregate(
         QuorumNotReachedError: the cut-off holds too few sites, or a member has not released; the
             attempt is marked so that the next run goes on after it.
         DigestMismatchError: the aggregator's sum is not the sum of its members.
-        RefusedError: the privacy ledger that a site shows does not go on from what it showed before; the
-            attempt is marked too.
+        RefusedError: the privacy ledger that a site shows does not go on from what it showed before, or
+            the round goes back to a model whose earlier sums would show a few sites apart; the attempt is
+            marked too.
         IntegrityError: a ticket, roster, manifest, release or ciphertext is not what it should be,
             or another set of sites was opened for this ticket before.
     """
@@ -76,7 +78,7 @@ def open_aggregate(
         _require_not_over(attempt)
         receipt = _open(attempt, sealed_sum, store_uri)
         _require_not_over(attempt)
-        document = receipt.signed(load_signing_key(keys_uri, KEY_HOLDER))
+        document = receipt.signed(charter_signing_key(keys_uri, KEY_HOLDER, attempt.charter))
         create_or_read(exchange, receipt_key(folder), document)
     document = exchange.read(receipt_key(folder), limit=MAX_RECEIPT_BYTES)
     given = read_receipt(document, attempt.ticket, attempt.charter)
@@ -109,7 +111,9 @@ def _open(attempt: Attempt, sealed_sum: str, store_uri: str) -> Receipt:
     )
     _require_quorum(summed)
     commitments = read_commitments(exchange, ticket, roster, attempt.charter)
+    earlier = earlier_sums(exchange, attempt.keys_uri, ticket, attempt.charter)
     try:
+        require_grouped(earlier, summed.cutoff.members, attempt.charter)
         follow_heads(open_store(store_uri), attempt.charter, ticket, commitments)
     except RefusedError:
         end_attempt(exchange, ticket, summed.cutoff)
