@@ -66,19 +66,20 @@ def move_keys(federation: str, *, keys_uri: str, before: ProviderSettings) -> tu
     target = KeyStore.open(keys_uri)
     source = KeyStore(folder=target.folder, settings=before)
     _erase_drafts(target.folder)
-    moves: list[Move] = []
+    moves: dict[str, Move] = {}
     problems: list[str] = []
-    for found in _found(source):
+    for found in (*_in_folder(target.folder), *_in_stores(source, target)):
         try:
             name = _name(found, federation, keys_uri)
-            moves.append(_moved(found, name, source, target))
+            # One that an earlier start was cut off at lies in both places.
+            moves[found.file] = _moved(found, name, source, target)
         except OSError as error:
             problems.append(
                 f"{found.where}: cannot be replaced ({error.strerror}): do this where it can be written"
             )
         except (UsageError, ObjectMissingError) as error:
             problems.append(f"{found.where}: {error}")
-    return sorted(moves, key=lambda move: move.file), problems
+    return [moves[file] for file in sorted(moves)], problems
 
 
 def clear_keys(keys: KeyStore) -> list[Path]:
@@ -88,15 +89,19 @@ def clear_keys(keys: KeyStore) -> list[Path]:
     return [path for path in sorted(keys.folder.glob("*.secret")) if not is_envelope(path.read_bytes())]
 
 
-def _found(source: KeyStore) -> Iterator[_Found]:
-    for path in sorted(source.folder.glob("*.secret")):
+def _in_folder(folder: Path) -> Iterator[_Found]:
+    for path in sorted(folder.glob("*.secret")):
         yield _Found(where=str(path), content=path.read_bytes(), erase=path.unlink)
-    if source.wrapped_below is None:
-        return
-    store = open_store(source.settings.wrapped_keys_uri)
-    for key in store.keys(source.wrapped_below):
-        content = store.read(key, limit=MAX_ENVELOPE_BYTES)
-        yield _Found(where=f"{store.uri}/{key}", content=content, erase=partial(store.remove, key))
+
+
+def _in_stores(*stores: KeyStore) -> Iterator[_Found]:
+    """Those in the stores of wrapped keys, where an earlier start may have put some already."""
+    places = {(each.settings.wrapped_keys_uri, each.wrapped_below) for each in stores}
+    for uri, below in sorted((uri, below) for uri, below in places if below):
+        store = open_store(uri)
+        for key in store.keys(below):
+            content = store.read(key, limit=MAX_ENVELOPE_BYTES)
+            yield _Found(where=f"{store.uri}/{key}", content=content, erase=partial(store.remove, key))
 
 
 def _name(found: _Found, federation: str, keys_uri: str) -> SecretName:
