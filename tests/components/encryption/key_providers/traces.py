@@ -9,12 +9,11 @@ from pathlib import Path
 
 PIECE = 24
 """Bytes of a piece: 192 bits are never equal by chance."""
-STRIDE = 512
 
 
-def traces(secret: bytes, *, public: bytes = b"") -> list[bytes]:
+def traces(secret: bytes, *, public: bytes = b"", stride: int = 512) -> list[bytes]:
     """Pieces all over a secret that do not stand in what is public, in every encoding and alignment."""
-    pieces = [secret[start : start + PIECE] for start in range(0, max(len(secret) - PIECE, 0) + 1, STRIDE)]
+    pieces = [secret[start : start + PIECE] for start in range(0, max(len(secret) - PIECE, 0) + 1, stride)]
     pieces = [piece for piece in pieces if len(piece) == PIECE and piece not in public]
     assert pieces, "nothing to search for"
     found: list[bytes] = []
