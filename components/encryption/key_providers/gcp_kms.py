@@ -87,6 +87,13 @@ class GcpKmsKey:
 
     def _ask(self, call: str, **request: Any) -> Any:
         """One call; what fails for a reason that passes is tried again until the deadline."""
+        answer = self._tried(call, request)
+        if isinstance(answer, KeyProviderError):
+            raise answer
+        return answer
+
+    def _tried(self, call: str, request: Mapping[str, Any]) -> Any:
+        """An answer, or the error to raise; returned, since an error carries along what it was raised for."""
         try:
             from google.api_core import exceptions
             from google.auth.exceptions import GoogleAuthError
@@ -95,18 +102,18 @@ class GcpKmsKey:
         try:
             with without_request_logs(*_LOGGERS), self._client() as client:
                 asked: Callable[..., Any] = getattr(client, call)
-                request["name"] = self.key
-                return asked(request=request, retry=self._retry(), timeout=self.deadline_s)
+                named = {**request, "name": self.key}
+                return asked(request=named, retry=self._retry(), timeout=self.deadline_s)
         except exceptions.RetryError:
-            raise self._refused("DEADLINE_EXCEEDED") from None
+            return self._refused("DEADLINE_EXCEEDED")
         except exceptions.GoogleAPICallError as error:
             code = error.grpc_status_code
-            raise self._refused(code.name if code is not None else type(error).__name__) from None
+            return self._refused(code.name if code is not None else type(error).__name__)
         except GoogleAuthError as error:
-            raise KeyProviderError(
+            return KeyProviderError(
                 f"this machine has no Google identity for {self.key} ({type(error).__name__}): give its "
                 "workload one, or run 'gcloud auth application-default login'"
-            ) from None
+            )
 
     def _client(self) -> KeyManagementServiceClient:
         try:
