@@ -15,6 +15,8 @@ from components.agreement.receipt import receipt_key
 from components.artifacts.file_store import FileStore
 from components.artifacts.stores import open_store
 from components.encryption.contexts import public_context, secret_context
+from components.encryption.key_moves import move_keys
+from components.encryption.key_providers.settings import FileSettings
 from components.encryption.key_rotation import rotate_when_due
 from components.encryption.key_store import KeyStore, SecretName
 from tests.components.aggregation.three_sites import ThreeSites
@@ -151,6 +153,26 @@ def test_a_round_that_was_handed_out_under_the_present_key_keeps_it(home: Path) 
     assert first_rounds(three) == [1]
     open_store(three.exchange_uri).create("rounds/00004-1/ticket.json", b"{}")
     assert rotate_when_due(after_round(three, 3)) is not None, "the key has ended: nobody sealed under it"
+
+
+def test_where_the_folder_has_no_room_for_keys_they_are_kept_in_a_store_wrapped(home: Path) -> None:
+    """As in a cluster, where the folder is mounted from a secret: nobody brings the next key there."""
+    three = ThreeSites.start(protection="sealed", rotation_rounds=1)
+    folder = three.keys_folder / "key-holder"
+    (folder / "provider.yaml").write_text(
+        "provider: file\nwrapping_key: wrapping.key\nwrapped_keys_uri: small/own\n"
+    )
+    (folder / "provider.yaml").chmod(0o600)
+    assert KeyStore.open(three.keys_uri).make_wrapping_key()
+    moves, problems = move_keys("small", keys_uri=three.keys_uri, before=FileSettings())
+    assert ([move.moved for move in moves], problems) == ([True], [])
+    before = sorted(path.name for path in folder.iterdir())
+    three.committed()
+    three.next_round().committed()
+    assert first_rounds(three) == [1, 2, 3]
+    assert sorted(path.name for path in folder.iterdir()) == before
+    kept = {key.rpartition("/")[2] for key in open_store("small/own").keys()}
+    assert kept == {SecretName.of(each.certificate).file for each in chain(three)}
 
 
 def test_what_cannot_be_kept_is_told_and_the_round_is_opened(
