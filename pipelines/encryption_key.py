@@ -6,6 +6,7 @@ from pathlib import Path
 
 from components.agreement.charter import Charter
 from components.agreement.key_certificate import CertifiedKey, certified_keys, key_of_round
+from components.agreement.protections import TRAITS
 from components.artifacts.stores import open_store
 from components.encryption.contexts import public_context
 from components.encryption.key_moves import Move, clear_keys, move_keys
@@ -16,7 +17,6 @@ from components.errors import RefusedError, UsageError
 from components.rounds.state import next_round_number
 from pipelines.federation import Federation
 
-UNPROTECTED = "none"
 SOON = 10
 """A key is due soon once no more than a tenth of the rounds it may serve are left."""
 
@@ -24,7 +24,7 @@ SOON = 10
 def keeps_for_development(federation: Federation) -> bool:
     """Whether the key holder's secret keys lie in files that whoever reads them can use."""
     try:
-        return federation.protection != UNPROTECTED and KeyStore.open(federation.keys_uri).for_development
+        return TRAITS[federation.protection].keyed and KeyStore.open(federation.keys_uri).for_development
     except UsageError:
         # Its settings break a rule, which whoever uses them is told.
         return False
@@ -39,7 +39,7 @@ def make_wrapping_key(federation: Federation) -> str:
     Raises:
         UsageError: the provider cannot be used, or its settings break a rule.
     """
-    if federation.protection == UNPROTECTED:
+    if not TRAITS[federation.protection].keyed:
         return ""
     keys = KeyStore.open(federation.keys_uri)
     if not keys.make_wrapping_key() or keys.provider is None:
@@ -84,7 +84,7 @@ def encryption_key_problems(federation: Federation, charter: Charter | None) -> 
     Raises:
         SignatureError: a certificate was altered.
     """
-    if federation.protection == UNPROTECTED:
+    if not TRAITS[federation.protection].keyed:
         return [], []
     try:
         keys = KeyStore.open(federation.keys_uri)

@@ -15,7 +15,7 @@ from components.artifacts.stores import open_store
 from components.encryption.keys import KeyCard, certify_key, read_card
 from components.errors import UsageError
 from components.rounds.state import next_round_number
-from pipelines.encryption_key import UNPROTECTED, encryption_key_problems, end_of
+from pipelines.encryption_key import encryption_key_problems, end_of
 from pipelines.federation import Federation
 
 
@@ -129,7 +129,7 @@ def first_encryption_key(federation: Federation) -> KeyCertificate | None:
         UsageError: the key holder's private keys are not those of the charter.
     """
     charter = edition_in_force(federation)
-    if charter is None or charter.protection == UNPROTECTED:
+    if charter is None or not charter.traits.keyed:
         return None
     if certified_keys(federation.keys_uri, charter, charter.protection):
         return None

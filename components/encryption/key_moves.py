@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from components.agreement.key_certificate import context_key
 from components.artifacts.stores import create_or_read, open_store
-from components.encryption.contexts import MAX_CONTEXT_BYTES
 from components.encryption.framing import context_fingerprint
 from components.encryption.key_providers.envelope import MAX_ENVELOPE_BYTES, is_envelope, read_envelope
 from components.encryption.key_providers.settings import ProviderSettings
 from components.encryption.key_store import KeyStore, SecretName
-from components.errors import KeyProviderError, ObjectMissingError, UsageError
+from components.encryption.public_halves import public_half
+from components.errors import KeyProviderError, UsageError
 
 DRAFT_S = 60.0
 """A draft that is older than this was left by a start that was cut off."""
@@ -54,7 +53,7 @@ def move_keys(federation: str, *, keys_uri: str, before: ProviderSettings) -> tu
 
     Args:
         federation: its id.
-        keys_uri: folder of the public halves.
+        keys_uri: folder of the charters, beside which the key holder's own folder lies.
         before: settings of the provider that wrapped keys until now.
 
     Returns:
@@ -70,14 +69,14 @@ def move_keys(federation: str, *, keys_uri: str, before: ProviderSettings) -> tu
     problems: list[str] = []
     for found in (*_in_folder(target.folder), *_in_stores(source, target)):
         try:
-            name = _name(found, federation, keys_uri)
+            name = _name(found, federation)
             # One that an earlier start was cut off at lies in both places.
             moves[found.file] = _moved(found, name, source, target)
         except OSError as error:
             problems.append(
                 f"{found.where}: cannot be replaced ({error.strerror}): do this where it can be written"
             )
-        except (UsageError, ObjectMissingError) as error:
+        except UsageError as error:
             problems.append(f"{found.where}: {error}")
     return [moves[file] for file in sorted(moves)], problems
 
@@ -104,25 +103,19 @@ def _in_stores(*stores: KeyStore) -> Iterator[_Found]:
             yield _Found(where=f"{store.uri}/{key}", content=content, erase=partial(store.remove, key))
 
 
-def _name(found: _Found, federation: str, keys_uri: str) -> SecretName:
-    """Whose secret half it is: as the envelope says, or, of one in the clear, as its public half says."""
-    protection, _, context = found.file.removesuffix(".secret").rpartition("-")
+def _name(found: _Found, federation: str) -> SecretName:
+    """Whose secret half it is: as the envelope says, or, of one in the clear, as the key itself says."""
+    protection = found.file.removesuffix(".secret").rpartition("-")[0]
     if is_envelope(found.content):
         bound = read_envelope(found.content).bound
         name = SecretName(federation=federation, protection=protection, context=bound.get("context", ""))
         if dict(bound) != name.bound or name.file != found.file:
             raise KeyProviderError("is wrapped for another federation or name: restore the file of this name")
         return name
-    public = context_key(protection, context)
-    try:
-        content = open_store(keys_uri).read(public, limit=MAX_CONTEXT_BYTES)
-    except ObjectMissingError:
-        raise UsageError(
-            f"there is no public half at {keys_uri}/{public}: it was never certified, remove it"
-        ) from None
-    name = SecretName(federation=federation, protection=protection, context=context_fingerprint(content))
+    context = context_fingerprint(public_half(protection, found.content))
+    name = SecretName(federation=federation, protection=protection, context=context)
     if name.file != found.file:
-        raise UsageError(f"{keys_uri}/{public} is not its public half: restore that file")
+        raise UsageError(f"holds the key {name.file}: restore the file of this name")
     return name
 
 

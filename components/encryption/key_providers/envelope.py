@@ -28,6 +28,7 @@ from components.errors import KeyProviderError
 FORMAT: Final = "crosscloud wrapped key 1"
 MAX_ENVELOPE_BYTES: Final = 1 << 24
 _NONCE_BYTES: Final = 12
+_BEGINNING: Final = b'{"bound":{"'
 _TEXTS = ("ciphertext", "format", "key", "nonce", "provider", "wrapped_key")
 
 
@@ -114,8 +115,8 @@ def enclosed(secret: bytes, provider: KeyProvider, *, bound: Mapping[str, str]) 
 
 
 def is_envelope(content: bytes) -> bool:
-    """Whether stored bytes are meant as an envelope; a secret key in the clear never begins with a brace."""
-    return content.startswith(b"{")
+    """Whether stored bytes are meant as an envelope: a secret key in the clear begins so once in 2^88."""
+    return content.startswith(_BEGINNING)
 
 
 def read_envelope(content: bytes) -> Envelope:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from components.agreement.key_certificate import context_key
 from components.artifacts.stores import open_store
 from components.encryption.framing import context_fingerprint
 from components.encryption.key_moves import clear_keys, move_keys
 from components.encryption.key_providers.envelope import is_envelope
 from components.encryption.key_providers.settings import FileSettings, ProviderSettings
 from components.encryption.key_store import KeyStore, SecretName
+from components.encryption.protection import generate_contexts
 from tests.components.encryption.key_providers.conftest import TOKEN
 from tests.components.encryption.key_providers.softhsm import PIN, SoftHsm
 from tests.components.encryption.key_providers.traces import files_with, traces
@@ -28,19 +28,25 @@ WRAPPING: dict[str, Any] = {"provider": "file", "wrapping_key": "wrapping.key"}
 ELSEWHERE = WRAPPING | {"wrapped_keys_uri": "own/store"}
 
 
+@cache
+def _contexts() -> dict[str, tuple[bytes, bytes]]:
+    return {protection: generate_contexts(protection) for protection in ("masked", "sealed")}
+
+
 class KeyHolder:
-    """A key holder with two secret keys whose public halves are published."""
+    """A key holder with two secret keys."""
 
     def __init__(self, home: Path) -> None:
         self.home, self.folder = home, home / KEYS / "key-holder"
         self.folder.mkdir(parents=True, mode=0o700)
         self.secrets: dict[SecretName, bytes] = {}
-        for number in (1, 2):
-            public = f"public half {number}".encode()
-            name = SecretName(federation="small", protection="sealed", context=context_fingerprint(public))
-            open_store(KEYS).create(context_key("sealed", name.context), public)
-            self.secrets[name] = b"\n" + secrets.token_bytes(4095)
-            KeyStore.open(KEYS).keep(name, self.secrets[name])
+        self.needles: list[bytes] = []
+        for protection, (public, secret) in _contexts().items():
+            context = context_fingerprint(public)
+            name = SecretName(federation="small", protection=protection, context=context)
+            self.secrets[name] = secret
+            self.needles += traces(secret, public=public, stride=65536)
+            KeyStore.open(KEYS).keep(name, secret)
 
     def choose(self, settings: dict[str, Any] | None) -> KeyStore:
         """Writes provider.yaml, or takes it away."""
@@ -66,8 +72,7 @@ class KeyHolder:
 
     def in_clear(self) -> set[str]:
         """Names of files anywhere with a piece of a secret key."""
-        needles = [needle for secret in self.secrets.values() for needle in traces(secret)]
-        return files_with([self.home], needles)
+        return files_with([self.home], self.needles)
 
     def secret_files(self) -> list[Path]:
         return sorted(path for path in self.home.rglob("*.secret") if path.is_file())
@@ -217,23 +222,21 @@ def _cut_off(patched: pytest.MonkeyPatch, cut: int, work: Callable[[], object]) 
 
 
 def test_what_cannot_be_moved_is_told_and_lies_as_it_lay(holder: KeyHolder) -> None:
-    one, two = sorted(holder.secrets, key=lambda name: name.file)
-    (holder.home / KEYS / context_key("sealed", one.context)).unlink()
+    """A key under another's name, and what is no key: nothing is bound to what it is not."""
+    masked, sealed = sorted(holder.secrets, key=lambda name: name.protection)
+    renamed = holder.folder / "masked-00112233aabbccdd.secret"
+    (holder.folder / masked.file).rename(renamed)
+    damaged = bytearray((holder.folder / sealed.file).read_bytes())
+    damaged[0] ^= 0xFF
+    (holder.folder / sealed.file).write_bytes(damaged)
     holder.choose(WRAPPING)
     moves, problems = move_keys("small", keys_uri=KEYS, before=CLEAR)
-    assert [move.file for move in moves] == [two.file]
-    (line,) = problems
-    assert line.startswith(f"{holder.folder}/{one.file}: there is no public half at {KEYS}/contexts/")
-    assert (holder.folder / one.file).read_bytes() == holder.secrets[one]
-
-
-def test_another_public_half_is_not_believed(holder: KeyHolder) -> None:
-    """Whoever writes to the store of public keys could have a key bound to his own."""
-    one, _ = sorted(holder.secrets, key=lambda name: name.file)
-    (holder.home / KEYS / context_key("sealed", one.context)).write_bytes(b"another")
-    holder.choose(WRAPPING)
-    _, (line,) = move_keys("small", keys_uri=KEYS, before=CLEAR)
-    assert "is not its public half: restore that file" in line
+    assert moves == []
+    assert problems[0] == f"{renamed}: holds the key {masked.file}: restore the file of this name"
+    assert problems[1].startswith(f"{holder.folder}/{sealed.file}: 393")
+    assert "bytes are no secret context of sealed" in problems[1]
+    assert renamed.read_bytes() == holder.secrets[masked]
+    assert (holder.folder / sealed.file).read_bytes() == damaged
 
 
 def test_an_altered_envelope_is_told(holder: KeyHolder) -> None:
@@ -247,6 +250,8 @@ def test_an_altered_envelope_is_told(holder: KeyHolder) -> None:
     assert moves == []
     assert "is wrapped for another federation or name" in problems[0]
     assert "is not a wrapped key in the form this version knows" in problems[1]
+    one.write_bytes(b"}" + holder.secret_files()[0].read_bytes()[1:])
+    assert "are no secret key of protection masked" in move_keys("small", keys_uri=KEYS, before=old)[1][0]
 
 
 def test_drafts_of_starts_that_were_cut_off_long_ago_are_erased(holder: KeyHolder) -> None:
