@@ -79,7 +79,7 @@ def wrap(
     if not moves:
         typer.echo("there are no secret keys here to move")
         return
-    rows = [(move.file, "wrapped" if move.moved else "kept", relative(Path(move.place))) for move in moves]
+    rows = [(move.file, "moved" if move.moved else "kept", relative(Path(move.place))) for move in moves]
     print_rows(rows, ("secret key", "done", "lies in"))
 
 

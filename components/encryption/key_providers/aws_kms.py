@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from components.encryption.key_providers.request_logs import without_request_logs
 from components.errors import KeyProviderError, UsageError
@@ -66,7 +66,7 @@ class AwsKmsKey:
     endpoint: str
     deadline_s: float
 
-    provider: Final = "awskms"
+    provider: ClassVar[str] = "awskms"
 
     def wrap(self, data_key: bytes, *, bound: Mapping[str, str]) -> bytes:
         """See `KeyProvider`."""
@@ -80,7 +80,7 @@ class AwsKmsKey:
 
     def _ask(self, call: str, **request: Any) -> dict[str, Any]:
         """One call; what fails for a reason that passes is tried again until the deadline."""
-        end, pause = time.monotonic() + self.deadline_s, min(_FIRST_PAUSE_S, self.deadline_s / 4)
+        end, pause = time.monotonic() + self._third, min(_FIRST_PAUSE_S, self._third)
         while True:
             answer = self._tried(call, request)
             if isinstance(answer, dict):
@@ -116,14 +116,19 @@ class AwsKmsKey:
             )
         return bytes(answer[name])
 
+    @property
+    def _third(self) -> float:
+        """Seconds in which tries begin, that the last one may connect in, and then may wait in."""
+        return self.deadline_s / 3
+
     @cached_property
     def _client(self) -> Any:
         import botocore.session
         from botocore.config import Config
 
         settings = Config(
-            connect_timeout=self.deadline_s,
-            read_timeout=self.deadline_s,
+            connect_timeout=self._third,
+            read_timeout=self._third,
             retries={"mode": "standard", "total_max_attempts": 1},
             # An environment variable or a profile could send data keys elsewhere.
             ignore_configured_endpoint_urls=True,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from components.encryption.key_providers.provider import bound_bytes
 from components.encryption.key_providers.request_logs import without_request_logs
@@ -48,7 +48,7 @@ class GcpKmsKey:
     encrypted: bool
     deadline_s: float
 
-    provider: Final = "gcpkms"
+    provider: ClassVar[str] = "gcpkms"
 
     def wrap(self, data_key: bytes, *, bound: Mapping[str, str]) -> bytes:
         """See `KeyProvider`."""
@@ -160,8 +160,10 @@ class GcpKmsKey:
 
 
 def _crc32c(content: bytes) -> int:
-    import google_crc32c
-
+    try:
+        import google_crc32c
+    except ImportError:
+        raise _not_installed() from None
     return int(google_crc32c.value(content))
 
 

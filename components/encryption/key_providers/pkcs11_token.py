@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import quote
 
 from components.agreement.private_keys import MOUNTED_KEYS
@@ -46,7 +46,7 @@ class Pkcs11Key:
     label: str
     pin_file: Path
 
-    provider: Final = "pkcs11"
+    provider: ClassVar[str] = "pkcs11"
 
     @property
     def key(self) -> str:

@@ -154,7 +154,7 @@ def test_check_tells_a_key_that_another_wrapping_key_wrapped(
     old = provider(file, under_hsm, name="old.yaml")
     rows = say("keys", "wrap", "small.yaml", "--from", str(old)).lines
     assert rows[0].split() == ["secret", "key", "done", "lies", "in"]
-    assert rows[1].split()[1] == "wrapped"
+    assert rows[1].split()[1] == "moved"
     assert say("keys", "check", "small.yaml", "--as", "key-holder").code == 0
 
 
@@ -172,7 +172,7 @@ def test_wrap_moves_keys_from_the_clear_and_check_asks_for_it(
     assert line == f"key-holder: {secret.absolute()} lies in the clear: 'crosscloud keys wrap' moves it"
     assert files_with([file.folder], needles) == {secret.name}
     said = say("keys", "wrap", "small.yaml")
-    assert said.lines[1].split() == [secret.name, "wrapped", ".crosscloud/small/keys/key-holder"]
+    assert said.lines[1].split() == [secret.name, "moved", ".crosscloud/small/keys/key-holder"]
     assert files_with([file.folder], needles) == set()
     assert not found_in((said.out + said.err).encode(), needles)
     assert say("keys", "check", "small.yaml", "--as", "key-holder").code == 0
