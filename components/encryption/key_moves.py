@@ -17,6 +17,7 @@ from pathlib import Path
 from components.artifacts.stores import create_or_read, open_store
 from components.encryption.framing import context_fingerprint
 from components.encryption.key_providers.envelope import MAX_ENVELOPE_BYTES, is_envelope, read_envelope
+from components.encryption.key_providers.provider import require_working
 from components.encryption.key_providers.settings import ProviderSettings
 from components.encryption.key_store import KeyStore, SecretName
 from components.encryption.public_halves import public_half
@@ -60,14 +61,20 @@ def move_keys(federation: str, *, keys_uri: str, before: ProviderSettings) -> tu
         What lies where now, and a line for each key that was not moved and lies as it lay.
 
     Raises:
-        UsageError: the settings break a rule.
+        UsageError: the settings break a rule, or a provider cannot be used: nothing was moved.
     """
     target = KeyStore.open(keys_uri)
     source = KeyStore(folder=target.folder, settings=before)
     _erase_drafts(target.folder)
+    lying = [*_in_folder(target.folder), *_in_stores(source, target)]
+    if lying and target.provider:
+        # Before the first key: a token that counts wrong PINs must not be asked for every one.
+        require_working(target.provider, federation=federation)
+    if source.provider and any(_is_under(source, found.content) for found in lying):
+        require_working(source.provider, federation=federation)
     moves: dict[str, Move] = {}
     problems: list[str] = []
-    for found in (*_in_folder(target.folder), *_in_stores(source, target)):
+    for found in lying:
         try:
             name = _name(found, federation)
             # One that an earlier start was cut off at lies in both places.
@@ -145,7 +152,10 @@ def _is_under(keys: KeyStore, content: bytes) -> bool:
     """Whether stored bytes say that they are as this provider keeps them."""
     if keys.provider is None or not is_envelope(content):
         return keys.provider is None and not is_envelope(content)
-    envelope = read_envelope(content)
+    try:
+        envelope = read_envelope(content)
+    except KeyProviderError:
+        return False
     return (envelope.provider, envelope.key) == (keys.provider.provider, keys.provider.key)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from components.encryption.key_providers.envelope import is_envelope
 from components.encryption.key_providers.settings import FileSettings, ProviderSettings
 from components.encryption.key_store import KeyStore, SecretName
 from components.encryption.protection import generate_contexts
+from components.errors import UsageError
 from tests.components.encryption.key_providers.conftest import TOKEN
 from tests.components.encryption.key_providers.softhsm import PIN, SoftHsm
 from tests.components.encryption.key_providers.traces import files_with, traces
@@ -28,20 +28,16 @@ WRAPPING: dict[str, Any] = {"provider": "file", "wrapping_key": "wrapping.key"}
 ELSEWHERE = WRAPPING | {"wrapped_keys_uri": "own/store"}
 
 
-@cache
-def _contexts() -> dict[str, tuple[bytes, bytes]]:
-    return {protection: generate_contexts(protection) for protection in ("masked", "sealed")}
-
-
 class KeyHolder:
     """A key holder with two secret keys."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *protections: str) -> None:
         self.home, self.folder = home, home / KEYS / "key-holder"
         self.folder.mkdir(parents=True, mode=0o700)
         self.secrets: dict[SecretName, bytes] = {}
         self.needles: list[bytes] = []
-        for protection, (public, secret) in _contexts().items():
+        for protection in protections:
+            public, secret = generate_contexts(protection)
             context = context_fingerprint(public)
             name = SecretName(federation="small", protection=protection, context=context)
             self.secrets[name] = secret
@@ -82,7 +78,15 @@ class KeyHolder:
 def holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeyHolder:
     monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path))
     monkeypatch.delenv("CROSSCLOUD_KEYS", raising=False)
-    return KeyHolder(tmp_path)
+    return KeyHolder(tmp_path, "masked", "sealed")
+
+
+@pytest.fixture
+def with_short_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeyHolder:
+    """Keys of 32 bytes, where moving is done many times over."""
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path))
+    monkeypatch.delenv("CROSSCLOUD_KEYS", raising=False)
+    return KeyHolder(tmp_path, "masked", "masked")
 
 
 def test_keys_in_the_clear_are_wrapped_in_their_places(holder: KeyHolder) -> None:
@@ -155,6 +159,29 @@ def test_into_an_hsm_and_under_its_next_key(
     assert holder.in_clear() == set()
 
 
+def test_a_provider_that_cannot_be_used_is_asked_once_and_nothing_is_moved(
+    holder: KeyHolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token would lock after a wrong PIN for each key."""
+    hsm = SoftHsm.start(tmp_path / "hsm", monkeypatch)
+    hsm.add_token(TOKEN)
+    (holder.folder / "pin").write_text(PIN)
+    (holder.folder / "pin").chmod(0o600)
+    under = {"provider": "pkcs11", "module": str(hsm.module), "token": TOKEN, "key": "m", "make_key": True}
+    settings = holder.choose(under).settings
+    (holder.folder / "pin").write_text("wrong")
+    with pytest.raises(UsageError, match="it was tried once"):
+        move_keys("small", keys_uri=KEYS, before=CLEAR)
+    assert len(holder.in_clear()) == 2
+    (holder.folder / "pin").write_text(PIN)
+    holder.move()
+    (holder.folder / "pin").write_text("wrong")
+    holder.choose(WRAPPING)
+    with pytest.raises(UsageError, match="it was tried once"):
+        move_keys("small", keys_uri=KEYS, before=settings)
+    assert all(b'"pkcs11"' in path.read_bytes() for path in holder.secret_files())
+
+
 CALLS = ("open", "fsync", "replace", "unlink", "link")
 
 
@@ -164,9 +191,13 @@ CALLS = ("open", "fsync", "replace", "unlink", "link")
     ids=["clear-folder", "clear-store", "folder-folder", "store-store", "store-folder"],
 )
 def test_cut_off_at_any_call_it_has_lost_nothing_and_is_gone_on_with(
-    holder: KeyHolder, monkeypatch: pytest.MonkeyPatch, start: dict[str, Any] | None, end: dict[str, Any]
+    with_short_keys: KeyHolder,
+    monkeypatch: pytest.MonkeyPatch,
+    start: dict[str, Any] | None,
+    end: dict[str, Any],
 ) -> None:
     """And no key ever lies in the clear beside its wrapped form: each is one or the other."""
+    holder = with_short_keys
     before = holder.choose(start).settings
     holder.move()
     for cut in range(1, 200):
