@@ -13,11 +13,12 @@ from components.artifacts.stores import open_store
 from components.encryption.key_providers.settings import Pkcs11Settings
 from components.encryption.key_store import KeyStore
 from components.encryption.protection import generate_contexts
+from components.errors import UsageError
 from components.rounds.verification import verify_state
-from pipelines.chartering import ensure_charter
+from pipelines.chartering import ensure_charter, propose_charter, sign_charter
 from pipelines.encryption_key import wrap_keys
 from pipelines.federation import Federation, load_federation
-from pipelines.keyring import key_problems
+from pipelines.keyring import key_problems, rotate_key
 from tests.components.encryption.key_providers.conftest import TOKEN
 from tests.components.encryption.key_providers.softhsm import PIN, SoftHsm
 from tests.components.encryption.key_providers.traces import files_with, traces
@@ -114,3 +115,30 @@ def _watched(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     monkeypatch.setattr("components.encryption.keys.generate_contexts", watched)
     return made
+
+
+def test_a_key_that_nobody_can_unwrap_any_more_costs_a_round(
+    small_federation: Callable[..., SmallFederation],
+) -> None:
+    """As components/encryption/key_providers/README.md tells the key holder to go on."""
+    made = small_federation([41, 66, 102])
+    RoundInProcess(made).finish()
+    lost = RoundInProcess(made)
+    lost.learn()
+    lost.call()
+    lost.seal()
+    lost.add()
+    lost.release()
+    for secret in (made.home / "small/keys/key-holder").glob("*.secret"):
+        secret.unlink()
+    with pytest.raises(UsageError, match="no private key at"):
+        lost.open()
+    rotate_key(load_federation(made.path))
+    made.document["limits"]["max_examples"] += 1
+    federation = load_federation(made.save())
+    edition = propose_charter(federation)
+    for signer in edition.signers:
+        sign_charter(federation, edition, signer)
+    RoundInProcess(made).finish()
+    verified = verify_state(federation.state_uri, keys_uri=federation.keys_uri)
+    assert (verified.rounds, verified.voided, verified.problems) == (2, 1, ())
