@@ -160,8 +160,8 @@ def certify_key(charter: Charter, *, keys_uri: str, first_round: int) -> KeyCert
         The certificate; None under a protection that needs no key.
 
     Raises:
-        UsageError: a key serves from this round or a later one already, or the key holder's signing
-            key here is not the one that the charter names.
+        UsageError: a key serves from this round or a later one already, the key holder's signing key here
+            is not the one that the charter names, or its provider cannot keep the secret half.
     """
     signing_key = load_signing_key(keys_uri, KEY_HOLDER)
     if charter.key(KEY_HOLDER).public_bytes_raw() != signing_key.public_key().public_bytes_raw():
