@@ -13,7 +13,8 @@ from components.agreement.attempt import Attempt
 from components.agreement.charter import KEY_HOLDER
 from components.agreement.cutoff import end_attempt, shortfall_key
 from components.agreement.model_store import model_shapes
-from components.agreement.private_keys import load_signing_key
+from components.agreement.model_sums import earlier_sums, require_grouped
+from components.agreement.protections import NONE
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
     Receipt,
@@ -22,6 +23,7 @@ from components.agreement.receipt import (
     receipt_key,
     require_aggregate,
 )
+from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.roster import read_commitments
 from components.agreement.void import is_void
 from components.artifacts.background_hash import BackgroundHash
@@ -40,6 +42,7 @@ from components.errors import (
     QuorumNotReachedError,
     RefusedError,
     SignatureError,
+    UsageError,
 )
 from components.execution.outcome import Outcome
 from components.privacy.charging import follow_heads
@@ -64,8 +67,9 @@ def open_aggregate(
         QuorumNotReachedError: the cut-off holds too few sites, or a member has not released; the
             attempt is marked so that the next run goes on after it.
         DigestMismatchError: the aggregator's sum is not the sum of its members.
-        RefusedError: the privacy ledger that a site shows does not go on from what it showed before; the
-            attempt is marked too.
+        RefusedError: the privacy ledger that a site shows does not go on from what it showed before, or
+            the round goes back to a model whose earlier sums would show a few sites apart; the attempt is
+            marked too.
         IntegrityError: a ticket, roster, manifest, release or ciphertext is not what it should be,
             or another set of sites was opened for this ticket before.
     """
@@ -75,7 +79,7 @@ def open_aggregate(
         _require_not_over(attempt)
         receipt = _open(attempt, sealed_sum, store_uri)
         _require_not_over(attempt)
-        document = receipt.signed(load_signing_key(keys_uri, KEY_HOLDER))
+        document = receipt.signed(charter_signing_key(keys_uri, KEY_HOLDER, attempt.charter))
         create_or_read(exchange, receipt_key(folder), document)
     document = exchange.read(receipt_key(folder), limit=MAX_RECEIPT_BYTES)
     given = read_receipt(document, attempt.ticket, attempt.charter)
@@ -109,7 +113,9 @@ def _open(attempt: Attempt, sealed_sum: str, store_uri: str) -> Receipt:
     )
     _require_quorum(summed)
     commitments = read_commitments(exchange, ticket, roster, attempt.charter)
+    earlier = earlier_sums(exchange, attempt.keys_uri, ticket, attempt.charter)
     try:
+        require_grouped(earlier, summed.cutoff.members, attempt.charter)
         follow_heads(open_store(store_uri), attempt.charter, ticket, commitments)
     except RefusedError:
         end_attempt(exchange, ticket, summed.cutoff)
@@ -141,15 +147,14 @@ def _summed(
 ) -> tuple[str, dict[str, str], NDArray[np.float64]]:
     """SHA-256 of the sum added here, that of each member's sealed update, and [Σ n·Δw, Σ n]."""
     charter = summed.attempt.charter
-    context = secret_context(summed.attempt)
-    masked = charter.traits.masked
-    unlocked = attempt_opener(summed, context) if masked else opener(charter.protection, context)
     ciphertexts = {site: summed.manifest(site).blob for site in summed.cutoff.members}
+    # The child in which it decrypts is forked while this process is small, and sets up meanwhile.
+    opening = _opener(summed)
     with tempfile.TemporaryFile() as total:
         added = _add_again(summed, sealed_sum, cast(BinaryIO, total))
         _record(store_uri, summed)
         total.seek(0)
-        opened = _opened(summed, unlocked, cast(BinaryIO, total))
+        opened = _opened(summed, opening, cast(BinaryIO, total))
     ticket = summed.attempt.ticket
     shapes = model_shapes(summed.attempt.exchange, ticket.model)
     return added, ciphertexts, from_sum(charter, opened, round_number=ticket.round_number, shapes=shapes)
@@ -215,11 +220,25 @@ def _record(store_uri: str, summed: MemberSum) -> None:
         )
 
 
-def _opened(summed: MemberSum, unlocked: Opener, total: BinaryIO) -> NDArray[Any]:
+def _opener(summed: MemberSum) -> Opener:
+    charter, context = summed.attempt.charter, secret_context(summed.attempt)
+    if charter.traits.masked:
+        return attempt_opener(summed, context)
+    return opener(charter.protection, context)
+
+
+def _opened(summed: MemberSum, opening: Opener, total: BinaryIO) -> NDArray[Any]:
+    """The sum in the clear; what the system did to the child that decrypts is no fault of a member."""
+    number = summed.attempt.ticket.round_number
     try:
-        return unlocked.open(total, summed.length)
+        return opening.open(total, summed.length)
+    except MemoryError:
+        raise UsageError(
+            f"memory ran out while the sum of round {number} was opened: "
+            "give the key holder's step more and run again, nothing is lost"
+        ) from None
     except CiphertextError:
-        if not summed.attempt.charter.traits.masked:
+        if summed.attempt.charter.protection == NONE:
             raise
-        number = summed.attempt.ticket.round_number
+        # One bit: whoever could learn why a sum does not open could ask for the key.
         raise CiphertextError(f"the sum of round {number} does not open: refused") from None
