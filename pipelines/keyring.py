@@ -147,7 +147,7 @@ def first_encryption_key(federation: Federation) -> KeyCertificate | None:
         UsageError: the key holder's private keys are not those of the charter.
     """
     charter = edition_in_force(federation)
-    if charter is None or charter.protection == "none":
+    if charter is None or not charter.traits.keyed:
         return None
     if certified_keys(federation.keys_uri, charter, charter.protection):
         return None

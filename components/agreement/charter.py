@@ -20,6 +20,7 @@ from typing import Any, Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from components.agreement.noise_terms import LEAST_HONEST_SITES, NoiseTerms, read_noise_terms
+from components.agreement.protections import SEALED, TRAITS, Traits
 from components.agreement.server_steps import SERVER_STEPS
 from components.artifacts.documents import canonical_json, digest
 from components.errors import SignatureError
@@ -132,6 +133,11 @@ class Charter:
         return tuple(sorted(self.sites))
 
     @property
+    def traits(self) -> Traits:
+        """What its protection asks of a round."""
+        return TRAITS[self.protection]
+
+    @property
     def signers(self) -> tuple[str, ...]:
         """Who must sign before it is in force: every site, and the key holder."""
         return (*self.site_names, KEY_HOLDER)
@@ -228,6 +234,8 @@ def _text_problems(charter: Charter) -> list[str]:
         for name in ("federation", "protection", "algorithm", "server_optimizer")
         if not isinstance(value := getattr(charter, name), str) or not value
     ]
+    if not problems and charter.protection not in TRAITS:
+        problems.append(f"protection must be one of {', '.join(TRAITS)}, got {charter.protection!r}")
     for name in ("genesis", "encoder", "previous", "public_corpus", "restart"):
         value = getattr(charter, name)
         if value != "" and not (isinstance(value, str) and _DIGEST.fullmatch(value)):
@@ -323,7 +331,7 @@ def _privacy_problems(charter: Charter) -> list[str]:
         problems.append(f"privacy.class_sum_start belongs to {GRADIENT_SUMS}, got {charter.algorithm!r}")
     if charter.algorithm not in SHARED_NOISE:
         return problems
-    if charter.protection != "sealed" or charter.values_per_slot != 1:
+    if charter.protection != SEALED or charter.values_per_slot != 1:
         problems.append(
             "noise that sites share needs protection sealed with one value a slot, got "
             f"{charter.protection} with {charter.values_per_slot}"
@@ -361,7 +369,7 @@ def _quorum_problems(charter: Charter) -> list[str]:
         return []
     problems: list[str] = []
     least_sum, least_roster = charter.min_sum_sites, charter.min_sum_sites
-    if charter.protection == "sealed":
+    if charter.protection in list(TRAITS) and charter.traits.masked:
         least_sum = least_sum_sites(sites, charter.colluding_sites)
         least_roster = max(3, charter.min_sum_sites)
     if charter.min_sum_sites < least_sum:

@@ -19,6 +19,7 @@ from typing import BinaryIO, NoReturn
 from components.agreement.attempt import Attempt
 from components.agreement.commitment import commitment_key
 from components.agreement.model_store import MAX_MODEL_BYTES, model_key
+from components.agreement.protections import RELEASE
 from components.agreement.receipt import aggregate_key
 from components.agreement.released import release_key
 from components.agreement.sealed_manifest import manifest_key
@@ -26,7 +27,6 @@ from components.agreement.ticket import Ticket
 from components.agreement.void import void_key
 from components.artifacts.documents import MAX_DOCUMENT_BYTES
 from components.artifacts.stores import Store
-from components.encryption.update_vector import SEALED
 from components.errors import ObjectExistsError, ObjectMissingError, StoreError
 from components.rounds.state import round_key
 
@@ -69,7 +69,7 @@ def _documents(attempt: Attempt) -> list[str]:
     keys = [f"{ticket.folder}/{name}" for name in SINGLE]
     keys += [commitment_key(ticket, site) for site in roster.sites]
     keys += [manifest_key(ticket, site) for site in members]
-    if attempt.charter.protection == SEALED:
+    if attempt.charter.traits.lifted_by == RELEASE:
         keys += [release_key(ticket, site) for site in members]
     if ticket.attempt > 1:
         keys.append(_void_before(ticket))

@@ -13,6 +13,7 @@ from components.agreement.cutoff import Cutoff, read_cutoff
 from components.agreement.key_certificate import key_of_round
 from components.agreement.lineage import goes_back
 from components.agreement.model_sums import EarlierSum, is_summed_again, require_grouped
+from components.agreement.protections import RELEASE
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
     Receipt,
@@ -33,7 +34,7 @@ from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store
 from components.encryption.attempt_masks import public_halves
-from components.encryption.update_vector import SEALED, vector_length
+from components.encryption.update_vector import vector_length
 from components.errors import DigestMismatchError, IntegrityError
 from components.rounds.findings import Findings
 from components.rounds.proof import ProofStore, proof_key
@@ -186,7 +187,7 @@ class RoundCheck:
             )
             if commitment:
                 found[site] = commitment
-        if self.charter.protection == SEALED:
+        if self.charter.traits.masked:
             self.findings.checked("roster", partial(public_halves, self.charter, found))
 
     def _commitment(self, roster: Roster, site: str) -> Commitment:
@@ -213,7 +214,7 @@ class RoundCheck:
             if certificate is not None:
                 check = partial(self._check_manifest, roster, site, certificate, receipt, length)
                 self.findings.checked(f"manifest of {site}", check)
-            if self.charter.protection == SEALED:
+            if self.charter.traits.lifted_by == RELEASE:
                 self.findings.checked(f"release of {site}", partial(self._check_release, cutoff, site))
 
     def _certificate(self) -> str:

@@ -11,6 +11,7 @@ from kfp.dsl import base_component
 
 from components.aggregation.secure_aggregation.component import aggregate
 from components.agreement.charter import COORDINATOR, KEY_HOLDER
+from components.agreement.protections import RELEASE, TRAITS
 from components.data_processing.feature_augmentation.component import augment
 from components.data_processing.record_ingestion.component import ingest
 from components.encryption.aggregate_opening.component import open_sum
@@ -26,7 +27,6 @@ from components.training.local_training.component import train
 from pipelines.charter_comparison import server_optimizer
 from pipelines.federated_round.site_tasks import SiteTasks
 from pipelines.federation import Federation
-from pipelines.federation_rules import SEALED
 from pipelines.placement import place
 
 
@@ -87,7 +87,7 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
         )
         put(summed, federation.aggregator, title="aggregate")
 
-        if federation.protection == SEALED:
+        if TRAITS[federation.protection].lifted_by == RELEASE:
             for site in sites:
                 site.release(release, sealed_sum=summed.outputs["sealed_sum"])
         sum_opened = open_sum(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import tempfile
 from typing import Any, BinaryIO, cast
 
@@ -18,25 +17,22 @@ from components.agreement.model_sums import earlier_sums, require_grouped
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
     Receipt,
-    aggregate_key,
-    read_aggregate,
+    publish_aggregate,
     read_receipt,
     receipt_key,
+    require_aggregate,
 )
 from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.roster import read_commitments
 from components.agreement.void import is_void
-from components.artifacts import tensors
-from components.artifacts.documents import canonical_json, digest
+from components.artifacts.background_hash import BackgroundHash
+from components.artifacts.documents import canonical_json
 from components.artifacts.stores import create_or_read, key_of, open_store, reference
-from components.encryption.aggregate_opening.unmasking import released_masks
+from components.encryption.aggregate_opening.unmasking import attempt_opener
 from components.encryption.ciphertext_sum import MemberSum, attempt_summer, sealed_length
 from components.encryption.contexts import secret_context
-from components.encryption.masks import Masks
-from components.encryption.packing import Packing
-from components.encryption.protection import opener
-from components.encryption.sealed import SealedOpener
-from components.encryption.update_vector import SEALED, from_sum
+from components.encryption.protection import Opener, opener
+from components.encryption.update_vector import from_sum
 from components.errors import (
     CiphertextError,
     DigestMismatchError,
@@ -84,7 +80,7 @@ def open_aggregate(
         create_or_read(exchange, receipt_key(folder), document)
     document = exchange.read(receipt_key(folder), limit=MAX_RECEIPT_BYTES)
     given = read_receipt(document, attempt.ticket, attempt.charter)
-    read_aggregate(exchange, folder, given)
+    require_aggregate(exchange, folder, given)
     return Outcome(
         reference=reference(exchange, receipt_key(folder)),
         manifest={"sites": list(given.members), "sealed_sum": given.sealed_sum, "aggregate": given.aggregate},
@@ -126,9 +122,7 @@ def _open(attempt: Attempt, sealed_sum: str, store_uri: str) -> Receipt:
         # What members signed does not open, and never will: the next round need not wait for it.
         end_attempt(exchange, ticket, summed.cutoff)
         raise
-    content = tensors.encode({"aggregate": values})
-    if create_or_read(exchange, aggregate_key(ticket.folder), content) != content:
-        raise DigestMismatchError("other values lie in the exchange where the opened sum belongs")
+    aggregate = publish_aggregate(exchange, ticket.folder, values)
     certified = attempt.certificate()
     return Receipt(
         charter=ticket.charter,
@@ -139,7 +133,7 @@ def _open(attempt: Attempt, sealed_sum: str, store_uri: str) -> Receipt:
         certificate=certified.digest if certified else "",
         ciphertexts=ciphertexts,
         sealed_sum=added,
-        aggregate=digest(content),
+        aggregate=aggregate,
         previous=ticket.previous,
     )
 
@@ -149,13 +143,15 @@ def _summed(
 ) -> tuple[str, dict[str, str], NDArray[np.float64]]:
     """SHA-256 of the sum added here, that of each member's sealed update, and [Σ n·Δw, Σ n]."""
     charter = summed.attempt.charter
-    masks = released_masks(summed) if charter.protection == SEALED else None
+    context = secret_context(summed.attempt)
+    masked = charter.traits.masked
+    unlocked = attempt_opener(summed, context) if masked else opener(charter.protection, context)
     ciphertexts = {site: summed.manifest(site).blob for site in summed.cutoff.members}
     with tempfile.TemporaryFile() as total:
         added = _add_again(summed, sealed_sum, cast(BinaryIO, total))
         _record(store_uri, summed)
         total.seek(0)
-        opened = _opened(summed, masks, cast(BinaryIO, total))
+        opened = _opened(summed, unlocked, cast(BinaryIO, total))
     ticket = summed.attempt.ticket
     shapes = model_shapes(summed.attempt.exchange, ticket.model)
     return added, ciphertexts, from_sum(charter, opened, round_number=ticket.round_number, shapes=shapes)
@@ -187,7 +183,7 @@ def _require_quorum(summed: MemberSum) -> None:
 
 def _add_again(summed: MemberSum, sealed_sum: str, total: BinaryIO) -> str:
     """Writes the sum to `total` and returns its SHA-256, if the aggregator's is the same bytes."""
-    exchange, added, same = summed.attempt.exchange, hashlib.sha256(), True
+    exchange, added, same = summed.attempt.exchange, BackgroundHash(), True
     with exchange.open(key_of(exchange, sealed_sum)) as theirs:
         for block in summed.add(attempt_summer(summed.attempt)):
             total.write(block)
@@ -221,14 +217,11 @@ def _record(store_uri: str, summed: MemberSum) -> None:
         )
 
 
-def _opened(summed: MemberSum, masks: Masks | None, total: BinaryIO) -> NDArray[Any]:
-    charter, context = summed.attempt.charter, secret_context(summed.attempt)
-    if masks is None:
-        values: NDArray[np.float64] = opener(charter.protection, context).open(total, summed.length)
-        return values
-    packing = Packing(values_per_slot=charter.values_per_slot, sites=len(charter.sites))
+def _opened(summed: MemberSum, unlocked: Opener, total: BinaryIO) -> NDArray[Any]:
     try:
-        return SealedOpener(context, packing, masks).open(total, summed.length)
+        return unlocked.open(total, summed.length)
     except CiphertextError:
+        if not summed.attempt.charter.traits.masked:
+            raise
         number = summed.attempt.ticket.round_number
         raise CiphertextError(f"the sum of round {number} does not open: refused") from None

@@ -3,24 +3,59 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 from components.agreement.cutoff import Cutoff, shortfall_key
+from components.agreement.protections import MASKED
 from components.agreement.released import read_release
-from components.encryption.attempt_masks import attempt_names
+from components.agreement.roster import read_commitments
+from components.encryption.attempt_masks import attempt_names, public_halves
 from components.encryption.ciphertext_sum import MemberSum
+from components.encryption.contexts import public_context
+from components.encryption.holder_pads import member_pads
 from components.encryption.masks import Masks
+from components.encryption.protection import Opener, unmasking_opener
 from components.encryption.release_lock import Release, open_releases
 from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, QuorumNotReachedError
 from components.execution.outcome import disclosed_reason
 
 
-def released_masks(summed: MemberSum) -> Masks:
-    """The masks that the members of a sum have released together.
+def attempt_opener(summed: MemberSum, context: bytes) -> Opener:
+    """The opener of one sum of masked updates, with what remains of their masks in it.
+
+    Args:
+        summed: verified.
+        context: the key holder's secret context of the round; empty where there is none to have.
 
     Raises:
-        QuorumNotReachedError: a member has not released; the attempt is marked as over.
-        CiphertextError: the members did not release for the same set.
+        QuorumNotReachedError: too few members have lifted their masks; the attempt is marked as over.
+        CiphertextError: what they lifted is not of one set.
     """
+    attempt = summed.attempt
+    charter, public = attempt.charter, context
+    masks = released_masks(summed)
+    if charter.protection == MASKED:
+        masks = replace(masks, added=(*masks.added, *_holder_pads(summed, context)))
+        public = public_context(attempt.keys_uri, attempt.certificate())
+    return unmasking_opener(
+        charter.protection,
+        public,
+        masks,
+        sites=len(charter.sites),
+        values_per_slot=charter.values_per_slot,
+    )
+
+
+def _holder_pads(summed: MemberSum, context: bytes) -> tuple[bytes, ...]:
+    attempt = summed.attempt
+    commitments = read_commitments(attempt.exchange, attempt.ticket, summed.roster, attempt.charter)
+    members = {site: commitments[site] for site in summed.cutoff.members}
+    names = attempt_names(attempt.ticket, summed.roster)
+    return member_pads(context, public_halves(attempt.charter, members), names)
+
+
+def released_masks(summed: MemberSum) -> Masks:
+    """The masks that the members of a sum have released together; see `attempt_opener`."""
     releases = _releases(summed)
     return open_releases(
         attempt_names(summed.attempt.ticket, summed.roster),

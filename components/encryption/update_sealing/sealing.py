@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from components.agreement.commitment import Commitment, committed_digest
 from components.agreement.key_certificate import key_of_round
 from components.agreement.roster import Roster, read_commitments, read_roster
-from components.agreement.round_secrets import RoundSecrets, read_secrets
+from components.agreement.round_secrets import read_secrets
 from components.agreement.sealed_manifest import (
     SealedManifest,
     VouchedReader,
@@ -25,13 +25,9 @@ from components.agreement.site_update import read_update
 from components.agreement.workplace import Workplace
 from components.artifacts.hashed_reader import HashedReader
 from components.artifacts.stores import Store, create_or_read, key_of, reference
-from components.encryption.attempt_masks import attempt_names, private_half, public_halves
 from components.encryption.contexts import public_context
-from components.encryption.packing import Packing
-from components.encryption.pair_keys import site_masks
 from components.encryption.protection import sealer, summer
-from components.encryption.sealed import SealedSealer
-from components.encryption.update_vector import SEALED
+from components.encryption.update_sealing.masking import attempt_sealer
 from components.errors import DigestMismatchError, ObjectExistsError, RefusedError
 from components.execution.outcome import Outcome
 from components.privacy.charging import follow_heads
@@ -113,24 +109,13 @@ def _seal_once(place: Workplace, under: Sealing, key: str, vector: NDArray[Any])
     committed = committed_digest(ticket, place.site, secrets.salt, vector)
     if committed != under.commitments[place.site].commitment:
         _refuse(f"the roster of round {ticket.round_number} does not hold this site's commitment")
-    if charter.protection == SEALED:
-        chunks = _masked(place, under, vector, secrets)
+    if charter.traits.masked:
+        site = attempt_sealer(place, under.roster, under.commitments, secrets, under.context)
     else:
-        chunks = sealer(charter.protection, under.context).seal(vector)
+        site = sealer(charter.protection, under.context)
+    chunks = site.seal(vector)
     with contextlib.suppress(ObjectExistsError):
         place.store.create_from(key, chunks)
-
-
-def _masked(place: Workplace, under: Sealing, vector: NDArray[Any], secrets: RoundSecrets) -> Iterator[bytes]:
-    charter = place.charter
-    masks = site_masks(
-        attempt_names(place.ticket, under.roster),
-        private_half(place, secrets),
-        public_halves(charter, under.commitments),
-        secrets.seed,
-    )
-    packing = Packing(values_per_slot=charter.values_per_slot, sites=len(charter.sites))
-    return SealedSealer(under.context, packing, masks).seal(vector)
 
 
 def _checked_manifest(place: Workplace, under: Sealing, key: str, length: int) -> SealedManifest:

@@ -14,7 +14,6 @@ from components.agreement.roster import Roster, roster_key
 from components.artifacts.documents import digest
 from components.artifacts.stores import create_or_read, reference
 from components.encryption.attempt_masks import unusable_keys
-from components.encryption.update_vector import SEALED
 from components.errors import IntegrityError, ObjectMissingError, QuorumNotReachedError, RefusedError
 from components.execution.outcome import Outcome, disclosed_reason
 from components.privacy.charging import follow_head
@@ -79,7 +78,7 @@ def _gather(attempt: Attempt, commitments: Mapping[str, str], reasons: Mapping[s
         except (IntegrityError, ObjectMissingError, RefusedError) as error:
             made.pop(site, None)
             left_out[site] = disclosed_reason(error)
-    if attempt.charter.protection == SEALED:
+    if attempt.charter.traits.masked:
         unusable = unusable_keys(made)
         left_out |= unusable
         found = {site: named for site, named in found.items() if site not in unusable}

@@ -24,6 +24,7 @@ from components.agreement.private_keys import (
     private_folder,
     write_private,
 )
+from components.agreement.protections import RELEASE, TRAITS
 from components.agreement.released_sum import shapes_of
 from components.agreement.roster import Roster
 from components.agreement.site_policy import POLICY, PrivacyPolicy, SitePolicy
@@ -243,9 +244,9 @@ class ThreeSites:
         return {site: release_masks(self.place(site)).reference for site in members}
 
     def summed(self, sealed: Mapping[str, str]) -> str:
-        """The aggregator's sum; under `sealed` everybody in it has released."""
+        """The aggregator's sum; under protections with a release everybody in it has released."""
         summed = self.aggregate(sealed).reference
-        if self.request.protection == "sealed":
+        if TRAITS[self.request.protection].lifted_by == RELEASE:
             self.release()
         return summed
 
@@ -291,7 +292,8 @@ def draft_charter(
 ) -> Charter:
     """The first edition for parties whose cards lie at `keys_uri`."""
     keys, coordinator, key_holder = offered_keys("small", sites, keys_uri=keys_uri)
-    few = 2 if protection != "sealed" else least_sum_sites(len(sites), terms.get("colluding_sites", 1))
+    masked = TRAITS[protection].masked
+    few = 2 if not masked else least_sum_sites(len(sites), terms.get("colluding_sites", 1))
     return Charter(
         **{
             "federation": "small",
@@ -309,7 +311,7 @@ def draft_charter(
             "encoder": "",
             "colluding_sites": 1,
             "min_sum_sites": few,
-            "min_sites": max(few, 3) if protection == "sealed" else 2,
+            "min_sites": max(few, 3) if masked else 2,
             "clipping_norm": 100.0,
             "largest_value": 10.0,
             "max_examples": 1000,
