@@ -29,12 +29,14 @@ from tests.pipelines.life import (
     KEYS,
     STATE,
     accept,
+    add_site,
     agree,
     ask,
     at_work,
     committed_records,
     next_ticket,
     problems,
+    typed,
 )
 from tests.pipelines.round_in_process import RoundInProcess
 
@@ -243,6 +245,21 @@ class TestWithoutNoise:
         RoundInProcess(made).finish()
         assert committed_records()[-1].members == FOUR
         assert problems() == ()
+
+    def test_a_newcomer_sits_the_first_round_out(self, at: At, say: Say) -> None:
+        made = at("two rounds")
+        add_site(made, "omega", rows=40)
+        made.document["quorum"] = {"min_sites": 4}
+        made.save()
+        typed(say, "keys", "init", made, "--as", "omega")
+        agree(made, say, "--take-back", "2")
+        RoundInProcess(made).finish()
+        third = committed_records()[-1]
+        assert third.members == FOUR
+        assert third.left_out["omega"].startswith("refused: the round goes back to the model that round 2 ")
+        RoundInProcess(made).finish()
+        assert committed_records()[-1].members == (*FOUR, "omega")
+        assert problems(charter_in_force(KEYS).digest) == ()
 
     def test_a_site_releases_nothing_for_another_set(self, at: At, monkeypatch: pytest.MonkeyPatch) -> None:
         """The aggregator may fix any set: the sites do not believe it."""
