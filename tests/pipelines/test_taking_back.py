@@ -253,7 +253,15 @@ class TestWithoutNoise:
         made.save()
         typed(say, "keys", "init", made, "--as", "omega")
         agree(made, say, "--take-back", "2")
-        RoundInProcess(made).finish()
+        round_ = RoundInProcess(made)
+        round_.learn()
+        round_.call()
+        # It has committed, and what is not on the roster is not sealed.
+        with pytest.raises(RefusedError, match="does not hold this site's commitment"):
+            round_.seal(["omega"])
+        del round_.committed_to["omega"]
+        for step in (round_.seal, round_.add, round_.release, round_.open, round_.commit, round_.report):
+            step()
         third = committed_records()[-1]
         assert third.members == FOUR
         assert third.left_out["omega"].startswith("refused: the round goes back to the model that round 2 ")
