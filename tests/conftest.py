@@ -32,10 +32,13 @@ ROOM = 4 << 30
 
 
 def pytest_configure() -> None:
-    """Tests write to memory where they can: a store waits for the disk after every object and folder.
+    """Tests write to memory where they can, and torch's threads sleep while they have nothing to do.
 
-    PYTEST_DEBUG_TEMPROOT is pytest's own; who sets it, or names --basetemp, has his files there.
+    A store waits for the disk after every object and folder. PYTEST_DEBUG_TEMPROOT is pytest's own; who sets
+    it, or names --basetemp, has his files there. Threads that wait awake take the processor from the tests
+    of other processes.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if os.access(MEMORY, os.W_OK | os.X_OK):
         found = os.statvfs(MEMORY)
         if found.f_bavail * found.f_frsize >= ROOM and not found.f_flag & os.ST_NOEXEC:

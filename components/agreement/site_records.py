@@ -2,6 +2,7 @@
 
 tickets/000000003-000001.json    the ticket it accepted for attempt 1 of round 3
 rosters/<td>.txt                 rd: one roster a ticket
+sharers/<rd>.txt                 sd: under `smc`, one set of sites that shared their keys a roster
 cutoffs/<rd>.txt                 ud: one set of sites a roster
 released/000000003-update.txt    td of the attempt it released its masks in
 """
@@ -88,6 +89,15 @@ def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: 
         _refuse(f"a second ticket was issued for attempt {ticket.attempt} of round {ticket.round_number}")
 
 
+def accepted_tickets(store: Store) -> list[SeenTicket]:
+    """All tickets the site has accepted, by round and attempt.
+
+    Raises:
+        IntegrityError: a record of one was altered.
+    """
+    return sorted(_seen(store), key=lambda each: (each.round_number, each.attempt))
+
+
 def has_accepted(store: Store, ticket: Ticket) -> bool:
     """Whether this is the ticket that `accept_ticket` remembered for its attempt."""
     key = _ticket_key(ticket)
@@ -119,6 +129,22 @@ def accept_roster(store: Store, ticket: Ticket, roster: str) -> None:
 def accepted_roster(store: Store, ticket: Ticket) -> str:
     """The rd the site sealed under; empty where it did not."""
     key = f"rosters/{ticket.digest}.txt"
+    return store.read(key, limit=1 << 10).decode() if store.exists(key) else ""
+
+
+def accept_sharers(store: Store, ticket: Ticket, *, roster: str, sharers: str) -> None:
+    """Remembers sd for a roster.
+
+    Raises:
+        RefusedError: another set of sharers was fixed for it before.
+    """
+    if create_or_read(store, _sharers_key(roster), sharers.encode()) != sharers.encode():
+        _refuse(f"a second set of sharers was fixed for the roster of round {ticket.round_number}")
+
+
+def accepted_sharers(store: Store, roster: str) -> str:
+    """The sd the site sealed under; empty where it did not."""
+    key = _sharers_key(roster)
     return store.read(key, limit=1 << 10).decode() if store.exists(key) else ""
 
 
@@ -179,6 +205,10 @@ def _released_text(ticket: Ticket) -> str:
 
 def _released_key(ticket: Ticket) -> str:
     return f"released/{ticket.round_number:09d}-{ticket.purpose}.txt"
+
+
+def _sharers_key(roster: str) -> str:
+    return f"sharers/{roster}.txt"
 
 
 def _ticket_key(ticket: Ticket) -> str:

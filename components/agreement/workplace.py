@@ -22,6 +22,8 @@ from components.agreement.void import check_attempt
 from components.artifacts.stores import Store, key_of, open_store
 from components.artifacts.tensors import Tensors
 from components.errors import RefusedError
+from components.execution.departures import Departures, Occasion
+from components.execution.recorded_exchange import RecordedExchange
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +40,12 @@ class Workplace:
     ticket: Ticket
 
     @classmethod
-    def open(cls, *, site: str, store_uri: str, exchange_uri: str, keys_uri: str, ticket: str) -> Workplace:
+    def open(
+        cls, *, site: str, store_uri: str, exchange_uri: str, keys_uri: str, ticket: str, step: str = ""
+    ) -> Workplace:
         """Opens the stores, loads the site's keys and policy, and verifies the ticket.
+
+        Whatever is created in its exchange is written down in the site's own store first, as `step`'s.
 
         Raises:
             SignatureError: the ticket is not the coordinator's.
@@ -54,10 +60,20 @@ class Workplace:
         verified = read_ticket(document, charter)
         check_terms(verified, charter)
         policy.require_protection(charter.protection)
+        store = open_store(store_uri)
+        occasion = Occasion(
+            step=step,
+            reference=ticket,
+            round_number=verified.round_number,
+            attempt=verified.attempt,
+            ticket=verified.digest,
+            protection=charter.protection,
+            least_sites=charter.min_sum_sites,
+        )
         return cls(
             site=site,
-            store=open_store(store_uri),
-            exchange=exchange,
+            store=store,
+            exchange=RecordedExchange(exchange, Departures(store=store, occasion=occasion)),
             keys_uri=keys_uri,
             policy=policy,
             charter=charter,

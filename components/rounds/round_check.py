@@ -13,7 +13,7 @@ from components.agreement.cutoff import Cutoff, read_cutoff
 from components.agreement.key_certificate import key_of_round
 from components.agreement.lineage import goes_back
 from components.agreement.model_sums import EarlierSum, is_summed_again, require_grouped
-from components.agreement.protections import RELEASE
+from components.agreement.protections import RELEASE, UNMASK
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
     Receipt,
@@ -34,8 +34,9 @@ from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store
 from components.encryption.attempt_masks import public_halves
+from components.encryption.recovered_masks import recovered_masks
 from components.encryption.update_vector import vector_length
-from components.errors import DigestMismatchError, IntegrityError
+from components.errors import DigestMismatchError, IntegrityError, QuorumNotReachedError
 from components.rounds.findings import Findings
 from components.rounds.proof import ProofStore, proof_key
 from components.rounds.state import RoundRecord
@@ -123,6 +124,8 @@ class RoundCheck:
             self._check_commitments(roster)
         if roster and cutoff:
             self._check_members(roster, cutoff, receipt, parent)
+        if roster and cutoff and self.charter.traits.lifted_by == UNMASK:
+            self.findings.checked("unmasking", partial(self._check_unmasking, roster, cutoff))
         if roster and cutoff and receipt:
             self._check_receipt(roster, cutoff, receipt)
         if receipt is None:
@@ -240,6 +243,14 @@ class RoundCheck:
         released = read_release(self.proof, self.ticket, cutoff, site, self.charter)
         if {site, *released.shares} != set(cutoff.members) or site in released.shares:
             raise IntegrityError("its shares are not those of the other members' locks")
+
+    def _check_unmasking(self, roster: Roster, cutoff: Cutoff) -> None:
+        """Puts the masks of the sum together again: a quorum of its members has unmasked this very set."""
+        try:
+            recovered_masks(self.proof, self.ticket, self.charter, roster, cutoff)
+        except QuorumNotReachedError:
+            least = self.charter.min_sum_sites
+            raise IntegrityError(f"is not that of {least} sites of the sum, the charter's quorum") from None
 
     def _check_receipt(self, roster: Roster, cutoff: Cutoff, receipt: Receipt) -> None:
         require, record = self.findings.require, self.record

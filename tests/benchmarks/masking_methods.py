@@ -91,16 +91,16 @@ class Releasing:
         self._signed.add(self._summer, blobs, total)
 
     def opening(self, blobs: Sequence[BinaryIO], total: BinaryIO) -> NDArray[np.float64]:
-        """Verifies, adds again, compares, unlocks, opens, takes the masks off."""
-        self._signed.add(self._summer, blobs, None, expected=total)
+        """Unlocks, verifies, adds again, compares, opens, takes the masks off."""
         names = [half.name for half in self._halves]
         masks = open_releases(self._names, _CUTOFF, names, names, self._releases)
         context = self._secret
         if self._protection == MASKED:
             masks = replace(masks, added=(*masks.added, *member_pads(context, self._roster, self._names)))
             context = self._public
-        total.seek(0)
         opener = unmasking_opener(self._protection, context, masks, **self._packed)
+        self._signed.add(self._summer, blobs, None, expected=total)
+        total.seek(0)
         decoded = self._points.decode(cast(NDArray[np.int64], opener.open(total, self._length)))
         return cast(NDArray[np.float64], decoded[:-1] / decoded[-1])
 

@@ -111,9 +111,10 @@ class Ckks:
 
     def opening(self, blobs: Sequence[BinaryIO], total: BinaryIO) -> NDArray[np.float64]:
         """Verifies, adds again, compares and decrypts."""
+        opener = ckks.HeOpener(self._secret)
         self._signed.add(self._summer, blobs, None, expected=total)
         total.seek(0)
-        opened = ckks.HeOpener(self._secret).open(total, self._length)
+        opened = opener.open(total, self._length)
         return cast(NDArray[np.float64], opened[:-1] / opened[-1])
 
 

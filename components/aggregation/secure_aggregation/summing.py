@@ -53,7 +53,7 @@ def aggregate_updates(
     """
     attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
     exchange, opened, roster = attempt.exchange, attempt.ticket, attempt.roster()
-    adding = _Adding(
+    adding = Adding(
         attempt=attempt,
         roster=roster,
         adder=attempt_summer(attempt),
@@ -62,7 +62,7 @@ def aggregate_updates(
     )
     with tempfile.TemporaryFile() as total:
         if not exchange.exists(cutoff_key(opened)):
-            cutoff = _cut_off(adding, sealed, reasons, cast(BinaryIO, total))
+            cutoff = cut_off(adding, sealed, reasons, cast(BinaryIO, total))
             _require_quorum(attempt, roster, cutoff)
             create_or_read(exchange, cutoff_key(opened), cutoff.to_json())
             fixed = attempt.cutoff(roster)
@@ -85,7 +85,7 @@ def aggregate_updates(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Adding:
+class Adding:
     """What adding takes: the attempt, its roster, the adder, an update's length, sums of the same model."""
 
     attempt: Attempt
@@ -113,15 +113,25 @@ class _Adding:
         return ""
 
 
-def _cut_off(
-    adding: _Adding, sealed: Mapping[str, str], reasons: Mapping[str, str], total: BinaryIO
-) -> Cutoff:
-    """Who is in the sum. The sum is in `total` then: sealed updates are verified as they are added."""
+def cut_off(adding: Adding, sealed: Mapping[str, str], reasons: Mapping[str, str], total: BinaryIO) -> Cutoff:
+    """Who is in the sum. The sum is in `total` then: sealed updates are verified as they are added.
+
+    A site whose bytes are not those of this round, whatever is wrong with them, is left out with a reason.
+
+    Args:
+        adding: what to add with.
+        sealed: reference of each site's manifest, empty for a site left out.
+        reasons: why, by site.
+        total: takes the sum.
+    """
     left_out = {
         site: reasons.get(site) or "failed: no sealed update"
         for site in adding.roster.sites
         if not sealed.get(site)
     }
+    may_seal = adding.attempt.sealing_sites(adding.roster)
+    for site in set(adding.roster.sites) - set(may_seal) - set(left_out):
+        left_out[site] = "refused: it sealed without having dealt its shares"
     members = _grouped(adding, left_out)
     try:
         if members:
@@ -135,7 +145,7 @@ def _cut_off(
     return Cutoff(roster=adding.roster.digest, members=tuple(members), left_out=left_out)
 
 
-def _grouped(adding: _Adding, left_out: dict[str, str]) -> list[str]:
+def _grouped(adding: Adding, left_out: dict[str, str]) -> list[str]:
     """Who of the roster is not left out; whom an earlier sum of the same model would show is left out too."""
     available = [site for site in adding.roster.sites if site not in left_out]
     charter = adding.attempt.charter

@@ -14,6 +14,7 @@ from components.agreement.charter import KEY_HOLDER
 from components.agreement.cutoff import end_attempt, shortfall_key
 from components.agreement.model_store import model_shapes
 from components.agreement.model_sums import earlier_sums, require_grouped
+from components.agreement.protections import NONE
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
     Receipt,
@@ -40,6 +41,7 @@ from components.errors import (
     QuorumNotReachedError,
     RefusedError,
     SignatureError,
+    UsageError,
 )
 from components.execution.outcome import Outcome
 from components.privacy.charging import follow_heads
@@ -143,15 +145,14 @@ def _summed(
 ) -> tuple[str, dict[str, str], NDArray[np.float64]]:
     """SHA-256 of the sum added here, that of each member's sealed update, and [Σ n·Δw, Σ n]."""
     charter = summed.attempt.charter
-    context = secret_context(summed.attempt)
-    masked = charter.traits.masked
-    unlocked = attempt_opener(summed, context) if masked else opener(charter.protection, context)
     ciphertexts = {site: summed.manifest(site).blob for site in summed.cutoff.members}
+    # The child in which it decrypts is forked while this process is small, and sets up meanwhile.
+    opening = _opener(summed)
     with tempfile.TemporaryFile() as total:
         added = _add_again(summed, sealed_sum, cast(BinaryIO, total))
         _record(store_uri, summed)
         total.seek(0)
-        opened = _opened(summed, unlocked, cast(BinaryIO, total))
+        opened = _opened(summed, opening, cast(BinaryIO, total))
     ticket = summed.attempt.ticket
     shapes = model_shapes(summed.attempt.exchange, ticket.model)
     return added, ciphertexts, from_sum(charter, opened, round_number=ticket.round_number, shapes=shapes)
@@ -217,11 +218,25 @@ def _record(store_uri: str, summed: MemberSum) -> None:
         )
 
 
-def _opened(summed: MemberSum, unlocked: Opener, total: BinaryIO) -> NDArray[Any]:
+def _opener(summed: MemberSum) -> Opener:
+    charter, context = summed.attempt.charter, secret_context(summed.attempt)
+    if charter.traits.masked:
+        return attempt_opener(summed, context)
+    return opener(charter.protection, context)
+
+
+def _opened(summed: MemberSum, opening: Opener, total: BinaryIO) -> NDArray[Any]:
+    """The sum in the clear; what the system did to the child that decrypts is no fault of a member."""
+    number = summed.attempt.ticket.round_number
     try:
-        return unlocked.open(total, summed.length)
+        return opening.open(total, summed.length)
+    except MemoryError:
+        raise UsageError(
+            f"memory ran out while the sum of round {number} was opened: "
+            "give the key holder's step more and run again, nothing is lost"
+        ) from None
     except CiphertextError:
-        if not summed.attempt.charter.traits.masked:
+        if summed.attempt.charter.protection == NONE:
             raise
-        number = summed.attempt.ticket.round_number
+        # One bit: whoever could learn why a sum does not open could ask for the key.
         raise CiphertextError(f"the sum of round {number} does not open: refused") from None

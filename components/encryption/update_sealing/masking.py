@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from components.agreement.commitment import Commitment
-from components.agreement.protections import MASKED
+from components.agreement.protections import MASKED, SMC
 from components.agreement.roster import Roster
 from components.agreement.round_secrets import RoundSecrets
 from components.agreement.workplace import Workplace
@@ -15,6 +15,7 @@ from components.encryption.holder_pads import site_pad
 from components.encryption.masks import Masks
 from components.encryption.pair_keys import site_masks
 from components.encryption.protection import Sealer, masking_sealer
+from components.encryption.recoverable_pads import recoverable_masks
 
 
 def attempt_sealer(
@@ -29,7 +30,7 @@ def attempt_sealer(
     Args:
         place: The site's.
         roster: Accepted.
-        commitments: Of everybody on it, verified.
+        commitments: Of everybody who may seal, verified: the roster, or its sharers under `smc`.
         secrets: The site's of this attempt.
         context: The public context of the round; empty where there is none to have.
 
@@ -55,7 +56,10 @@ def _masks(
     context: bytes,
 ) -> Masks:
     names, own = attempt_names(place.ticket, roster), private_half(place, secrets)
-    masks = site_masks(names, own, public_halves(place.charter, commitments), secrets.seed)
+    peers = public_halves(place.charter, commitments)
+    if place.charter.protection == SMC:
+        return recoverable_masks(names, own, peers, secrets.seed)
+    masks = site_masks(names, own, peers, secrets.seed)
     if place.charter.protection == MASKED:
         return replace(masks, added=(*masks.added, site_pad(own, context, names)))
     return masks

@@ -9,11 +9,12 @@ from components.agreement.charter import COORDINATOR
 from components.agreement.charter_book import ancestry
 from components.agreement.commitment import Commitment, commitment_key, read_commitment
 from components.agreement.model_sums import earlier_sums, largest_grouped, sits_out
+from components.agreement.protections import UNMASK
 from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.roster import Roster, roster_key
 from components.artifacts.documents import digest
 from components.artifacts.stores import create_or_read, reference
-from components.encryption.attempt_masks import unusable_keys
+from components.encryption.attempt_masks import SHARING, unusable_keys
 from components.errors import IntegrityError, ObjectMissingError, QuorumNotReachedError, RefusedError
 from components.execution.outcome import Outcome, disclosed_reason
 from components.privacy.charging import follow_head
@@ -80,6 +81,8 @@ def _gather(attempt: Attempt, commitments: Mapping[str, str], reasons: Mapping[s
             left_out[site] = disclosed_reason(error)
     if attempt.charter.traits.masked:
         unusable = unusable_keys(made)
+        if attempt.charter.traits.lifted_by == UNMASK:
+            unusable = unusable_keys(made, SHARING) | unusable
         left_out |= unusable
         found = {site: named for site, named in found.items() if site not in unusable}
     earlier = earlier_sums(attempt.exchange, attempt.keys_uri, ticket, attempt.charter)

@@ -24,7 +24,7 @@ from components.agreement.private_keys import (
     private_folder,
     write_private,
 )
-from components.agreement.protections import RELEASE, TRAITS
+from components.agreement.protections import RELEASE, TRAITS, UNMASK
 from components.agreement.released_sum import shapes_of
 from components.agreement.roster import Roster
 from components.agreement.site_policy import POLICY, PrivacyPolicy, SitePolicy
@@ -34,7 +34,9 @@ from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store, create_or_read, local_path, open_store, reference
 from components.encryption.aggregate_opening.opening import open_aggregate
+from components.encryption.key_sharing.sharing import share_keys
 from components.encryption.keys import certify_key, initialise_keys, offered_keys
+from components.encryption.mask_recovery.unmasking import unmask_sum
 from components.encryption.mask_release.releasing import release_masks
 from components.encryption.update_sealing.sealing import seal_update
 from components.encryption.update_vector import from_sum
@@ -217,6 +219,13 @@ class ThreeSites:
         self.exchange.create(key, document)
         return reference(self.exchange, key)
 
+    def share(self, roster: str, sites: Sequence[str] | None = None) -> dict[str, str]:
+        """Reference of the shares by site."""
+        return {
+            site: share_keys(self.place(site), roster=roster).reference
+            for site in (self.sites if sites is None else sites)
+        }
+
     def seal(self, roster: str, sites: Sequence[str] | None = None) -> dict[str, str]:
         """Reference of the manifest by site."""
         return {
@@ -226,7 +235,10 @@ class ThreeSites:
 
     def sealed(self) -> dict[str, str]:
         """Everything up to the sealed updates of all sites."""
-        return self.seal(self.roster(self.train()))
+        roster = self.roster(self.train())
+        if TRAITS[self.request.protection].lifted_by == UNMASK:
+            self.share(roster)
+        return self.seal(roster)
 
     def aggregate(self, sealed: Mapping[str, str], reasons: Mapping[str, str] | None = None) -> Outcome:
         return aggregate_updates(
@@ -243,11 +255,20 @@ class ThreeSites:
         members = attempt.cutoff(attempt.roster()).members if sites is None else sites
         return {site: release_masks(self.place(site)).reference for site in members}
 
+    def unmask(self, sites: Sequence[str] | None = None) -> dict[str, str]:
+        """Reference of the unmasking by site; of all members unless they are named."""
+        attempt = self.attempt()
+        members = attempt.cutoff(attempt.roster()).members if sites is None else sites
+        return {site: unmask_sum(self.place(site)).reference for site in members}
+
     def summed(self, sealed: Mapping[str, str]) -> str:
-        """The aggregator's sum; under protections with a release everybody in it has released."""
+        """The aggregator's sum, of which everybody in it has lifted its masks where there are any."""
         summed = self.aggregate(sealed).reference
-        if TRAITS[self.request.protection].lifted_by == RELEASE:
+        lifted_by = TRAITS[self.request.protection].lifted_by
+        if lifted_by == RELEASE:
             self.release()
+        elif lifted_by == UNMASK:
+            self.unmask()
         return summed
 
     def open_sum(self, sealed_sum: str) -> Outcome:

@@ -11,8 +11,10 @@ import pytest
 from components.agreement.site_records import (
     accept_cutoff,
     accept_roster,
+    accept_sharers,
     accept_ticket,
     accepted_roster,
+    accepted_sharers,
     require_accepted,
 )
 from components.agreement.ticket import Ticket
@@ -376,3 +378,15 @@ class TestCutoffs:
         for thread in threads:
             thread.join()
         assert len(accepted) == 1
+
+
+class TestSharers:
+    def test_are_remembered_once_for_a_roster(self, store: Store) -> None:
+        assert accepted_sharers(store, "rd") == ""
+        for _ in range(2):
+            accept_sharers(store, TICKET, roster="rd", sharers="sd")
+        assert accepted_sharers(store, "rd") == "sd"
+        with pytest.raises(RefusedError, match="a second set of sharers was fixed for the roster of round"):
+            accept_sharers(store, TICKET, roster="rd", sharers="other")
+        assert accepted_sharers(store, "rd") == "sd"
+        accept_sharers(store, TICKET, roster="other", sharers="other")
