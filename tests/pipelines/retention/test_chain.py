@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,7 +19,7 @@ from tests.pipelines.kept_updates import assert_mean_of_updates
 from tests.pipelines.retention.conftest import AfterRounds
 from tests.pipelines.retention.on_disk import Content, below, content, exchange, in_order, own
 from tests.pipelines.round_in_process import RoundInProcess
-from tests.pipelines.run_in_progress import RunInProgress
+from tests.pipelines.run_in_progress import PATIENCE, RunInProgress
 
 NEVER = ("tickets", "rosters", "cutoffs", "released", "releases", "evaluations", "left", "statistics")
 OF_RECORD = {"ticket.json", "roster.json", "cutoff.json", "receipt.json"}
@@ -163,7 +164,10 @@ class TestBesideARound:
                 assert run.log.exists()
                 assert list(after_one_round.home.glob("tmp-*")), "its run holds it too"
             run.kill()
-        prune(load_federation(after_one_round.path), "coordinator", pruning)
+        # What was killed lets go of its folders when it is gone, which takes a busy machine a moment.
+        deadline = time.monotonic() + PATIENCE
+        while list(after_one_round.home.glob("tmp-*")) and time.monotonic() < deadline:
+            prune(load_federation(after_one_round.path), "coordinator", pruning)
         assert not list(after_one_round.home.glob("tmp-*"))
         command = typed("run", str(after_one_round.path), home=after_one_round.home)
         assert command.returncode == 0, command.stderr
