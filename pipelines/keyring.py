@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from components.agreement.charter import COORDINATOR, KEY_HOLDER, Charter, raw_key
 from components.agreement.charter_book import charter_in_force
@@ -22,11 +26,12 @@ from components.agreement.private_keys import (
     load_signing_key,
     private_folder,
 )
+from components.agreement.replaced_keys import charter_agreement_key, charter_signing_key
 from components.artifacts.documents import digest
 from components.artifacts.stores import open_store
 from components.encryption.contexts import public_context
 from components.encryption.keys import KeyCard, certify_key, read_card
-from components.errors import RefusedError, UsageError
+from components.errors import RefusedError, SignatureError, UsageError
 from components.rounds.state import next_round_number
 from pipelines.federation import Federation
 
@@ -142,7 +147,7 @@ def first_encryption_key(federation: Federation) -> KeyCertificate | None:
         UsageError: the key holder's private keys are not those of the charter.
     """
     charter = edition_in_force(federation)
-    if charter is None or charter.protection == "none":
+    if charter is None or not charter.traits.keyed:
         return None
     if certified_keys(federation.keys_uri, charter, charter.protection):
         return None
@@ -194,15 +199,32 @@ def _check_own_keys(federation: Federation, charter: Charter | None, owner: str)
     if not known[0]:
         card = read_card(open_store(keys_uri), owner, federation.federation)
         known, source = (card.signing, card.agreement), "its card offers"
-    own = [("signing", load_signing_key(keys_uri, owner).public_key().public_bytes_raw())]
+    own = [("signing", _signing(keys_uri, owner, charter).public_key().public_bytes_raw())]
     if owner not in {COORDINATOR, KEY_HOLDER}:
-        own.append(("agreement", load_agreement_key(keys_uri, owner).public_key().public_bytes_raw()))
+        own.append(("agreement", _agreement(keys_uri, owner, charter).public_key().public_bytes_raw()))
     for (name, key), public in zip(own, known, strict=False):
         if base64.b64encode(key).decode() != public:
             raise UsageError(
                 f"{private_folder(keys_uri, owner)} holds another {name} key than {source}: restore the one "
                 f"with fingerprint {fingerprint(public)}"
             )
+
+
+def _signing(keys_uri: str, owner: str, charter: Charter | None) -> Ed25519PrivateKey:
+    """The key that the charter names, made last or replaced since; the one made last where none here is."""
+    newest = load_signing_key(keys_uri, owner)
+    with contextlib.suppress(UsageError, SignatureError):
+        return charter_signing_key(keys_uri, owner, charter) if charter else newest
+    return newest
+
+
+def _agreement(keys_uri: str, owner: str, charter: Charter | None) -> X25519PrivateKey:
+    newest = load_agreement_key(keys_uri, owner)
+    if charter is None or owner not in charter.sites:
+        return newest
+    with contextlib.suppress(UsageError):
+        return charter_agreement_key(keys_uri, owner, charter)
+    return newest
 
 
 def _check_encryption_key(federation: Federation, charter: Charter, found: KeyProblems) -> None:

@@ -9,11 +9,11 @@ from typing import NoReturn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import Charter
-from components.agreement.charter_book import pinned_charter
+from components.agreement.charter_book import ancestry, pinned_charter
 from components.agreement.lineage import check_follows, check_model
 from components.agreement.model_store import read_model
 from components.agreement.open_attempt import require_open
-from components.agreement.private_keys import load_signing_key
+from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.round_secrets import erase_others
 from components.agreement.site_policy import SitePolicy, load_policy
 from components.agreement.site_records import accept_ticket, has_accepted, last_release, require_accepted
@@ -77,7 +77,7 @@ class Workplace:
             keys_uri=keys_uri,
             policy=policy,
             charter=charter,
-            key=load_signing_key(keys_uri, site),
+            key=charter_signing_key(keys_uri, site, charter),
             ticket=verified,
         )
 
@@ -92,7 +92,7 @@ class Workplace:
         """
         if not has_accepted(self.store, self.ticket):
             require_open(self.exchange, self.ticket, self.charter, self.site)
-        check_attempt(self.exchange, self.ticket, self.charter)
+        check_attempt(self.exchange, self.ticket, self.charter, ancestry(self.keys_uri, self.charter))
         check_model(self.exchange, self.keys_uri, self.ticket, self.charter)
         check_follows(self.exchange, self.keys_uri, self.ticket, self.charter, last_release(self.store))
         accept_ticket(self.store, self.ticket, now=now, rounds_a_day=self.policy.rounds_a_day)

@@ -10,9 +10,10 @@ from components.agreement.key_certificate import CertifiedKey, context_key, secr
 from components.agreement.private_keys import check_private, private_folder
 from components.artifacts.stores import open_store
 from components.encryption.framing import context_fingerprint
-from components.errors import ObjectMissingError, RefusedError
+from components.errors import ObjectMissingError, ObjectTooLargeError, RefusedError
 
-MAX_CONTEXT_BYTES = 1 << 26
+MAX_CONTEXT_BYTES = 1 << 20
+"""Four times the size of every public context."""
 
 
 def public_context(keys_uri: str, certified: CertifiedKey | None) -> bytes:
@@ -30,6 +31,8 @@ def public_context(keys_uri: str, certified: CertifiedKey | None) -> bytes:
     except ObjectMissingError:
         text = f"the public context for protection {certificate.protection} is not there"
         raise RefusedError(text, disclosed=text) from None
+    except ObjectTooLargeError:
+        content = b""
     if context_fingerprint(content) != certificate.context:
         text = f"the public context for protection {certificate.protection} is not the certified one"
         raise RefusedError(text, disclosed=text)

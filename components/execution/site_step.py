@@ -3,7 +3,8 @@
 The work is done in a forked child with a deadline of its own, below the pod's. Whatever happens
 there — an error, a crash in native code, the out-of-memory killer, silence — becomes a reason that
 the roster understands. The site's own people find the full message in their store under `notes/`, and under
-`left/` what the step told the others; nothing that may quote a record is printed.
+`left/` what the step told the others; nothing that may quote a record is printed. A crash leaves no core,
+and the child ends with its guard.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from components.execution import journal, progress
 from components.execution.departures import Departures, Occasion
 from components.execution.notes import keep_note
 from components.execution.outcome import Outcome, disclosed_reason, plain
+from components.execution.process_limits import end_with, lasting_process, leave_no_core
+from components.execution.suspicion import Suspicion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +87,13 @@ class SiteStep:
 
     def _guarded(self, work: Callable[[], Outcome]) -> Outcome:
         reader, writer = os.pipe()
+        suspicion, parent = Suspicion(), lasting_process()
         sys.stdout.flush()
         sys.stderr.flush()
         child = os.fork()
         if child == 0:
             os.close(reader)
-            self._answer(work, writer)
+            self._answer(work, writer, suspicion, parent)
         os.close(writer)
         try:
             answer = _read_until(reader, time.monotonic() + self.deadline_s)
@@ -103,6 +107,8 @@ class SiteStep:
         ended = os.waitstatus_to_exitcode(status)
         if ended == -signal.SIGKILL:
             return self._lost("oom")
+        if ended < 0 and (what := suspicion.read()):
+            return self._lost(plain(f"refused: {what} ended the process by signal {-ended}"))
         if ended < 0:
             return self._lost(f"failed: ended by signal {-ended}")
         if not answer:
@@ -114,9 +120,12 @@ class SiteStep:
         keep_note(self.store_uri, site=self.site, step=self.name, ticket=self.ticket, reason=reason)
         return Outcome(reason=reason)
 
-    def _answer(self, work: Callable[[], Outcome], writer: int) -> None:
+    def _answer(self, work: Callable[[], Outcome], writer: int, suspicion: Suspicion, parent: int) -> None:
         """The child: works, answers through the pipe, and never returns into the caller's stack."""
         try:
+            end_with(parent)
+            leave_no_core()
+            suspicion.watch()
             try:
                 answer = work().to_json()
             except BaseException as error:

@@ -11,7 +11,9 @@ import os
 import sys
 from dataclasses import replace
 
+from components.agreement.charter_book import charter_of
 from components.agreement.private_keys import load_signing_key
+from components.agreement.replaced_keys import charter_signing_key
 from components.artifacts.documents import verify
 from components.artifacts.stores import create_or_read, open_store
 from components.errors import CrosscloudError, SignatureError, StoreError, UsageError
@@ -71,6 +73,7 @@ def answer(step: str, named: str, site: SiteSettings) -> Outcome:
         progress.tell(f"{progress.LEFT_OUT}{outcome.reason}")
     else:
         asked = request.ticket
+        key = charter_signing_key(site.keys_uri, site.site, charter_of(site.keys_uri, request.charter))
         outcome = run_here(
             step,
             request.arguments,

@@ -1,4 +1,4 @@
-"""`crosscloud keys`: makes, rotates, shows and checks the parties' keys."""
+"""`crosscloud keys`: makes, replaces, rotates, shows and checks the parties' keys."""
 
 from __future__ import annotations
 
@@ -49,6 +49,26 @@ def rotate(
     from pipelines.keyring import rotate_key
 
     typer.echo(_certified(rotate_key(load(federation), first_round=first_round)))
+
+
+@app.command("replace")
+def replace(
+    federation: FederationFile,
+    owner: Annotated[str, typer.Option("--as", metavar="OWNER", help="A site, coordinator or key-holder.")],
+) -> None:
+    """Make new keys for a party whose keys are lost, stolen or due, and offer them for the next charter."""
+    from components.agreement.private_keys import private_folder
+    from components.encryption.keys import replace_keys
+    from pipelines.keyring import chosen_parties
+
+    chosen = load(federation)
+    chosen_parties(chosen, [owner])
+    number, aside = replace_keys(chosen.federation, owner, keys_uri=chosen.keys_uri)
+    folder = relative(private_folder(chosen.keys_uri, owner))
+    typer.echo(f"{owner} has new keys in {folder} and offers them on card {number}")
+    if aside:
+        typer.echo(f"set aside in {folder}: {', '.join(aside)}; needed until the next edition is in force")
+    typer.echo(f"next: crosscloud charter new {federation}, which all sign; until then the old keys count")
 
 
 @app.command("show")

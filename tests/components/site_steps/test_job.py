@@ -21,7 +21,7 @@ from components.site_steps.request import StepRequest, request_key
 from components.site_steps.settings import SiteSettings
 from components.site_steps.steps import STEPS
 from tests.components.agreement.signed_form import KEYS, furnish
-from tests.components.site_steps.paper import FIRST, NOTING, PAPER, REQUEST, found, issue
+from tests.components.site_steps.paper import CRASHING, FIRST, NOTING, PAPER, REQUEST, found, issue
 
 ALPHA = SiteSettings(site="alpha", store_uri="store", exchange_uri="exchange", keys_uri="keys")
 
@@ -79,6 +79,16 @@ class TestAnswering:
         second = answer("train", named, ALPHA)
         assert second.reason.startswith("unreachable"), "it cannot note again who worked"
         assert told(exchange, named) == first
+
+    def test_a_crash_on_what_another_party_wrote_is_an_answer(
+        self, exchange: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(steps, "STEPS", {**STEPS, "train": CRASHING})
+        issue(exchange)
+        named = ask(exchange)
+        outcome = answer("train", named, ALPHA)
+        assert outcome.reason == "refused: the public context ended the process by signal 11"
+        assert told(exchange, named) == outcome
 
     def test_what_a_request_cannot_change_is_where_the_sites_stores_are(self, exchange: Store) -> None:
         issue(exchange)
