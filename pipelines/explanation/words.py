@@ -6,15 +6,18 @@ import contextlib
 import json
 from collections.abc import Mapping
 
+from components.agreement.protections import HE, MASKED, NONE, SEALED, SMC
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store
 from components.execution.departures import Departure
 
 _SUM = "only a sum of at least {least} sites opens it"
 _UPDATES = {
-    "sealed": f"sealed update: {_SUM}",
-    "he": "update under CKKS: the decryption key opens it, by itself or in a sum",
-    "none": "update in clear: whoever reads the exchange reads it",
+    SEALED: f"sealed update: {_SUM}",
+    MASKED: f"masked update: {_SUM}",
+    SMC: "masked update: only a sum of at least {least} sites can be read, by whoever reads the exchange",
+    HE: "update under CKKS: the decryption key opens it, by itself or in a sum",
+    NONE: "update in clear: whoever reads the exchange reads it",
 }
 _OBJECTS = {
     "commitments": "commitment: a salted digest of the update, no contents",
@@ -71,7 +74,7 @@ def _object(departure: Departure, sums: Mapping[str, tuple[str, ...]]) -> str:
 
 def _update(departure: Departure) -> str:
     occasion = departure.occasion
-    words = _UPDATES.get(occasion.protection, f"update under protection {occasion.protection}: {_SUM}")
+    words = _UPDATES.get(occasion.protection, "update under a protection that this version does not know")
     return words.format(least=occasion.least_sites)
 
 
