@@ -31,6 +31,7 @@ from pipelines.federation_sections import (
     Training,
 )
 from pipelines.placement_sections import Images, Placement
+from pipelines.retention_section import Retention
 from pipelines.schedule_section import Schedule
 
 METHODS = {
@@ -73,6 +74,7 @@ class Federation(Section):
     coordinator: Placement = Placement()
     sites: list[Site] = Field(min_length=2)
     schedule: Schedule | None = None
+    retention: Retention = Retention()
     sample_data: Literal["hospitals"] | None = None
     """Sample warehouses that `crosscloud run` makes before the first round where none is there yet."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from components.agreement.charter import Charter
 from components.agreement.charter_book import charter_of, pinned_charter
@@ -59,6 +60,11 @@ class Attempt:
 
     def certificate(self) -> CertifiedKey | None:
         """The encryption key that serves this round; None where there is none to have."""
+        return self._certified
+
+    @cached_property
+    def _certified(self) -> CertifiedKey | None:
+        # Asked for with every manifest: the whole chain of certificates need not be verified each time.
         return key_of_round(self.keys_uri, self.charter, self.ticket.round_number)
 
     def roster(self) -> Roster:

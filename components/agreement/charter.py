@@ -85,6 +85,8 @@ class Charter:
         cross_weight: w of `analytic`, above 0 under it and 0 otherwise.
         ridge: λ of `analytic` in units of `ridge_head.default_lam`, above 0 under it and 0 otherwise.
         public_corpus: SHA-256 of the public texts that features are centred on; empty for none.
+        restart: SHA-256 of the committed model, or of the genesis, that the first round under this edition
+            starts from: later rounds are taken back. Empty for the last receipt's.
         privacy: the noise of every round's sum; None where updates are not noised.
     """
 
@@ -116,6 +118,7 @@ class Charter:
     cross_weight: float = 0.0
     ridge: float = 0.0
     public_corpus: str = ""
+    restart: str = ""
     privacy: NoiseTerms | None = None
     format: int = FORMAT
 
@@ -140,8 +143,14 @@ class Charter:
         return (*self.site_names, KEY_HOLDER)
 
     def to_json(self) -> bytes:
-        """Canonical JSON (RFC 8785): what is signed and stored."""
-        return canonical_json(asdict(self))
+        """Canonical JSON (RFC 8785): what is signed and stored.
+
+        `restart` stands there only where it says something: charters of before it keep their bytes.
+        """
+        body = asdict(self)
+        if body["restart"] == "":
+            del body["restart"]
+        return canonical_json(body)
 
     def key(self, owner: str) -> Ed25519PublicKey:
         """The Ed25519 key of a site, of the coordinator or of the key holder.
@@ -227,12 +236,14 @@ def _text_problems(charter: Charter) -> list[str]:
     ]
     if not problems and charter.protection not in TRAITS:
         problems.append(f"protection must be one of {', '.join(TRAITS)}, got {charter.protection!r}")
-    for name in ("genesis", "encoder", "previous", "public_corpus"):
+    for name in ("genesis", "encoder", "previous", "public_corpus", "restart"):
         value = getattr(charter, name)
         if value != "" and not (isinstance(value, str) and _DIGEST.fullmatch(value)):
             problems.append(f"{name} must be a SHA-256 in 64 hexadecimal digits, got {value!r}")
     if charter.genesis == "":
         problems.append("genesis must name the model that the first round starts from")
+    if charter.restart and charter.edition == 1:
+        problems.append("restart must be empty in the first edition: there is no round to take back")
     if (charter.previous == "") != (charter.edition == 1):
         problems.append(
             "previous must be the digest of the edition before, and empty in the first, "

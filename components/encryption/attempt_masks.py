@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from components.agreement.charter import Charter, raw_key
 from components.agreement.commitment import Commitment
-from components.agreement.private_keys import load_agreement_key
+from components.agreement.replaced_keys import charter_agreement_key
 from components.agreement.roster import Roster
 from components.agreement.round_secrets import RoundSecrets
 from components.agreement.ticket import Ticket
@@ -77,7 +77,7 @@ def private_half(place: Workplace, secrets: RoundSecrets) -> PrivateHalf:
     """The site's own keys in this attempt."""
     return PrivateHalf(
         name=place.site,
-        static=load_agreement_key(place.keys_uri, place.site),
+        static=charter_agreement_key(place.keys_uri, place.site, place.charter),
         ephemeral=secrets.ephemeral,
     )
 

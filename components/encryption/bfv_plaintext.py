@@ -15,6 +15,7 @@ SEAL reads it without compression and writes it as a zstd frame, without the zer
 from __future__ import annotations
 
 import struct
+from types import ModuleType
 from typing import Final
 
 import numpy as np
@@ -63,24 +64,49 @@ def plaintext_slots(serialised: bytes) -> NDArray[np.uint64]:
     whole = len(content) == _HEAD.size + 8 * coefficients and words == coefficients <= BLOCK_SLOTS
     if not whole or scale != 1.0 or inner != _inner_header(coefficients):
         raise _unknown()
-    slots = np.zeros(BLOCK_SLOTS, np.uint64)
-    slots[:coefficients] = np.frombuffer(content, "<u8", coefficients, _HEAD.size)
+    slots = content[_HEAD.size :] + bytes(8 * (BLOCK_SLOTS - coefficients))
+    return require_slots(slots)
+
+
+def require_slots(content: bytes) -> NDArray[np.uint64]:
+    """Read the slots of a decrypted block, eight bytes each.
+
+    Returns:
+        Shape (8192,), below p.
+
+    Raises:
+        CiphertextError: They are not so many, or one is not below p.
+    """
+    if len(content) != 8 * BLOCK_SLOTS:
+        raise _unknown()
+    slots = np.frombuffer(content, "<u8").astype(np.uint64)
     if slots.max() >= PLAIN_MODULUS:
         raise _unknown()
     return slots
 
 
-def _decompressed(payload: bytes) -> bytes:
+def load_zstandard() -> ModuleType:
+    """Import zstandard, which is not in every image.
+
+    Raises:
+        UsageError: It is not installed.
+    """
     try:
         import zstandard
     except ImportError as error:
         raise UsageError(
             "opening under sealed needs zstandard: pip install 'crosscloud[encryption]'"
         ) from error
+    return zstandard
+
+
+def _decompressed(payload: bytes) -> bytes:
+    zstandard = load_zstandard()
     try:
-        return zstandard.ZstdDecompressor().decompress(payload, max_output_size=_FULL_BYTES)
+        content: bytes = zstandard.ZstdDecompressor().decompress(payload, max_output_size=_FULL_BYTES)
     except zstandard.ZstdError:
         raise _unknown() from None
+    return content
 
 
 def _unknown() -> CiphertextError:

@@ -13,7 +13,7 @@ from components.agreement.model_store import model_shapes
 from components.agreement.roster import Roster
 from components.agreement.sealed_manifest import SealedManifest, open_blob
 from components.encryption.contexts import public_context
-from components.encryption.protection import Summer, summer
+from components.encryption.protection import Summer, sealed_size, summer
 from components.encryption.update_vector import vector_length
 from components.errors import CiphertextError
 
@@ -81,15 +81,23 @@ class MemberSum:
 
 
 def checked_manifest(attempt: Attempt, roster: Roster, site: str, length: int) -> SealedManifest:
-    """A site's verified manifest, which states the length of this round's updates.
+    """A site's verified manifest, which states the length and the size of this round's updates.
+
+    So nothing of a sealed update is read that is longer than it may be.
 
     Raises:
-        IntegrityError: signature, names or length are wrong.
+        IntegrityError: signature, names, length or size are wrong.
     """
     manifest = attempt.manifest(roster, site)
     if manifest.length != length:
         raise CiphertextError(
             f"the sealed update of {site} has {manifest.length} values, this round's have {length}"
+        )
+    charter = attempt.charter
+    size = sealed_size(charter.protection, length, values_per_slot=charter.values_per_slot)
+    if manifest.size != size:
+        raise CiphertextError(
+            f"the sealed update of {site} has {manifest.size} bytes, all of this round have {size}"
         )
     return manifest
 

@@ -9,29 +9,25 @@ key holder decrypts the sum. README.md beside this file says what that protects 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.encryption.ckks_context import (
+    VectorEncryptor,
+    decrypting_child,
     load_public_context,
-    load_secret_context,
-    load_tenseal,
-    public_part,
+    public_part_of,
     require_public,
 )
-from components.encryption.ckks_words import (
-    CIPHERTEXT_BYTES,
-    SCALE,
-    SLOTS,
-    ciphertext_words,
-    serialised_ciphertext,
-)
+from components.encryption.ckks_words import CIPHERTEXT_BYTES, SLOTS
 from components.encryption.framing import Frame, context_fingerprint
 from components.encryption.sources import added_ciphertexts, check_ciphertexts, read_words, require_end
+from components.encryption.tenseal_contexts import SUSPECT
 from components.encryption.vectors import require_sealable
 from components.errors import CiphertextError, UsageError
+from components.execution.suspicion import suspected
 
 NAME: Final = "he"
 MAX_SITES: Final = 64
@@ -54,7 +50,8 @@ class HeSealer:
     """
 
     def __init__(self, public_context: bytes) -> None:
-        self._context = load_public_context(public_context)
+        with suspected(SUSPECT):
+            self._encryptor = VectorEncryptor(load_public_context(public_context))
         self._fingerprint = context_fingerprint(public_context)
 
     def seal(self, values: NDArray[np.float64]) -> Iterator[bytes]:
@@ -79,12 +76,11 @@ class HeSealer:
         yield _frame(self._fingerprint, values.size).header()
         for start in range(0, values.size, SLOTS):
             part = values[start : start + SLOTS]
-            yield self._encrypted([*part.tolist(), *[0.0] * (SLOTS - part.size)])
-
-    def _encrypted(self, slots: list[float]) -> bytes:
-        vector = load_tenseal().ckks_vector(self._context, slots, SCALE)
-        _require_unreadable(vector)
-        return ciphertext_words(vector.serialize()).astype("<u8", copy=False).tobytes()
+            slots = np.zeros(SLOTS)
+            slots[: part.size] = part
+            with suspected(SUSPECT):
+                words = self._encryptor.encrypt(slots)
+            yield words
 
 
 class HeSummer:
@@ -118,6 +114,8 @@ class HeSummer:
 class HeOpener:
     """The key holder under `he`.
 
+    Its child is forked here and sets up meanwhile: make it before there is a sum in memory.
+
     Args:
         secret_context: The key pair; a context without its secret key is refused.
 
@@ -129,21 +127,23 @@ class HeOpener:
     """Largest distance of an opened value from the exact sum, rounding of float64 aside."""
 
     def __init__(self, secret_context: bytes) -> None:
-        self._context = load_secret_context(secret_context)
-        self._fingerprint = context_fingerprint(public_part(self._context))
+        self._fingerprint = context_fingerprint(public_part_of(secret_context))
+        self._child = decrypting_child(secret_context)
 
     def open(self, source: BinaryIO, length: int) -> NDArray[np.float64]:
         """Decrypt a sum and round it to multiples of 2^-14, which also makes sums of integers exact.
 
         Raises:
-            CiphertextError: It fails `HeSummer.check`, or opens to what no sum of updates is.
+            CiphertextError: It fails `HeSummer.check`, or opens to what no sum of updates is, or TenSEAL
+                did not survive it or the context.
         """
         frame = _frame(self._fingerprint, length)
         frame.read_header(source)
         opened = np.empty(length, np.float64)
-        for start in range(0, length, SLOTS):
-            slots = self._decrypted(read_words(source))
-            part = opened[start : start + SLOTS]
+        ciphertexts = (read_words(source) for _ in range(frame.parts))
+        for number, values in enumerate(self._child.compute(ciphertexts)):
+            slots = np.frombuffer(values, "<f8")
+            part = opened[number * SLOTS : (number + 1) * SLOTS]
             # The refusal names no value: a key holder that explains its refusals can be asked for the key.
             possible = np.abs(slots) <= MAX_SITES * LARGEST_VALUE + ABSOLUTE_ERROR
             if not possible.all() or np.abs(slots[part.size :]).max(initial=0.0) > ABSOLUTE_ERROR:
@@ -152,9 +152,10 @@ class HeOpener:
         require_end(source)
         return opened
 
-    def _decrypted(self, words: NDArray[np.uint64]) -> NDArray[np.float64]:
-        vector = load_tenseal().ckks_vector_from(self._context, serialised_ciphertext(words))
-        return np.array(vector.decrypt(), np.float64)
+
+def sealed_size(length: int) -> int:
+    """Bytes of every sealed vector of so many values."""
+    return _frame(context_fingerprint(b""), length).size
 
 
 def _frame(fingerprint: str, length: int) -> Frame:
@@ -164,19 +165,4 @@ def _frame(fingerprint: str, length: int) -> Frame:
         length=length,
         parts=-(-length // SLOTS),
         part_bytes=CIPHERTEXT_BYTES,
-    )
-
-
-def _require_unreadable(vector: Any) -> None:
-    """Pass a ciphertext that the context it was made with cannot decrypt.
-
-    Raises:
-        CiphertextError: It could be decrypted, so the secret key is where only the public one may be.
-    """
-    try:
-        vector.decrypt()
-    except ValueError:
-        return
-    raise CiphertextError(
-        "the update could be decrypted where it was sealed: the site holds a secret key, nothing was sealed"
     )

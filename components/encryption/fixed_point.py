@@ -21,6 +21,8 @@ BLOCK_VALUES: Final = 2**15
 """Values handled at once: they stay in the processor's cache."""
 SMALLEST_BOUND: Final = 2**10
 """Below it the largest coordinate of an update would keep less than ten bits."""
+_SAFE_SQUARES: Final = (1e-120, 1e120)
+"""Largest magnitudes whose squares float64 adds without overflow, and loses nothing of weight below."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,38 +187,51 @@ class FixedPoint:
         return decoded
 
     def _factor(self, values: NDArray[np.float64]) -> float:
-        largest = _largest_magnitude(values)
+        largest, squares = _measured(values)
         if largest == 0:
             return 1.0
-        # Relative to the largest value: the square of a finite value need not be finite, or may be zero.
-        relative = math.sqrt(sum(_squares(values, largest)))
+        if not _SAFE_SQUARES[0] < largest < _SAFE_SQUARES[1]:
+            # Relative to the largest value: the square of a finite value need not be finite, or may be zero.
+            relative = math.sqrt(sum(_squares(values, largest)))
+        else:
+            relative = math.sqrt(squares) / largest
         factor = min(self.clipping_norm / relative, self.largest_value) / largest
         # One step down, so that rounding never lifts a coordinate above M.
         return 1.0 if factor >= 1 else math.nextafter(factor, 0.0)
 
 
-def _largest_magnitude(values: NDArray[np.float64]) -> float:
+def _measured(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Largest magnitude and sum of squares in one pass; the latter is of use for magnitudes in _SAFE_SQUARES.
+
+    Raises:
+        BadDataError: A value is not finite.
+        ValueError: Not one vector of float64.
+    """
     if values.ndim != 1 or values.dtype != np.float64:
         raise ValueError(f"an update is one vector of float64, got {values.dtype} {values.shape}")
-    largest = 0.0
+    largest, squares = 0.0, 0.0
+    scratch = np.empty(min(BLOCK_VALUES, values.size))
     for block in _blocks(values.size):
+        part = values[block]
         # Both carry a NaN on.
-        high, low = float(values[block].max()), float(values[block].min())
+        high, low = float(part.max()), float(part.min())
         if not (math.isfinite(high) and math.isfinite(low)):
             raise BadDataError(
                 "the update holds a value that is not finite: training diverged, lower the learning rate",
                 disclosed="the update is not finite",
             )
         largest = max(largest, high, -low)
-    return largest
+        if largest < _SAFE_SQUARES[1]:
+            # Not a dot product: BLAS sums in an order that depends on processor and threads, and a site must
+            # come to the same integers wherever it computes them again.
+            squares += float(np.multiply(part, part, out=scratch[: part.size]).sum())
+    return largest, squares
 
 
 def _squares(values: NDArray[np.float64], unit: float) -> Iterator[float]:
     scratch = np.empty(min(BLOCK_VALUES, values.size))
     for block in _blocks(values.size):
         scaled = np.divide(values[block], unit, out=scratch[: block.stop - block.start])
-        # Not a dot product: BLAS sums in an order that depends on processor and threads, and a site must
-        # come to the same integers wherever it computes them again.
         yield float(np.multiply(scaled, scaled, out=scaled).sum())
 
 

@@ -72,6 +72,11 @@ class Frame:
         if self.length < 1:
             raise ValueError(f"a sealed vector has at least one value, got length {self.length}")
 
+    @property
+    def size(self) -> int:
+        """Bytes of header and body."""
+        return HEADER_BYTES + self.parts * self.part_bytes
+
     def read_header(self, source: BinaryIO) -> None:
         """Read the header off a source, which is left at the first part.
 

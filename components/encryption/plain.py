@@ -91,6 +91,11 @@ class PlainOpener:
         return total
 
 
+def sealed_size(length: int) -> int:
+    """Bytes of every sealed vector of so many values."""
+    return _frame(length).size
+
+
 def _frame(length: int) -> Frame:
     return Frame(
         protection=NAME,

@@ -17,13 +17,13 @@ from typing import Any, BinaryIO, Final, Literal, Protocol
 from numpy.typing import NDArray
 
 from components.agreement.protections import HE, MASKED, NONE, SEALED, SMC, TRAITS
-from components.encryption import ckks, holder_pads, plain, sealed
+from components.encryption import bfv_context, ckks, ckks_context, holder_pads, plain, ring, sealed
 from components.encryption.ckks_context import generate_contexts as generate_ckks_contexts
 from components.encryption.framing import context_fingerprint
 from components.encryption.masks import Masks
 from components.encryption.packing import Packing
 from components.encryption.ring import RingOpener, RingSealer, RingSummer
-from components.errors import UsageError
+from components.errors import CiphertextError, UsageError
 
 __all__ = [
     "PROTECTIONS",
@@ -34,6 +34,8 @@ __all__ = [
     "generate_contexts",
     "masking_sealer",
     "opener",
+    "require_form",
+    "sealed_size",
     "sealer",
     "summer",
     "unmasking_opener",
@@ -168,6 +170,39 @@ def summer(name: str, public_context: bytes, *, values_per_slot: int = 2) -> Sum
         _require_ring(name, public_context)
         return RingSummer(name, public_context)
     return ckks.HeSummer(public_context) if name == HE else plain.PlainSummer(public_context)
+
+
+def require_form(name: str, public_context: bytes) -> None:
+    """Pass a public context that has the one form of its protection; TenSEAL need not be there.
+
+    Raises:
+        CiphertextError: It has another.
+        UsageError: An unknown protection.
+    """
+    _require_known(name)
+    form = {SEALED: bfv_context.FORM, HE: ckks_context.FORM}.get(name)
+    try:
+        if form:
+            form.require(public_context)
+    except CiphertextError as error:
+        raise CiphertextError(
+            f"the public context for protection {name} is none to seal under, {error}: "
+            "the key holder makes another with `crosscloud keys rotate`"
+        ) from None
+
+
+def sealed_size(name: str, length: int, *, values_per_slot: int = 2) -> int:
+    """Bytes of every sealed vector of so many values, and of every sum of them.
+
+    Raises:
+        UsageError: An unknown protection.
+    """
+    _require_known(name)
+    if name == SEALED:
+        return sealed.sealed_size(length, values_per_slot)
+    if TRAITS[name].masked:
+        return ring.sealed_size(name, length)
+    return ckks.sealed_size(length) if name == HE else plain.sealed_size(length)
 
 
 def opener(name: str, secret_context: bytes) -> Opener:

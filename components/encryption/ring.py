@@ -106,11 +106,12 @@ class RingSealer:
 
     def _sealed(self, values: NDArray[np.int32]) -> Iterator[bytes]:
         yield _frame(self._name, self._fingerprint, values.size).header()
-        streams = MaskStreams(self._masks)
+        streams, scratch = MaskStreams(self._masks), np.empty(min(BLOCK_WORDS, values.size), np.uint32)
         for start, stop in _blocks(values.size):
-            words = values[start:stop].astype("<i4").view("<u4")
+            words = scratch[: stop - start]
+            words[:] = values[start:stop].view(np.uint32)
             streams.add_to(words)
-            yield words.tobytes()
+            yield words.astype("<u4", copy=False).tobytes()
 
 
 class RingSummer:
@@ -188,6 +189,11 @@ class RingOpener:
         return opened.view(np.int32)
 
 
+def sealed_size(name: str, length: int) -> int:
+    """Bytes of every sealed vector of so many values."""
+    return _frame(name, context_fingerprint(b""), length).size
+
+
 def _stream(key: bytes) -> CipherContext:
     return Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
 
@@ -208,11 +214,12 @@ def _read_words(source: BinaryIO, count: int) -> NDArray[np.uint32]:
 
 def _added(sources: Sequence[BinaryIO], frame: Frame) -> Iterator[bytes]:
     yield frame.header()
-    first, *others = sources
+    scratch = np.empty(min(BLOCK_WORDS, frame.length), np.uint32)
     for start, stop in _blocks(frame.length):
-        total = _read_words(first, stop - start).copy()
-        for source in others:
+        total = scratch[: stop - start]
+        total[:] = 0
+        for source in sources:
             total += _read_words(source, stop - start)
-        yield total.tobytes()
+        yield total.astype("<u4", copy=False).tobytes()
     for source in sources:
         require_end(source)

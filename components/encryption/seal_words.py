@@ -39,7 +39,8 @@ UNCOMPRESSED: Final = 0
 ZSTD: Final = 2
 """SEAL's numbers of the compressions it writes and reads."""
 
-_ZSTD_BLOCK = 1 << 17
+ZSTD_BLOCK: Final = 1 << 17
+"""Largest block of a zstd frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,13 +119,13 @@ def seal_envelope(*, scheme: int, plain_modulus: int, ntt_form: bool, scale: flo
     """
     head = _ciphertext_head(scheme=scheme, plain_modulus=plain_modulus, ntt_form=ntt_form, scale=scale)
     content_bytes = len(head) + CIPHERTEXT_BYTES
-    rest = content_bytes - _ZSTD_BLOCK
+    rest = content_bytes - ZSTD_BLOCK
     zstd_head = bytes.fromhex("28b52ffda0") + struct.pack("<I", content_bytes)
-    seal_bytes = 16 + len(zstd_head) + 3 + _ZSTD_BLOCK + 3 + rest
+    seal_bytes = 16 + len(zstd_head) + 3 + ZSTD_BLOCK + 3 + rest
     return Envelope(
-        before=seal_header(ZSTD, seal_bytes) + zstd_head + _zstd_block(_ZSTD_BLOCK, last=False) + head,
-        first=_ZSTD_BLOCK - len(head),
-        between=_zstd_block(rest, last=True),
+        before=seal_header(ZSTD, seal_bytes) + zstd_head + zstd_block(ZSTD_BLOCK, last=False) + head,
+        first=ZSTD_BLOCK - len(head),
+        between=zstd_block(rest, last=True),
         after=b"",
     )
 
@@ -137,9 +138,9 @@ def tenseal_envelope(inner: Envelope, *, slots: int, after: bytes) -> Envelope:
         slots: Values that TenSEAL encrypts into one ciphertext; it states them.
         after: What its protocol buffer has after the ciphertext.
     """
-    sizes = _varint(slots)
+    sizes = varint(slots)
     seal_bytes = len(inner.before) + CIPHERTEXT_BYTES + len(inner.between)
-    before = b"\x0a" + _varint(len(sizes)) + sizes + b"\x12" + _varint(seal_bytes) + inner.before
+    before = b"\x0a" + varint(len(sizes)) + sizes + b"\x12" + varint(seal_bytes) + inner.before
     return replace(inner, before=before, after=after)
 
 
@@ -171,7 +172,8 @@ def add_residues(total: NDArray[np.uint64], words: NDArray[np.uint64]) -> None:
     np.minimum(total, total - np.uint64(MODULUS), out=total)
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A protocol buffer's number."""
     encoded = bytearray()
     while value > 127:
         encoded.append(value & 127 | 128)
@@ -179,7 +181,8 @@ def _varint(value: int) -> bytes:
     return bytes([*encoded, value])
 
 
-def _zstd_block(size: int, *, last: bool) -> bytes:
+def zstd_block(size: int, *, last: bool) -> bytes:
+    """Header of a block of a zstd frame that compresses nothing."""
     return (size << 3 | last).to_bytes(3, "little")
 
 

@@ -17,27 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.encryption.bfv_context import (
-    BlockDecryptor,
+    BLOCKS_AT_ONCE,
     BlockEncryptor,
+    decrypting_child,
     generate_contexts,
     load_public_context,
-    load_secret_context,
-    public_part,
+    public_part_of,
     require_public,
 )
+from components.encryption.bfv_plaintext import require_slots
 from components.encryption.bfv_words import CIPHERTEXT_BYTES
 from components.encryption.framing import Frame, context_fingerprint
 from components.encryption.masks import Masks
 from components.encryption.packing import VALUE_SLOTS, Packing
 from components.encryption.sources import added_ciphertexts, check_ciphertexts, read_words, require_end
+from components.encryption.tenseal_contexts import SUSPECT
 from components.errors import CiphertextError, UsageError
+from components.execution.suspicion import suspected
 
 __all__ = ["MAX_SITES", "SealedOpener", "SealedSealer", "SealedSummer", "generate_contexts"]
 
 MAX_SITES: Final = 1024
 """The noise of so many ciphertexts has deviation 21.3 * 32 = 683; up to 8192, twelve times that, is exact."""
-_BLOCKS_AT_ONCE = 4
-"""Each stage of sealing runs for so many blocks in a row: a tenth faster than one block after the other."""
 
 
 class SealedSealer:
@@ -56,7 +57,8 @@ class SealedSealer:
     def __init__(self, public_context: bytes, packing: Packing, masks: Masks) -> None:
         if not masks.added:
             raise ValueError("a site adds its self-mask at the least: without one the key holder reads it")
-        self._encryptor = BlockEncryptor(load_public_context(public_context))
+        with suspected(SUSPECT):
+            self._encryptor = BlockEncryptor(load_public_context(public_context))
         self._fingerprint = context_fingerprint(public_context)
         self._packing = packing
         self._masks = masks
@@ -85,9 +87,13 @@ class SealedSealer:
     def _sealed(self, values: NDArray[np.int32] | NDArray[np.int64]) -> Iterator[bytes]:
         frame = _frame(self._fingerprint, self._packing.values_per_slot, values.size)
         yield frame.header()
-        for first in range(0, frame.parts, _BLOCKS_AT_ONCE):
-            blocks = range(first, min(first + _BLOCKS_AT_ONCE, frame.parts))
-            yield from map(self._encryptor.encrypt, [self._masked(values, block) for block in blocks])
+        for first in range(0, frame.parts, BLOCKS_AT_ONCE):
+            blocks = range(first, min(first + BLOCKS_AT_ONCE, frame.parts))
+            yield from map(self._encrypted, [self._masked(values, block) for block in blocks])
+
+    def _encrypted(self, slots: NDArray[np.uint64]) -> bytes:
+        with suspected(SUSPECT):
+            return self._encryptor.encrypt(slots)
 
     def _masked(self, values: NDArray[np.int32] | NDArray[np.int64], block: int) -> NDArray[np.uint64]:
         step = self._packing.values_per_block
@@ -143,6 +149,8 @@ class SealedSummer:
 class SealedOpener:
     """The key holder under `sealed`.
 
+    Its child is forked here and sets up meanwhile: make it before there is a sum in memory.
+
     Args:
         secret_context: The key pair; a context without its secret key is refused.
         packing: How the sites packed their values.
@@ -153,9 +161,8 @@ class SealedOpener:
     """
 
     def __init__(self, secret_context: bytes, packing: Packing, masks: Masks) -> None:
-        context = load_secret_context(secret_context)
-        self._decryptor = BlockDecryptor(context)
-        self._fingerprint = context_fingerprint(public_part(context))
+        self._fingerprint = context_fingerprint(public_part_of(secret_context))
+        self._child = decrypting_child(secret_context)
         self._packing = packing
         self._masks = masks
 
@@ -163,14 +170,15 @@ class SealedOpener:
         """Open a sum, added here from ciphertexts whose signatures were verified, into shape (length,).
 
         Raises:
-            CiphertextError: It fails `SealedSummer.check`, or opens to what no sum of updates is.
+            CiphertextError: It fails `SealedSummer.check`, or opens to what no sum of updates is, or
+                TenSEAL did not survive it or the context.
         """
         frame = _frame(self._fingerprint, self._packing.values_per_slot, length)
         frame.read_header(source)
         opened = np.empty(length, np.int64)
         step = self._packing.values_per_block
-        for block in range(frame.parts):
-            slots = self._decryptor.decrypt(read_words(source))
+        ciphertexts = (read_words(source) for _ in range(frame.parts))
+        for block, slots in enumerate(map(require_slots, self._child.compute(ciphertexts))):
             values = self._packing.unpack(self._masks.unmask(slots, block))
             part = opened[block * step : (block + 1) * step]
             part[:] = values[: part.size]
@@ -179,6 +187,11 @@ class SealedOpener:
                 raise CiphertextError("this sum does not open to a sum of updates: refused")
         require_end(source)
         return opened
+
+
+def sealed_size(length: int, values_per_slot: int) -> int:
+    """Bytes of every sealed vector of so many values."""
+    return _frame(context_fingerprint(b""), values_per_slot, length).size
 
 
 def _frame(fingerprint: str, values_per_slot: int, length: int) -> Frame:

@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
+from components.encryption.context_form import ContextForm
 from components.errors import CiphertextError, UsageError
+from components.execution.process_limits import memory_limited
 
+SUSPECT: Final = b"the public context"
+"""What a crash of TenSEAL at a site is put down to: nothing else there is from elsewhere."""
 _PUBLIC_FIELDS = [1, 2]
 _SECRET_FIELDS = [1, 2, 3]
+_LOADING_BYTES: Final = 64 << 20
+"""What loading may take; a context of 262 kB and the tables for it take 3 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +29,13 @@ class ContextKind:
 
     Attributes:
         protection: Its name, for messages.
+        form: How its public contexts are written.
         require: Raises `CiphertextError`, `ValueError` or `RuntimeError` unless a loaded context is of the
             protection's parameters.
     """
 
     protection: str
+    form: ContextForm
     require: Callable[[Any], None]
 
     def load_tenseal(self) -> ModuleType:
@@ -53,6 +61,9 @@ class ContextKind:
         public, secret = public_part(context), _serialised(context, with_secret_key=True)
         self.require_public(public)
         self._require_secret(secret)
+        self._require_form(public)
+        if self.public_part_of(secret) != public:
+            raise UsageError("TenSEAL wrote another public key into the secret context: no keys were made")
         return public, secret
 
     def load_public(self, public_context: bytes) -> Any:
@@ -86,6 +97,16 @@ class ContextKind:
             raise UsageError("this context holds no secret key: only the key holder's own can open")
         return context
 
+    def public_part_of(self, secret_context: bytes) -> bytes:
+        """Take the public context out of a secret one, which TenSEAL need not load for it.
+
+        Raises:
+            UsageError: It holds no secret key, or is no context of the protection.
+        """
+        self._require_secret(secret_context)
+        self._require_form(secret_context)
+        return secret_context[: self._public_bytes(secret_context)]
+
     def require_public(self, public_context: bytes) -> None:
         """Pass the serialisation of a public context, by its outermost fields alone.
 
@@ -113,17 +134,43 @@ class ContextKind:
                 "make one with `crosscloud keys init`"
             )
 
+    def _require_form(self, content: bytes) -> None:
+        """Passes a context whose public part is of the protection's form.
+
+        Raises:
+            UsageError: It is not.
+        """
+        try:
+            self.form.require(content[: self._public_bytes(content)])
+        except CiphertextError as error:
+            raise self._unusable(error) from error
+
+    def _public_bytes(self, content: bytes) -> int:
+        """How many bytes come before the secret key, in a context with fields that have passed."""
+        position = 0
+        for _ in _PUBLIC_FIELDS:
+            size, position = _varint(content, position + 1)
+            position += size
+        return position
+
     def _loaded(self, content: bytes) -> Any:
+        self._require_form(content)
         tenseal = self.load_tenseal()
         try:
-            context = tenseal.context_from(content, n_threads=1)
-            self.require(context)
+            with memory_limited(_LOADING_BYTES):
+                context = tenseal.context_from(content, n_threads=1)
+                self.require(context)
         except (CiphertextError, ValueError, RuntimeError) as error:
-            raise UsageError(
-                f"this context cannot encrypt as {self.protection} does ({error}): "
-                "make one with `crosscloud keys init`"
-            ) from error
+            raise self._unusable(error) from error
+        except MemoryError as error:
+            raise self._unusable(f"it takes more than {_LOADING_BYTES >> 20} MB") from error
         return context
+
+    def _unusable(self, error: Exception | str) -> UsageError:
+        return UsageError(
+            f"this context cannot encrypt as {self.protection} does ({error}): "
+            "make one with `crosscloud keys init`"
+        )
 
 
 def public_part(context: Any) -> bytes:

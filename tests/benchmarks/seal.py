@@ -1,9 +1,11 @@
-"""The seal against what the field ships, side by side: five interleaved rounds, medians, one thread.
+"""The seal against what the field ships, side by side: five interleaved rounds, medians.
 
 Writes build/bench/seal.json and prints a table. The baseline is NVFlare's shipped CKKS setting
 (N = 8192, [60, 40, 40], scale 2^40, symmetric: one key for all clients, and the server divides).
 Everything of ours is timed: fixed point, commitment, masks, encryption, digests, signatures,
-releases, verification, the key holder's own addition, opening. Stores are memory on both sides.
+releases, verification, the key holder's own addition, opening. Stores are memory on both sides, and
+each method has a process of its own, as a step has. Both sides may use all processors: the baseline has
+TenSEAL's threads, ours hashes beside what it does.
 
 A client is one site; its sealing is timed once a round. The aggregator and the key holder work on
 the sealed updates of all sites, made before the rounds. SCALE=1 adds 10^8 values, once.
@@ -11,26 +13,22 @@ the sealed updates of all sites, made before the rounds. SCALE=1 adds 10^8 value
 
 from __future__ import annotations
 
-import gc
-import io
 import json
 import os
 import platform
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.sealing_methods import METHODS, Method
+from tests.benchmarks.method_process import MethodProcess, Round, Times, timed
+from tests.benchmarks.sealing_methods import METHODS
 
 OUTPUT = Path("build/bench/seal.json")
 BASELINE = "nvflare_ckks"
@@ -38,20 +36,6 @@ ROUNDS = 5
 SIZES = (10_000, 1_000_000)
 SITES = (3, 20)
 SCALE = 100_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Times:
-    """Seconds of one round: one client, the aggregator, whoever opens."""
-
-    client: float
-    aggregator: float
-    opening: float
-
-    @property
-    def total(self) -> float:
-        """The whole path: one client after the others, then aggregator, then opening."""
-        return self.client + self.aggregator + self.opening
 
 
 def main() -> None:
@@ -63,7 +47,7 @@ def main() -> None:
             with console.status(f"{values:,} values, {sites} sites"):
                 results += _case(values, sites)
     document: dict[str, Any] = {
-        "machine": {"processor": platform.processor() or platform.machine(), "threads": 1},
+        "machine": {"processor": platform.processor() or platform.machine(), "processors": os.cpu_count()},
         "rounds": ROUNDS,
         "memcpy_bytes_per_second": _memcpy(),
         "results": results,
@@ -79,66 +63,27 @@ def main() -> None:
 
 
 def _case(values: int, sites: int) -> list[dict[str, Any]]:
-    """All methods on the same updates, round by round in turn."""
-    weights, updates = _updates(values, sites)
-    exact = np.average(np.stack(updates), axis=0, weights=weights)
-    methods = {name: make(weights, values) for name, make in METHODS.items()}
-    blobs = {
-        name: [_sealed(method, site, update) for site, update in enumerate(updates)]
-        for name, method in methods.items()
-    }
-    times: dict[str, list[Times]] = {name: [] for name in methods}
-    errors: dict[str, float] = {}
+    """All methods on the same updates, round by round in turn, each in a process of its own."""
+    methods = {name: MethodProcess(name, values, sites) for name in METHODS}
+    rounds: dict[str, list[Round]] = {name: [] for name in methods}
     for _ in range(ROUNDS):
         for name, method in methods.items():
-            timed, opened = _round(method, updates[0], blobs[name])
-            times[name].append(timed)
-            errors[name] = float(np.abs(opened - exact).max() / np.abs(exact).max())
+            rounds[name].append(method.round())
+    for method in methods.values():
+        method.close()
+    times = {name: [each.times for each in done] for name, done in rounds.items()}
     return [
         {
             "method": name,
             "n": values,
             "sites": sites,
             **_ratios(times[BASELINE], times[name]),
-            "bytes_per_value": len(blobs[name][0].getvalue()) / values,
-            "relative_error": errors[name],
+            "bytes_per_value": method.sealed_bytes / values,
+            "relative_error": rounds[name][-1].relative_error,
             "seconds": _medians(times[name]),
         }
-        for name in methods
+        for name, method in methods.items()
     ]
-
-
-def _updates(values: int, sites: int) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
-    generator = np.random.default_rng(values + sites)
-    return generator.integers(200, 501, sites), [generator.normal(0, 0.02, values) for _ in range(sites)]
-
-
-def _sealed(method: Method, site: int, update: NDArray[np.float64]) -> io.BytesIO:
-    sink = io.BytesIO()
-    method.client(site, update, sink)
-    return sink
-
-
-def _round(
-    method: Method, update: NDArray[np.float64], blobs: list[io.BytesIO]
-) -> tuple[Times, NDArray[np.float64]]:
-    gc.collect()
-    client, _ = _timed(lambda: method.client(0, update, io.BytesIO(), again=True))
-    for blob in blobs:
-        blob.seek(0)
-    total = io.BytesIO()
-    aggregator, _ = _timed(lambda: method.aggregator(blobs, total))
-    for blob in blobs:
-        blob.seek(0)
-    total.seek(0)
-    opening, opened = _timed(lambda: method.opening(blobs, total))
-    return Times(client=client, aggregator=aggregator, opening=opening), opened
-
-
-def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
-    result = work()
-    return time.perf_counter() - start, result
 
 
 def _ratios(baseline: list[Times], ours: list[Times]) -> dict[str, float]:
@@ -160,7 +105,7 @@ def _medians(times: list[Times]) -> dict[str, float]:
 def _memcpy() -> float:
     source = np.ones(1 << 25, np.uint8)
     target = np.empty_like(source)
-    seconds = [_timed(lambda: np.copyto(target, source))[0] for _ in range(9)]
+    seconds = [timed(lambda: np.copyto(target, source))[0] for _ in range(9)]
     return source.nbytes / statistics.median(seconds)
 
 
@@ -192,16 +137,16 @@ def _scaled(name: str, baseline: Mapping[str, Any], console: Console) -> dict[st
         blob = cast(BinaryIO, tempfile.TemporaryFile(dir=OUTPUT.parent))  # noqa: SIM115
         work = partial(method.client, site, update, blob)
         with console.status(f"{name}: site {site + 1} of 3"):
-            clients.append(_timed(work)[0])
+            clients.append(timed(work)[0])
         blobs.append(blob)
     total = cast(BinaryIO, tempfile.TemporaryFile(dir=OUTPUT.parent))  # noqa: SIM115
     for blob in blobs:
         blob.seek(0)
-    aggregator, _ = _timed(lambda: method.aggregator(blobs, total))
+    aggregator, _ = timed(lambda: method.aggregator(blobs, total))
     size = blobs[0].tell()
     for each in (*blobs, total):
         each.seek(0)
-    opening, opened = _timed(lambda: method.opening(blobs, total))
+    opening, opened = timed(lambda: method.opening(blobs, total))
     times = Times(client=statistics.median(clients), aggregator=aggregator, opening=opening)
     per_value = baseline["n"] / SCALE
     return {
@@ -219,7 +164,7 @@ def _scaled(name: str, baseline: Mapping[str, Any], console: Console) -> dict[st
 
 
 def _table(results: list[dict[str, Any]]) -> Table:
-    table = Table(title=f"times faster than {BASELINE}, medians of {ROUNDS} interleaved rounds, one thread")
+    table = Table(title=f"times faster than {BASELINE}, medians of {ROUNDS} interleaved rounds")
     for column in ("method", "values", "sites", "client", "aggregator", "whole path", "bytes", "error"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for row in results:

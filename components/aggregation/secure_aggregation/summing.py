@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 
 from components.agreement.attempt import Attempt
 from components.agreement.cutoff import Cutoff, cutoff_key, shortfall_key, sum_key
+from components.agreement.model_sums import EarlierSum, earlier_sums, largest_grouped, sits_out
 from components.agreement.roster import Roster
 from components.artifacts.stores import create_or_read, reference
 from components.encryption.ciphertext_sum import (
@@ -52,12 +53,16 @@ def aggregate_updates(
     """
     attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
     exchange, opened, roster = attempt.exchange, attempt.ticket, attempt.roster()
-    adding = _Adding(
-        attempt=attempt, roster=roster, adder=attempt_summer(attempt), length=sealed_length(attempt)
+    adding = Adding(
+        attempt=attempt,
+        roster=roster,
+        adder=attempt_summer(attempt),
+        length=sealed_length(attempt),
+        earlier=earlier_sums(exchange, keys_uri, opened, attempt.charter),
     )
     with tempfile.TemporaryFile() as total:
         if not exchange.exists(cutoff_key(opened)):
-            cutoff = _cut_off(adding, sealed, reasons, cast(BinaryIO, total))
+            cutoff = cut_off(adding, sealed, reasons, cast(BinaryIO, total))
             _require_quorum(attempt, roster, cutoff)
             create_or_read(exchange, cutoff_key(opened), cutoff.to_json())
             fixed = attempt.cutoff(roster)
@@ -80,13 +85,14 @@ def aggregate_updates(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Adding:
-    """What adding takes: the attempt, its roster, the adder and the length of an update."""
+class Adding:
+    """What adding takes: the attempt, its roster, the adder, an update's length, sums of the same model."""
 
     attempt: Attempt
     roster: Roster
     adder: Summer
     length: int
+    earlier: Sequence[EarlierSum]
 
     def add(self, members: Sequence[str], total: BinaryIO) -> None:
         """Writes the sum of these sites to `total`, which is emptied first; each site is verified."""
@@ -107,10 +113,17 @@ class _Adding:
         return ""
 
 
-def _cut_off(
-    adding: _Adding, sealed: Mapping[str, str], reasons: Mapping[str, str], total: BinaryIO
-) -> Cutoff:
-    """Who is in the sum. The sum is in `total` then: sealed updates are verified as they are added."""
+def cut_off(adding: Adding, sealed: Mapping[str, str], reasons: Mapping[str, str], total: BinaryIO) -> Cutoff:
+    """Who is in the sum. The sum is in `total` then: sealed updates are verified as they are added.
+
+    A site whose bytes are not those of this round, whatever is wrong with them, is left out with a reason.
+
+    Args:
+        adding: what to add with.
+        sealed: reference of each site's manifest, empty for a site left out.
+        reasons: why, by site.
+        total: takes the sum.
+    """
     left_out = {
         site: reasons.get(site) or "failed: no sealed update"
         for site in adding.roster.sites
@@ -119,17 +132,26 @@ def _cut_off(
     may_seal = adding.attempt.sealing_sites(adding.roster)
     for site in set(adding.roster.sites) - set(may_seal) - set(left_out):
         left_out[site] = "refused: it sealed without having dealt its shares"
-    members = [site for site in adding.roster.sites if site not in left_out]
+    members = _grouped(adding, left_out)
     try:
         if members:
             adding.add(members, total)
     except (IntegrityError, ObjectMissingError):
         problems = {site: adding.problem(site) for site in members}
         left_out |= {site: problem for site, problem in problems.items() if problem}
-        members = [site for site in members if site not in left_out]
+        members = _grouped(adding, left_out)
         if members:
             adding.add(members, total)
     return Cutoff(roster=adding.roster.digest, members=tuple(members), left_out=left_out)
+
+
+def _grouped(adding: Adding, left_out: dict[str, str]) -> list[str]:
+    """Who of the roster is not left out; whom an earlier sum of the same model would show is left out too."""
+    available = [site for site in adding.roster.sites if site not in left_out]
+    charter = adding.attempt.charter
+    members = largest_grouped(adding.earlier, available, charter)
+    left_out |= {site: sits_out(adding.earlier, charter) for site in available if site not in members}
+    return list(members)
 
 
 def _require_quorum(attempt: Attempt, roster: Roster, cutoff: Cutoff) -> None:

@@ -27,7 +27,7 @@ from components.artifacts.hashed_reader import HashedReader
 from components.artifacts.stores import Store, create_or_read, reference
 from components.encryption.accepted_roster import accept_called_roster, accept_fixed_sharers
 from components.encryption.contexts import public_context
-from components.encryption.protection import sealer, summer
+from components.encryption.protection import require_form, sealer, summer
 from components.encryption.update_sealing.masking import attempt_sealer
 from components.errors import DigestMismatchError, ObjectExistsError, RefusedError
 from components.execution.outcome import Outcome
@@ -55,6 +55,7 @@ def seal_update(place: Workplace, *, roster: str) -> Outcome:
             this site's own commitment or differs from the one it has seen for this ticket; the
             sharers under `smc` are such a set; or other bytes lie where the sealed update belongs.
         SignatureError: a commitment on the roster is not its site's, or a sharer's shares are not.
+        CiphertextError: the certified context has another form than that of the protection.
         BadDataError: the update is outside the range of the protection.
     """
     place.require_accepted()
@@ -84,11 +85,13 @@ def _accept(place: Workplace, roster: str) -> Sealing:
         sharers = accept_fixed_sharers(place, called)
         commitments = {site: commitments[site] for site in sharers.sites}
     certified = key_of_round(place.keys_uri, place.charter, place.ticket.round_number)
+    context = public_context(place.keys_uri, certified)
+    require_form(place.charter.protection, context)
     return Sealing(
         roster=called,
         commitments=commitments,
         certificate=certified.digest if certified else "",
-        context=public_context(place.keys_uri, certified),
+        context=context,
     )
 
 

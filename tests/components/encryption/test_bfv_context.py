@@ -16,9 +16,11 @@ from components.encryption.bfv_context import (
     load_public_context,
     load_secret_context,
     public_part,
+    public_part_of,
     require_public,
 )
 from components.encryption.bfv_words import serialised_ciphertext
+from components.encryption.tenseal_contexts import ContextKind
 from components.errors import CiphertextError, UsageError
 from tests.components.encryption.tenseal_vectors import vector_from
 
@@ -61,6 +63,7 @@ def test_both_halves_have_one_public_part_however_often_they_have_encrypted(
         assert public_part(context) == public
         BlockEncryptor(context).encrypt(np.zeros(8192, np.uint64))
         assert public_part(context) == public
+    assert public_part_of(secret) == public
 
 
 def test_every_key_is_new(contexts: tuple[bytes, bytes]) -> None:
@@ -187,6 +190,17 @@ def test_a_context_of_he_is_refused_and_he_refuses_one_of_ours(contexts: tuple[b
         load_public_context(protection.generate_contexts("he")[0])
     with pytest.raises(UsageError, match="cannot encrypt as he does"):
         protection.sealer("he", contexts[0])
+
+
+def test_one_that_takes_much_memory_is_refused(contexts: tuple[bytes, bytes]) -> None:
+    """Nothing of its form does: the bomb goes off where the loaded context is looked at."""
+
+    def bomb(_: Any) -> None:
+        bytearray(1 << 30)
+
+    kind = ContextKind(protection="sealed", form=bfv_context.FORM, require=bomb)
+    with pytest.raises(UsageError, match=r"cannot encrypt as sealed does \(it takes more than 64 MB\)"):
+        kind.load_public(contexts[0])
 
 
 def test_symmetric_encryption_is_refused() -> None:

@@ -7,7 +7,12 @@ import pytest
 import tenseal
 
 from components.encryption import protection
-from components.encryption.ckks_context import load_public_context, load_secret_context, public_part
+from components.encryption.ckks_context import (
+    load_public_context,
+    load_secret_context,
+    public_part,
+    public_part_of,
+)
 from components.errors import UsageError
 
 CKKS, BFV = tenseal.SCHEME_TYPE.CKKS, tenseal.SCHEME_TYPE.BFV
@@ -40,6 +45,7 @@ def test_both_halves_have_one_public_part(contexts: tuple[bytes, bytes]) -> None
     public, secret = contexts
     assert public_part(load_public_context(public)) == public
     assert public_part(load_secret_context(secret)) == public
+    assert public_part_of(secret) == public
 
 
 def test_every_key_is_new(contexts: tuple[bytes, bytes]) -> None:

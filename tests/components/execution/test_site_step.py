@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -28,9 +29,12 @@ from components.errors import (
     SourceUnreachableError,
     StoreError,
 )
+from components.execution.departures import read_departures
 from components.execution.journal import entries
+from components.execution.notes import read_notes
 from components.execution.outcome import Outcome
 from components.execution.site_step import SiteStep
+from components.execution.suspicion import suspected
 from tests.components.execution.conftest import TICKET
 
 FOLDER = "rounds/00001-1"
@@ -182,6 +186,7 @@ class TestAnError:
         assert outcome == Outcome(reason=reason)
         (note,) = notes()
         assert (note["step"], note["error"], note["ticket"]) == ("train", type(error).__name__, TICKET)
+        assert note["reason"] == reason
         assert SECRET in note["message"]
         assert any(SECRET in line for line in note["trace"])
         printed = capfd.readouterr()
@@ -267,6 +272,40 @@ class TestASuddenEnd:
         assert f"left out: {reason}\n" in capfd.readouterr().err
         assert entries(exchange, FOLDER) == []
 
+    def test_on_what_another_party_wrote_is_a_refusal_that_names_it(self, exchange: Store) -> None:
+        def work() -> Outcome:
+            with suspected(b"the 'public' context"):
+                return by_signal(signal.SIGSEGV)()
+
+        assert STEP.run(work).reason == "refused: the public context ended the process by signal 11"
+
+    def test_after_it_was_done_with_is_not_put_down_to_it(self, exchange: Store) -> None:
+        def work() -> Outcome:
+            with contextlib.suppress(ValueError), suspected(b"the public context"):
+                raise ValueError
+            return by_signal(signal.SIGSEGV)()
+
+        assert STEP.run(work).reason == "failed: ended by signal 11"
+
+    def test_an_error_while_something_is_suspected_is_told_as_an_error(self, exchange: Store) -> None:
+        def work() -> Outcome:
+            with suspected(b"the public context"):
+                raise RefusedError(SECRET, disclosed="not today")
+
+        assert STEP.run(work).reason == "refused: not today"
+
+    def test_by_the_system_for_memory_is_nobodys_fault(self, exchange: Store) -> None:
+        def work() -> Outcome:
+            with suspected(b"the public context"):
+                return by_signal(signal.SIGKILL)()
+
+        assert STEP.run(work).reason == "oom"
+
+    def test_leaves_no_core(self, exchange: Store) -> None:
+        """Cores that go through a pipe are written whatever the limit is, unless it is one byte."""
+        found = STEP.run(lambda: Outcome(manifest={"core": resource.getrlimit(resource.RLIMIT_CORE)}))
+        assert found.manifest == {"core": [1, 1]}
+
     @pytest.mark.parametrize("code", [0, 3])
     def test_without_an_answer_names_no_signal_that_was_not_sent(self, exchange: Store, code: int) -> None:
         reason = STEP.run(ending(lambda: os._exit(code))).reason
@@ -291,6 +330,78 @@ class TestASuddenEnd:
         assert not is_running(int((tmp_path / "process").read_text()))
         assert entries(exchange, FOLDER) == []
         assert "left out: timeout: train did not end within 1 s" in capfd.readouterr().err
+
+    def test_has_a_note_of_what_the_others_were_told(self, exchange: Store) -> None:
+        STEP.run(by_signal(signal.SIGKILL))
+        replace(STEP, deadline_s=1).run(ending(lambda: time.sleep(30)))
+        assert [(note.error, note.reason, note.message) for note in read_notes(open_store("store"))] == [
+            ("", "oom", "oom"),
+            ("", "timeout: train did not end within 1 s", "timeout: train did not end within 1 s"),
+        ]
+
+
+class TestWhatLeaves:
+    def test_is_written_down_the_outcome_and_the_journals_entry(self, exchange: Store) -> None:
+        STEP.run(lambda: Outcome(reference="there", metrics={"loss": 0.5}, ticket="ab" * 32))
+        told, journalled = read_departures(open_store("store"))
+        assert (told.state, told.told, told.fields) == ("told", "there", ("metric loss",))
+        assert (journalled.state, journalled.key) == ("sent", f"{FOLDER}/journal/train-alpha.json")
+        assert journalled.size == exchange.size(journalled.key)
+        for each in (told, journalled):
+            occasion = each.occasion
+            assert (occasion.step, occasion.round_number, occasion.ticket) == ("train", 1, "ab" * 32)
+
+    def test_of_a_step_that_fails_is_its_reason_alone(self, exchange: Store) -> None:
+        STEP.run(raising(BadDataError(SECRET, disclosed="a label is not in classes")))
+        (told,) = read_departures(open_store("store"))
+        assert (told.reason, told.told, told.fields) == ("bad_data: a label is not in classes", "", ())
+        store = open_store("store")
+        assert not any(SECRET.encode() in store.read(key) for key in store.keys("left"))
+
+    def test_is_no_more_than_a_reason_where_it_cannot_be_written_down(
+        self, exchange: Store, home: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (home / "store").write_text("no folder")
+        outcome = STEP.run(lambda: Outcome(reference="there", manifest={"rows": 3}))
+        assert outcome == Outcome(reason="unreachable: a store (StoreError)")
+        assert entries(exchange, FOLDER) == []
+        assert "nothing can be written down at alpha (StoreError)" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_work_ends_with_its_guard(exchange: Store, tmp_path: Path) -> None:
+    """The guard is killed, so that nothing of it can end anything."""
+
+    def work() -> Outcome:
+        (tmp_path / "starting").write_text(str(os.getpid()))
+        (tmp_path / "starting").rename(tmp_path / "process")
+        time.sleep(60)
+        return Outcome()
+
+    guard = os.fork()
+    if guard == 0:
+        try:
+            STEP.run(work)
+        finally:
+            os._exit(1)
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "process").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process = int((tmp_path / "process").read_text())
+    os.kill(guard, signal.SIGKILL)
+    os.waitpid(guard, 0)
+    while _works(process) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _works(process)
+
+
+def _works(process: int) -> bool:
+    """Whether it is there and no zombie that its new parent has yet to wait for."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def test_the_caller_goes_on_in_its_own_stack(exchange: Store, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store
 from components.execution.outcome import Outcome
+from components.execution.suspicion import suspected
 from components.site_steps.request import StepRequest
 from tests.components.agreement.signed_form import CHARTER, KEYS, SITES, TICKET, furnish, put_in_force
 
@@ -42,6 +44,8 @@ REQUEST = StepRequest(
 )
 NOTING = f"{__name__}:note_who_worked"
 """The step that stands in for `train` in tests of how steps are run."""
+CRASHING = f"{__name__}:crash_on_what_another_wrote"
+"""One that does not survive."""
 
 
 def found() -> None:
@@ -55,6 +59,12 @@ def issue(exchange: Store, ticket: Ticket = FIRST, *, by: str = "coordinator") -
     key = f"{ticket.folder}/ticket.json"
     exchange.create(key, ticket.signed(KEYS[by]))
     return f"exchange/{key}"
+
+
+def crash_on_what_another_wrote(place: Workplace, *, features: str) -> Outcome:
+    with suspected(b"the public context"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return Outcome(reference=place.site)
 
 
 def note_who_worked(place: Workplace, *, features: str) -> Outcome:

@@ -16,6 +16,7 @@ from components.agreement.released import read_release, release_key
 from components.agreement.roster import roster_key
 from components.agreement.sealed_manifest import blob_key
 from components.encryption.ciphertext_sum import attempt_summer
+from components.encryption.sealed import SealedOpener
 from components.errors import (
     CiphertextError,
     DigestMismatchError,
@@ -168,11 +169,14 @@ class TestTheSet:
         shutil.rmtree(three.keys_folder.parent / "key-holder")  # and this is what he would have opened
         assert three.open_sum(total).manifest["sites"] == list(SITES)
 
-    def test_is_remembered_before_anything_is_decrypted(self) -> None:
+    def test_is_remembered_before_anything_is_decrypted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def out_of_memory(*_: object) -> None:
+            raise MemoryError
+
         walked = walk("released", "sealed")
         three = walked.three
-        next(iter((three.keys_folder / "key-holder").glob("*.secret"))).unlink()
-        with pytest.raises(UsageError, match="no private key at"):
+        monkeypatch.setattr(SealedOpener, "open", out_of_memory)
+        with pytest.raises(UsageError, match="memory ran out while the sum of round 1 was opened"):
             three.open_sum(walked.total)
         [record] = content("small/key-holder").values()
         attempt = three.attempt()

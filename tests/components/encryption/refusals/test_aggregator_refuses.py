@@ -96,16 +96,20 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "under another key certificate": (stating(certificate="0" * 64), "was made for another certificate"),
     "of another length": (stating(length=31), "the sealed update of delta has 31 values"),
     "of no size": (stating(size=0), "states a size that no sealed update has"),
-    "of a size that it has not": (stating(size=HEADER_BYTES), "is not the one its manifest signs"),
+    "of a size that it has not": (stating(size=HEADER_BYTES), "delta has 80 bytes, all of this round have"),
+    "of a size that fills a disk": (stating(size=2**34), "delta has 17179869184 bytes, all of this"),
     "altered in the exchange": (storing(flipped), "is not the one its manifest signs"),
     "cut in the exchange": (storing(lambda blob: blob[:-8]), "is not the one its manifest signs"),
     "longer in the exchange": (storing(lambda blob: blob + bytes(8)), "is not the one its manifest signs"),
     "a word that no ciphertext has": (sealing(no_residue), "words that no ciphertext has"),
     "of another encryption key": (sealing(of_another_key), "sealed for context 000000000000"),
-    "truncated": (sealing(lambda blob: blob[:-8]), "ends before its header says"),
-    "padded": (sealing(lambda blob: blob + bytes(8)), "goes on after its last part"),
-    "a header alone": (sealing(lambda blob: blob[:HEADER_BYTES]), "ends before its header says"),
-    "in the clear": (sealing(lambda blob: b"XCPLAIN " * 40), "not a sealed update of format 1"),
+    "truncated": (sealing(lambda blob: blob[:-8]), "bytes, all of this round have"),
+    "padded": (sealing(lambda blob: blob + bytes(8)), "bytes, all of this round have"),
+    "a header alone": (sealing(lambda blob: blob[:HEADER_BYTES]), "bytes, all of this round have"),
+    "in the clear": (
+        sealing(lambda blob: (b"XCPLAIN " * len(blob))[: len(blob)]),
+        "not a sealed update of format 1",
+    ),
 }
 
 
