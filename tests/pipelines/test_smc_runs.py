@@ -108,6 +108,7 @@ def test_nothing_of_an_update_lies_outside_its_site(smc: FinishedRun) -> None:
     sealed = {path for path in contents if re.search(r"sealed/\w+\.bin$", path.as_posix())}
     assert len(sealed) == 3
     assert all(path.stat().st_size == sealed_size(home, ticket) for path in sealed)
+    assert list((home / "small/sites").glob("*/store/secrets/*")) == []
 
 
 def sealed_size(home: Path, ticket: str) -> int:
