@@ -13,11 +13,15 @@ from components.execution.departures import Departure
 _SUM = "only a sum of at least {least} sites opens it"
 _UPDATES = {
     "sealed": f"sealed update: {_SUM}",
+    "smc": "masked update: whoever reads the exchange reads the sum that {least} sites or more have unmasked",
     "he": "update under CKKS: the decryption key opens it, by itself or in a sum",
     "none": "update in clear: whoever reads the exchange reads it",
 }
 _OBJECTS = {
     "commitments": "commitment: a salted digest of the update, no contents",
+    "shares": "shares of the keys that mask the update, each encrypted to one site of the roster",
+    "sharers.json": "names of the sites that have dealt their shares, and digests",
+    "unmasked": "unmasking: one share of every site for one agreed sum, under a lock that a quorum opens",
     "figures": "figures: accuracy and confusion counts, allowed by the site's policy",
     "journal": "journal: seconds, bytes and words for what the step found",
     "outcomes": "outcome of the step, signed: the same that it tells its asker",
