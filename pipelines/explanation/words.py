@@ -15,12 +15,15 @@ _SUM = "only a sum of at least {least} sites opens it"
 _UPDATES = {
     SEALED: f"sealed update: {_SUM}",
     MASKED: f"masked update: {_SUM}",
-    SMC: "masked update: only a sum of at least {least} sites can be read, by whoever reads the exchange",
+    SMC: "masked update: whoever reads the exchange reads the sum that {least} sites or more have unmasked",
     HE: "update under CKKS: the decryption key opens it, by itself or in a sum",
     NONE: "update in clear: whoever reads the exchange reads it",
 }
 _OBJECTS = {
     "commitments": "commitment: a salted digest of the update, no contents",
+    "shares": "shares of the keys that mask the update, each encrypted to one site of the roster",
+    "sharers.json": "names of the sites that have dealt their shares, and digests",
+    "unmasked": "unmasking: one share of every site for one agreed sum, under a lock that a quorum opens",
     "figures": "figures: accuracy and confusion counts, allowed by the site's policy",
     "journal": "journal: seconds, bytes and words for what the step found",
     "outcomes": "outcome of the step, signed: the same that it tells its asker",
