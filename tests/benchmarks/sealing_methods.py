@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from components.encryption import ckks
 from components.encryption.protection import generate_contexts
-from tests.benchmarks.masking_methods import Releasing
+from tests.benchmarks.masking_methods import Masking
 from tests.benchmarks.signed_updates import SignedUpdates
 
 _BLOCK = 1 << 20
@@ -121,8 +121,9 @@ class Ckks:
 METHODS: dict[str, Callable[[NDArray[np.int64], int], Method]] = {
     "nvflare_ckks": NvflareCkks,
     "he": Ckks,
-    "sealed": Releasing,
-    "sealed_one_value": partial(Releasing, values_per_slot=1),
-    "masked": partial(Releasing, protection="masked"),
+    "sealed": Masking,
+    "sealed_one_value": partial(Masking, values_per_slot=1),
+    "masked": partial(Masking, protection="masked"),
+    "smc": partial(Masking, protection="smc"),
     "plain": Plain,
 }
