@@ -15,13 +15,13 @@ from components.agreement.receipt import aggregate_key, receipt_key
 from components.agreement.released import read_release, release_key
 from components.agreement.roster import roster_key
 from components.agreement.sealed_manifest import blob_key
+from components.encryption.bfv_context import BlockDecryptor
 from components.encryption.ciphertext_sum import attempt_summer
 from components.errors import (
     CiphertextError,
     DigestMismatchError,
     IntegrityError,
     QuorumNotReachedError,
-    UsageError,
 )
 from tests.components.encryption.aggregate_opening.opened import (
     SITES,
@@ -168,12 +168,19 @@ class TestTheSet:
         shutil.rmtree(three.keys_folder.parent / "key-holder")  # and this is what he would have opened
         assert three.open_sum(total).manifest["sites"] == list(SITES)
 
-    def test_is_remembered_before_anything_is_decrypted(self) -> None:
+    def test_is_remembered_before_anything_is_decrypted(self, monkeypatch: pytest.MonkeyPatch) -> None:
         walked = walk("released", "sealed")
         three = walked.three
-        next(iter((three.keys_folder / "key-holder").glob("*.secret"))).unlink()
-        with pytest.raises(UsageError, match="no private key at"):
+        remembered = three.keys_folder.parent / "remembered"
+
+        def note(*_: object) -> None:
+            remembered.write_text(str(len(content("small/key-holder"))))
+            raise CiphertextError
+
+        monkeypatch.setattr(BlockDecryptor, "decrypt", note)
+        with pytest.raises(CiphertextError, match="does not open"):
             three.open_sum(walked.total)
+        assert remembered.read_text() == "1"
         [record] = content("small/key-holder").values()
         attempt = three.attempt()
         roster = attempt.roster()
