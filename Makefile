@@ -26,7 +26,7 @@ quickstart: $(VENV)/.quickstart
 	$(BIN)/crosscloud run $(FEDERATION) --rounds 3
 
 test: $(VENV)/.dev
-	$(BIN)/pytest --numprocesses 3 --dist loadfile
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -60,7 +60,7 @@ bench-quickstart: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.quickstart
 
 bench-seal: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.seal
+	$(BIN)/python -m tests.benchmarks.seal
 
 bench-privacy: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.privacy

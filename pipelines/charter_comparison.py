@@ -111,12 +111,12 @@ def differences(federation: Federation, charter: Charter) -> list[str]:
 
 
 def changes(older: Charter, newer: Charter) -> list[str]:
-    """What a new edition changes, one a line."""
+    """What a new edition changes, one a line; what it takes back, `taking_back.told` says."""
     before, after = ({**asdict(each), "privacy": each.privacy} for each in (older, newer))
     return [
         f"{name}: {_shown(before[name])} → {_shown(after[name])}"
         for name in before
-        if name not in {"edition", "previous", "sites"} and before[name] != after[name]
+        if name not in {"edition", "previous", "sites", "restart"} and before[name] != after[name]
     ] + _site_changes(older, newer)
 
 

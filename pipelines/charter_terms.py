@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from components.agreement.charter import ANALYTIC, SHARED_NOISE, Charter
+from components.agreement.protections import MEANINGS
 from components.agreement.server_steps import SERVER_STEPS
-from components.encryption.update_vector import SEALED, fixed_point
-
-PROTECTIONS = {
-    "none": "updates are sent in clear",
-    "he": "CKKS under one key: whoever holds it, or an aggregator that hands over one update, opens it",
-    SEALED: "one agreed sum is opened and nothing else",
-}
+from components.encryption.update_vector import fixed_point
 
 
 def explained(charter: Charter) -> list[tuple[str, str, str]]:
     """Name, value and meaning of each term."""
     sites, colluding = len(charter.sites), charter.colluding_sites
     terms = [
-        ("protection", charter.protection, PROTECTIONS.get(charter.protection, "not known to this version")),
+        ("protection", charter.protection, MEANINGS[charter.protection]),
         ("sites", f"{sites}", ", ".join(charter.site_names)),
         ("min_sites", f"{charter.min_sites}", "fewest sites on a roster: a round with fewer is refused"),
         ("min_sum_sites", f"{charter.min_sum_sites}", _sum_meaning(charter)),
@@ -28,7 +23,7 @@ def explained(charter: Charter) -> list[tuple[str, str, str]]:
     ]
     if charter.privacy is not None:
         terms += _noise(charter)
-    elif charter.protection == SEALED:
+    elif charter.traits.integers:
         terms.append(("error bound", f"{weight_error(charter):.1e}", _error_meaning(charter)))
     return [
         *terms,
@@ -109,7 +104,7 @@ def weight_error(charter: Charter) -> float:
 
 def _sum_meaning(charter: Charter) -> str:
     fewest = f"a sum is opened of at least {charter.min_sum_sites} of {len(charter.sites)} sites"
-    if charter.protection != SEALED:
+    if not charter.traits.masked:
         return fewest
     hidden = charter.min_sum_sites - charter.colluding_sites
     return f"{fewest}: at least {hidden} of them are honest and hide each other"

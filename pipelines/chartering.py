@@ -5,11 +5,13 @@ Where all parties are on one machine, `ensure_charter` does what they would do o
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import COORDINATOR, KEY_HOLDER, Charter
 from components.agreement.charter_book import (
@@ -24,13 +26,14 @@ from components.agreement.data_policy import BigQueryPolicy
 from components.agreement.key_certificate import certified_keys
 from components.agreement.private_keys import SIGNING_KEY, load_signing_key, private_folder, write_private
 from components.agreement.public_corpus import publish_corpus
+from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.server_optimizer import with_state
 from components.agreement.site_policy import POLICY, PrivacyPolicy, SitePolicy, load_policy, query_digest
 from components.artifacts.documents import digest
 from components.artifacts.stores import open_store
 from components.encryption.keys import certify_key, initialise_keys, offered_keys
 from components.encryption.update_vector import fixed_point
-from components.errors import RefusedError, UsageError
+from components.errors import RefusedError, SignatureError, UsageError
 from components.rounds.round_opening.opening import genesis
 from components.rounds.state import next_round_number
 from pipelines.charter_comparison import (
@@ -45,6 +48,7 @@ from pipelines.federation import Federation
 from pipelines.federation_sections import Site
 from pipelines.noise_schedule import noise_terms
 from pipelines.readiness import unpublished_corpus
+from pipelines.taking_back import next_restart, require_possible, says_nothing_new
 
 
 def ensure_charter(federation: Federation) -> Charter:
@@ -95,12 +99,19 @@ def _finish_first_edition(federation: Federation) -> None:
                 sign_charter(federation, proposed, signer)
 
 
-def propose_charter(federation: Federation) -> Charter:
+def propose_charter(
+    federation: Federation, *, take_back: int | None = None, keep_rounds: bool = False
+) -> Charter:
     """Drafts the next edition from the federation file and the parties' cards, and publishes it.
 
+    Args:
+        federation: as its file says.
+        take_back: round to be taken back with all after it; None for none.
+        keep_rounds: lets rounds stand that the edition before takes back and no round has yet.
+
     Raises:
-        UsageError: a party has offered no keys, the terms break a rule, or no model of the edition before
-            could go on under them.
+        UsageError: a party has offered no keys, the terms break a rule, no model of the edition before
+            could go on under them, or the round cannot be taken back.
     """
     keys_uri = federation.keys_uri
     newest = newest_edition(federation)
@@ -117,11 +128,13 @@ def propose_charter(federation: Federation) -> Charter:
         coordinator=coordinator,
         key_holder=key_holder,
         genesis=newest.genesis if newest else digest(genesis(shape(federation))),
+        restart=next_restart(federation, newest, take_back, keep_rounds=keep_rounds),
     )
-    if newest and replace(charter, edition=newest.edition, previous=newest.previous) == newest:
+    if newest and says_nothing_new(federation, newest, charter):
         raise UsageError(
             f"edition {newest.edition} of the charter has these terms already: nothing was written"
         )
+    require_possible(federation, charter)
     if not charter.problems():
         fixed_point(charter)
     _publish_corpus(federation)
@@ -183,7 +196,7 @@ def sign_charter(
             does not accept the charter's protection.
     """
     keys_uri = federation.keys_uri
-    key = load_signing_key(keys_uri, signer)
+    key = _key_to_sign_with(keys_uri, charter, signer)
     path = private_folder(keys_uri, signer) / POLICY
     policy = first_policy(federation, charter, signer)
     if path.is_file():
@@ -200,6 +213,14 @@ def sign_charter(
     write_private(draft, text)
     draft.replace(path)
     return policy
+
+
+def _key_to_sign_with(keys_uri: str, charter: Charter, signer: str) -> Ed25519PrivateKey:
+    """The key that the edition names; `sign_edition` says what is wrong where none here is."""
+    newest = load_signing_key(keys_uri, signer)
+    with contextlib.suppress(UsageError, SignatureError):
+        return charter_signing_key(keys_uri, signer, charter)
+    return newest
 
 
 def _require_accepted(policy: SitePolicy, charter: Charter, signer: str, path: Path) -> None:

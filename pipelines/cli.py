@@ -13,7 +13,7 @@ from rich.console import Console
 
 from components.errors import CrosscloudError, IntegrityError, UsageError
 from components.images import VERSION
-from pipelines.commands import charter, check, doctor, keys, schedule, status, submit
+from pipelines.commands import charter, check, doctor, explain, keys, prune, schedule, status, submit
 from pipelines.commands import privacy as privacy_command
 from pipelines.commands.arguments import FederationFile, Method, load, relative
 
@@ -27,6 +27,8 @@ app = typer.Typer(
 app.add_typer(keys.app, name="keys")
 app.add_typer(charter.app, name="charter")
 app.command()(privacy_command.privacy)
+app.command()(explain.explain)
+app.command()(prune.prune)
 app.command()(doctor.doctor)
 app.command()(check.check)
 app.command()(submit.submit)

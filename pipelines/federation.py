@@ -14,8 +14,9 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from components.agreement.charter import PRIVATE, least_sum_sites
+from components.agreement.protections import TRAITS
 from components.errors import FederationFileError, UnknownSiteError, UsageError
-from pipelines.federation_rules import SEALED, disagreements
+from pipelines.federation_rules import disagreements
 from pipelines.federation_sections import (
     EncoderSection,
     Head,
@@ -30,6 +31,7 @@ from pipelines.federation_sections import (
     Training,
 )
 from pipelines.placement_sections import Images, Placement
+from pipelines.retention_section import Retention
 from pipelines.schedule_section import Schedule
 
 METHODS = {
@@ -37,6 +39,8 @@ METHODS = {
     "sealed": ("sealed", "fedavg"),
     "fedavg": ("none", "fedavg"),
     "he-fl": ("he", "fedavg"),
+    "smc-fl": ("smc", "fedavg"),
+    "masked": ("masked", "fedavg"),
     "dp-fl": ("none", "dp-sgd"),
 }
 """Protection and algorithm by name of the method."""
@@ -52,9 +56,10 @@ class Federation(Section):
     encoder: EncoderSection
     head: Head = Head()
     training: Training
-    protection: Literal["none", "he", "sealed"] = "sealed"
-    """How updates are sealed: `sealed` opens one agreed sum and nothing else, `he` is CKKS under one
-    key, `none` sends them in clear."""
+    protection: Literal["none", "he", "smc", "masked", "sealed"] = "sealed"
+    """How updates are sealed: `sealed` opens one agreed sum and nothing else; `masked` does so with masks
+    alone, for very large updates; `smc` shows that sum to everybody who sees the exchange, and goes on
+    without sites that are lost at any time; `he` is CKKS under one key; `none` sends them in clear."""
     quorum: Quorum
     limits: Limits = Limits()
     privacy: Privacy | None = None
@@ -69,6 +74,7 @@ class Federation(Section):
     coordinator: Placement = Placement()
     sites: list[Site] = Field(min_length=2)
     schedule: Schedule | None = None
+    retention: Retention = Retention()
     sample_data: Literal["hospitals"] | None = None
     """Sample warehouses that `crosscloud run` makes before the first round where none is there yet."""
 
@@ -101,7 +107,7 @@ class Federation(Section):
         """u_min, fewest sites in a sum that is opened."""
         if self.quorum.min_sum_sites is not None:
             return self.quorum.min_sum_sites
-        if self.protection != SEALED:
+        if not TRAITS[self.protection].masked:
             return self.quorum.min_sites
         return least_sum_sites(len(self.sites), self.quorum.colluding_sites)
 

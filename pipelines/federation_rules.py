@@ -8,13 +8,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from components.agreement.charter import least_sum_sites
+from components.agreement.protections import SEALED, TRAITS
 from components.errors import UsageError
 from pipelines.federation_sections import Limits
 from pipelines.privacy_rules import privacy_problems
 
 MAX_HE_SITES = 64
 RESERVED = {"coordinator", "key-holder", "aggregator", "contexts", "certificates", "charters", "cards"}
-SEALED = "sealed"
 BOUNDS = ("clipping_norm", "largest_value", "max_examples", "values_per_slot")
 """Limits that fix, with the number of sites, how updates become integers."""
 
@@ -32,25 +32,30 @@ def disagreements(document: dict[str, Any]) -> list[str]:
     if document.get("protection") == "he" and len(sites) > MAX_HE_SITES:
         problems.append(f"sites: he takes at most {MAX_HE_SITES}, got {len(sites)}")
     if isinstance(quorum, dict) and isinstance(least, int) and sites:
-        sealed = document.get("protection", SEALED) == SEALED
-        problems += _quorum_problems(quorum, least, len(sites), sealed=sealed)
+        problems += _quorum_problems(quorum, least, len(sites), protection=_protection(document))
     return problems + _limit_problems(document, len(sites)) + privacy_problems(document, len(sites))
 
 
-def _quorum_problems(quorum: dict[str, Any], least: int, sites: int, *, sealed: bool) -> list[str]:
+def _protection(document: dict[str, Any]) -> str:
+    """The file's, or the default where it says none that there is."""
+    named = document.get("protection", SEALED)
+    return named if isinstance(named, str) and named in TRAITS else SEALED
+
+
+def _quorum_problems(quorum: dict[str, Any], least: int, sites: int, *, protection: str) -> list[str]:
     colluding, smallest = quorum.get("colluding_sites", 1), quorum.get("min_sum_sites")
     if least > sites:
         return [f"quorum.min_sites: must be at most the number of sites, {sites}, got {least}"]
     if not isinstance(colluding, int) or not isinstance(smallest, int | None):
         return []
     problems: list[str] = []
-    needed = least_sum_sites(sites, colluding)
-    if sealed and least < max(3, needed):
+    needed, masked = least_sum_sites(sites, colluding), TRAITS[protection].masked
+    if masked and least < max(3, needed):
         problems.append(
-            f"quorum.min_sites: sealed needs at least {max(3, needed)} of {sites} sites on a roster when "
-            f"{colluding} may collude, got {least}"
+            f"quorum.min_sites: {protection} needs at least {max(3, needed)} of {sites} sites on a roster "
+            f"when {colluding} may collude, got {least}"
         )
-    if sealed and smallest is not None and smallest < needed:
+    if masked and smallest is not None and smallest < needed:
         problems.append(
             f"quorum.min_sum_sites: must be at least {needed} for {sites} sites of which {colluding} may "
             f"collude, got {smallest}"
@@ -65,7 +70,7 @@ def _limit_problems(document: dict[str, Any], sites: int) -> list[str]:
     training, given = document.get("training"), document.get("limits")
     limits = {name: field.default for name, field in Limits.model_fields.items()}
     limits |= given if isinstance(given, dict) else {}
-    problems = _bound_problems(limits, sites)
+    problems = _bound_problems(limits, sites, _protection(document))
     if not isinstance(training, dict):
         return problems
     return problems + [
@@ -77,9 +82,10 @@ def _limit_problems(document: dict[str, Any], sites: int) -> list[str]:
     ]
 
 
-def _bound_problems(limits: dict[str, Any], sites: int) -> list[str]:
+def _bound_problems(limits: dict[str, Any], sites: int, protection: str) -> list[str]:
     """What bounds an update must leave its integers enough bits; a value's own rule is its section's."""
     from components.encryption.fixed_point import FixedPoint
+    from components.encryption.update_vector import largest_sum
 
     try:
         bounds = Limits.model_validate({name: limits[name] for name in BOUNDS})
@@ -99,7 +105,7 @@ def _bound_problems(limits: dict[str, Any], sites: int) -> list[str]:
             clipping_norm=norm,
             largest_value=largest,
             max_examples=bounds.max_examples,
-            values_per_slot=bounds.values_per_slot,
+            largest_sum=largest_sum(protection, bounds.values_per_slot),
         )
     except UsageError as error:
         return [f"limits: {error}"]

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from components import errors
+from components.agreement.charter_book import charter_in_force
 from components.artifacts.stores import Store, crosscloud_home, local_path, open_store
 from components.errors import CrosscloudError, UsageError
 from components.rounds.state import committed_rounds, round_key
@@ -30,6 +31,7 @@ from pipelines.federation import Federation
 from pipelines.local import ENCODER_MODULES, WARM_MODULES, LocalRunner, RunOutcome
 from pipelines.privacy_standing import require_rounds
 from pipelines.readiness import check_ready
+from pipelines.taking_back import rounds_taken_back
 
 MENDABLE = ("bad_data", "bad_encoder", "unreachable", "refused")
 
@@ -110,13 +112,16 @@ def make_sample_data(federation: Federation, console: Console) -> None:
 
 
 def newest_report(federation: Federation) -> Path:
-    """The newest report's page, as a local file.
+    """The page of the newest round that stands and has a report, as a local file.
 
     Raises:
         UsageError: no round has been finished yet.
     """
     state = open_store(federation.state_uri)
-    finished = [n for n in committed_rounds(state) if state.exists(round_key(n, "report.html"))]
+    committed = committed_rounds(state)
+    undone = rounds_taken_back(federation, charter_in_force(federation.keys_uri)) if committed else set()
+    standing = [number for number in committed if number not in undone]
+    finished = [number for number in standing if state.exists(round_key(number, "report.html"))]
     if not finished:
         raise UsageError(f"{federation.federation} has no finished round yet: run one with 'crosscloud run'")
     key = round_key(finished[-1], "report.html")

@@ -19,7 +19,7 @@ from components.data_processing.feature_augmentation.encoder import Encoder
 from components.data_processing.masking.masking import mask
 from components.data_processing.record_ingestion.site_terms import masked_kinds
 from components.errors import RefusedError, UsageError
-from components.rounds.state import committed_rounds, newest_record, read_checkpoint
+from components.rounds.state import committed_rounds, newest_record, read_checkpoint, standing_record
 from components.training import heads
 from components.training.adaptation.adaptation import adaptation_key, adapted
 from pipelines.federation import Federation
@@ -73,7 +73,7 @@ class Labeller:
 
 
 def newest_labeller(federation: Federation, site: str, *, use_global: bool) -> Labeller:
-    """The newest committed model, with the site's Δw where it has one.
+    """The newest committed model that was not taken back, with the site's Δw where it has one.
 
     Raises:
         UnknownSiteError: the federation has no such site.
@@ -86,7 +86,8 @@ def newest_labeller(federation: Federation, site: str, *, use_global: bool) -> L
     corpus = ""
     if committed_rounds(state):
         charter = charter_in_force(federation.keys_uri)
-        record, corpus = newest_record(state, federation.keys_uri, charter), charter.public_corpus
+        newest = newest_record(state, federation.keys_uri, charter)
+        record, corpus = standing_record(state, federation.keys_uri, charter, newest), charter.public_corpus
     if record is None:
         raise UsageError(f"{federation.federation} has no committed round yet: run one with 'crosscloud run'")
     head, _ = split(tensors.decode_any(read_checkpoint(state, record)))

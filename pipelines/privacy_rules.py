@@ -15,9 +15,11 @@ from components.agreement.charter import (
     SHARED_NOISE,
     least_sum_sites,
 )
+from components.agreement.protections import SEALED
 from components.agreement.released_sum import feature_norm
 from components.agreement.ridge_head import gram_length, gram_sensitivity
 from components.encryption.fixed_point import FixedPoint
+from components.encryption.packing import largest_sum
 from components.errors import UsageError
 from components.privacy.mechanism import SumMechanism
 from components.privacy.schedule import AUTO, PrivacyTerms, noise_multipliers
@@ -26,7 +28,6 @@ from pipelines.federation_sections import EncoderSection, Head, Limits, Privacy,
 
 COUNT_WEIGHT = 0.1
 """Costs half a per cent more noise, and counts the examples without telling how many a site has."""
-_SEALED = "sealed"
 _SOUND = {"target_epsilon": 1.0, "delta": 1e-12, "public_population": 1, "clipping_norm": 1.0}
 """Stand for values that are told already, while the others are looked at."""
 
@@ -47,7 +48,7 @@ def privacy_problems(document: Mapping[str, Any], sites: int) -> list[str]:
     if algorithm not in PRIVATE:
         return _misplaced(algorithm) if given is not None else []
     problems = []
-    if algorithm in SHARED_NOISE and document.get("protection", _SEALED) != _SEALED:
+    if algorithm in SHARED_NOISE and document.get("protection", SEALED) != SEALED:
         problems.append(
             f"protection: {algorithm} needs sealed: its noise is shared among sites that hide each other"
         )
@@ -195,7 +196,9 @@ def _range_problems(
 
 
 def _require_range(asked: PrivacyTerms, dimensions: int, norm: float, *, rows: int, sites: int) -> None:
-    FixedPoint(sites=sites, clipping_norm=norm, largest_value=norm, max_examples=rows, values_per_slot=1)
+    FixedPoint(
+        sites=sites, clipping_norm=norm, largest_value=norm, max_examples=rows, largest_sum=largest_sum(1)
+    )
     additions = min(rows, ROWS_AT_ONCE) + -(-rows // ROWS_AT_ONCE)
     for sigma in set(noise_multipliers(asked)):
         SumMechanism(

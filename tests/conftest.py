@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,35 @@ WORDS = {
 FILLER = ["acute", "chronic", "mild", "severe", "left", "right", "unspecified", "other"]
 PATIENTS = ("Ottilie Quastenberg", "Balduin Zwirnhagen", "Roswitha Uhlenkrieg")
 SITES = ("alpha", "beta", "gamma")
+PIPELINES = Path(__file__).parent / "pipelines"
+"""Tests of whole rounds and commands, which take longest."""
+MEMORY = Path("/dev/shm")
+"""A file system in memory, where Linux has one."""
+ROOM = 4 << 30
+"""Bytes that must be free there; a whole run of three processes leaves less."""
+
+
+def pytest_configure() -> None:
+    """Tests write to memory where they can, and torch's threads sleep while they have nothing to do.
+
+    A store waits for the disk after every object and folder. PYTEST_DEBUG_TEMPROOT is pytest's own; who sets
+    it, or names --basetemp, has his files there. Threads that wait awake take the processor from the tests
+    of other processes.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if os.access(MEMORY, os.W_OK | os.X_OK):
+        found = os.statvfs(MEMORY)
+        if found.f_bavail * found.f_frsize >= ROOM and not found.f_flag & os.ST_NOEXEC:
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests begin first, so that no process is left alone with one at the end.
+
+    Processes keep to this order with `--no-loadscope-reorder` only.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, PIPELINES not in item.path.parents))
 
 
 @dataclass(frozen=True, kw_only=True)

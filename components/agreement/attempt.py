@@ -9,12 +9,14 @@ from components.agreement.charter import Charter
 from components.agreement.charter_book import charter_of, pinned_charter
 from components.agreement.cutoff import Cutoff, read_cutoff
 from components.agreement.key_certificate import CertifiedKey, key_of_round
+from components.agreement.protections import UNMASK
 from components.agreement.roster import Roster, read_roster, roster_key
 from components.agreement.sealed_manifest import SealedManifest, read_manifest
+from components.agreement.sharers import read_sharers
 from components.agreement.site_policy import load_policy
 from components.agreement.ticket import Ticket, charter_named, read_ticket
 from components.artifacts.stores import Store, key_of, open_store
-from components.errors import SignatureError
+from components.errors import ObjectMissingError, SignatureError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,15 @@ class Attempt:
         """The roster; `SignatureError` if it is another ticket's."""
         document = self.exchange.read(roster_key(self.ticket), limit=1 << 20)
         return read_roster(document, self.ticket, self.charter)
+
+    def sealing_sites(self, roster: Roster) -> tuple[str, ...]:
+        """Who may seal under a roster: all of it, or under `smc` its sharers, as far as they are fixed."""
+        if self.charter.traits.lifted_by != UNMASK:
+            return roster.sites
+        try:
+            return read_sharers(self.exchange, self.ticket, roster).sites
+        except ObjectMissingError:
+            return ()
 
     def cutoff(self, roster: Roster) -> Cutoff:
         """The cut-off; `IntegrityError` if it does not follow from the roster."""

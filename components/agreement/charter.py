@@ -20,6 +20,7 @@ from typing import Any, Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from components.agreement.noise_terms import LEAST_HONEST_SITES, NoiseTerms, read_noise_terms
+from components.agreement.protections import SEALED, TRAITS, Traits
 from components.agreement.server_steps import SERVER_STEPS
 from components.artifacts.documents import canonical_json, digest
 from components.errors import SignatureError
@@ -84,6 +85,8 @@ class Charter:
         cross_weight: w of `analytic`, above 0 under it and 0 otherwise.
         ridge: λ of `analytic` in units of `ridge_head.default_lam`, above 0 under it and 0 otherwise.
         public_corpus: SHA-256 of the public texts that features are centred on; empty for none.
+        restart: SHA-256 of the committed model, or of the genesis, that the first round under this edition
+            starts from: later rounds are taken back. Empty for the last receipt's.
         privacy: the noise of every round's sum; None where updates are not noised.
     """
 
@@ -115,6 +118,7 @@ class Charter:
     cross_weight: float = 0.0
     ridge: float = 0.0
     public_corpus: str = ""
+    restart: str = ""
     privacy: NoiseTerms | None = None
     format: int = FORMAT
 
@@ -129,13 +133,24 @@ class Charter:
         return tuple(sorted(self.sites))
 
     @property
+    def traits(self) -> Traits:
+        """What its protection asks of a round."""
+        return TRAITS[self.protection]
+
+    @property
     def signers(self) -> tuple[str, ...]:
         """Who must sign before it is in force: every site, and the key holder."""
         return (*self.site_names, KEY_HOLDER)
 
     def to_json(self) -> bytes:
-        """Canonical JSON (RFC 8785): what is signed and stored."""
-        return canonical_json(asdict(self))
+        """Canonical JSON (RFC 8785): what is signed and stored.
+
+        `restart` stands there only where it says something: charters of before it keep their bytes.
+        """
+        body = asdict(self)
+        if body["restart"] == "":
+            del body["restart"]
+        return canonical_json(body)
 
     def key(self, owner: str) -> Ed25519PublicKey:
         """The Ed25519 key of a site, of the coordinator or of the key holder.
@@ -219,12 +234,16 @@ def _text_problems(charter: Charter) -> list[str]:
         for name in ("federation", "protection", "algorithm", "server_optimizer")
         if not isinstance(value := getattr(charter, name), str) or not value
     ]
-    for name in ("genesis", "encoder", "previous", "public_corpus"):
+    if not problems and charter.protection not in TRAITS:
+        problems.append(f"protection must be one of {', '.join(TRAITS)}, got {charter.protection!r}")
+    for name in ("genesis", "encoder", "previous", "public_corpus", "restart"):
         value = getattr(charter, name)
         if value != "" and not (isinstance(value, str) and _DIGEST.fullmatch(value)):
             problems.append(f"{name} must be a SHA-256 in 64 hexadecimal digits, got {value!r}")
     if charter.genesis == "":
         problems.append("genesis must name the model that the first round starts from")
+    if charter.restart and charter.edition == 1:
+        problems.append("restart must be empty in the first edition: there is no round to take back")
     if (charter.previous == "") != (charter.edition == 1):
         problems.append(
             "previous must be the digest of the edition before, and empty in the first, "
@@ -312,7 +331,7 @@ def _privacy_problems(charter: Charter) -> list[str]:
         problems.append(f"privacy.class_sum_start belongs to {GRADIENT_SUMS}, got {charter.algorithm!r}")
     if charter.algorithm not in SHARED_NOISE:
         return problems
-    if charter.protection != "sealed" or charter.values_per_slot != 1:
+    if charter.protection != SEALED or charter.values_per_slot != 1:
         problems.append(
             "noise that sites share needs protection sealed with one value a slot, got "
             f"{charter.protection} with {charter.values_per_slot}"
@@ -350,7 +369,7 @@ def _quorum_problems(charter: Charter) -> list[str]:
         return []
     problems: list[str] = []
     least_sum, least_roster = charter.min_sum_sites, charter.min_sum_sites
-    if charter.protection == "sealed":
+    if charter.protection in list(TRAITS) and charter.traits.masked:
         least_sum = least_sum_sites(sites, charter.colluding_sites)
         least_roster = max(3, charter.min_sum_sites)
     if charter.min_sum_sites < least_sum:

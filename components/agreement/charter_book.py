@@ -12,6 +12,7 @@ the digest with the one in its own policy.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -191,12 +192,15 @@ def pinned_charter(keys_uri: str, pinned: str, following: str) -> Charter:
 
 def is_ancestor(keys_uri: str, older: str, newer: Charter) -> bool:
     """Whether `older` is the digest of `newer` or of an edition it follows from."""
+    return any(charter.digest == older for charter in ancestry(keys_uri, newer))
+
+
+def ancestry(keys_uri: str, charter: Charter) -> Iterator[Charter]:
+    """An edition and those it follows from, newest first, up to the first whose digest is another."""
     store = open_store(keys_uri)
-    charter = newer
-    while charter.digest != older:
-        if not charter.previous:
-            return False
+    yield charter
+    while charter.previous:
         follower, charter = charter, read_edition(store, charter.edition - 1)
         if charter.digest != follower.previous:
-            return False
-    return True
+            return
+        yield charter

@@ -34,6 +34,8 @@ class Commitment:
         commitment: SHA-256 over cd, td, site, salt and the vector: it binds and hides.
         ledger: head of the site's privacy ledger, which holds this ticket's charge (`LedgerHead`); None where
             nothing is charged.
+        sharing: another X25519 public key of this attempt, base64, to which others send shares of their
+            secrets; empty where no sum is lifted by `unmask`.
     """
 
     charter: str
@@ -42,6 +44,7 @@ class Commitment:
     ephemeral: str
     commitment: str
     ledger: Mapping[str, Any] | None = None
+    sharing: str = ""
 
     def signed(self, key: Ed25519PrivateKey) -> bytes:
         """The document the site publishes."""
@@ -85,8 +88,8 @@ def read_commitment(document: bytes, ticket: Ticket, site: str, charter: Charter
         raise SignatureError(f"the commitment of {site} is not in the form this version knows") from None
     if (found.charter, found.ticket, found.site) != (ticket.charter, ticket.digest, site):
         raise SignatureError(f"the commitment of {site} was made for another ticket")
-    if found.ephemeral:
-        raw_key(found.ephemeral)
+    for key in filter(None, (found.ephemeral, found.sharing)):
+        raw_key(key)
     try:
         if found.ledger is not None:
             read_ledger_head(found.ledger)

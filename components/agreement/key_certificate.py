@@ -95,7 +95,7 @@ def key_of_round(keys_uri: str, charter: Charter, round_number: int) -> Certifie
     """
     found = certified_keys(keys_uri, charter, charter.protection)
     if not found:
-        if charter.protection == "none":
+        if not charter.traits.keyed:
             return None
         raise UsageError(
             f"there is no key for protection {charter.protection}: the key holder makes it with "

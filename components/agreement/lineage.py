@@ -1,12 +1,20 @@
-"""Where a ticket's model comes from: recomputed by every site, so that none gets one of its own."""
+"""Where a ticket's model comes from: recomputed by every site, so that none gets one of its own.
+
+A round starts from the model that the last receipt gives. The one exception is the first round under an
+edition that takes rounds back: it starts from the model that this edition, which all sites have signed,
+names as its `restart`.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from components.agreement.charter import Charter
 from components.agreement.charter_book import charter_of, is_ancestor
 from components.agreement.model_store import read_committed
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
+    Receipt,
     opened_sum,
     read_aggregate,
     read_receipt,
@@ -21,7 +29,7 @@ from components.errors import IntegrityError, ObjectMissingError, RefusedError
 
 
 def check_model(exchange: Store, keys_uri: str, ticket: Ticket, charter: Charter) -> None:
-    """Passes a ticket whose model follows from the charter's genesis or from the last receipt.
+    """Passes a ticket whose model follows from the genesis, the last receipt, or the edition's `restart`.
 
     Args:
         exchange: store that all parties read.
@@ -30,8 +38,9 @@ def check_model(exchange: Store, keys_uri: str, ticket: Ticket, charter: Charter
         charter: that the site has pinned.
 
     Raises:
-        RefusedError: the model is another than the one the signed receipt and the charter's
-            optimiser give, or the receipt belongs to no edition this charter follows from.
+        RefusedError: the model is another than the one that the signed receipt and the charter's optimiser
+            give, or that the edition goes back to, or the receipt belongs to no edition this charter
+            follows from.
     """
     try:
         expected = expected_model(exchange, keys_uri, ticket, charter)
@@ -39,10 +48,10 @@ def check_model(exchange: Store, keys_uri: str, ticket: Ticket, charter: Charter
         text = f"the model of round {ticket.round_number} cannot be traced to the last receipt"
         raise RefusedError(f"{text}: {error}", disclosed=text) from error
     if expected != ticket.model:
-        text = (
-            f"the model of round {ticket.round_number} is not the one that "
-            f"{'the last receipt gives' if ticket.previous else 'the charter starts from'}"
-        )
+        source = "the last receipt gives" if ticket.previous else "the charter starts from"
+        if expected == charter.restart:
+            source = f"edition {charter.edition} of the charter goes back to"
+        text = f"the model of round {ticket.round_number} is not the one that {source}"
         raise RefusedError(text, disclosed=text)
 
 
@@ -68,7 +77,7 @@ def check_follows(
     if not origin < round_number < ticket.round_number:
         return
     try:
-        _model_after(exchange, keys_uri, folder, charter)
+        _model_after(exchange, opened_round(exchange, keys_uri, folder, charter))
     except (IntegrityError, ObjectMissingError):
         return
     text = f"round {ticket.round_number} passes over the receipt of round {round_number}, which is there"
@@ -83,35 +92,91 @@ def expected_model(exchange: Store, keys_uri: str, ticket: Ticket, charter: Char
         ObjectMissingError: something of it is not in the exchange.
     """
     if not ticket.previous:
-        return charter.genesis
+        return charter.restart or charter.genesis
+    last = round_before(exchange, keys_uri, ticket, charter)
+    if goes_back(charter, last.charter.digest):
+        return charter.restart
+    return _model_after(exchange, last)
+
+
+def goes_back(charter: Charter, last: str) -> bool:
+    """Whether the next round starts from an edition's `restart`: the first under it does, no other.
+
+    Args:
+        charter: of the next round.
+        last: cd of the last committed round, empty before the first.
+    """
+    return bool(charter.restart) and last != charter.digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedRound:
+    """A round whose sum was opened: its ticket and receipt, verified, and the edition of both."""
+
+    ticket: Ticket
+    receipt: Receipt
+    charter: Charter
+
+
+def round_before(exchange: Store, keys_uri: str, ticket: Ticket, charter: Charter) -> OpenedRound:
+    """The round whose receipt a ticket follows from.
+
+    Args:
+        exchange: store that all parties read.
+        keys_uri: folder of the charters.
+        ticket: verified; it names a receipt.
+        charter: of the ticket.
+
+    Raises:
+        IntegrityError: the receipt is not the one that the ticket names, is of no earlier round, or was
+            given under no edition that `charter` follows from.
+        ObjectMissingError: it is not in the exchange.
+    """
     folder = ticket.previous_folder
     document = exchange.read(receipt_key(folder), limit=MAX_RECEIPT_BYTES)
     if digest(document) != ticket.previous:
         raise IntegrityError(f"the receipt in {folder} is not the one the ticket follows from")
-    round_number, model = _model_after(exchange, keys_uri, folder, charter)
-    if round_number >= ticket.round_number:
-        raise IntegrityError(f"the receipt in {folder} is of round {round_number}, not of an earlier one")
-    return model
+    opened = opened_round(exchange, keys_uri, folder, charter)
+    if opened.ticket.round_number >= ticket.round_number:
+        raise IntegrityError(
+            f"the receipt in {folder} is of round {opened.ticket.round_number}, not of an earlier one"
+        )
+    return opened
 
 
-def _model_after(exchange: Store, keys_uri: str, folder: str, charter: Charter) -> tuple[int, str]:
-    """Round of the receipt in a folder, and SHA-256 of the model it gives."""
+def opened_round(exchange: Store, keys_uri: str, folder: str, charter: Charter) -> OpenedRound:
+    """The round in a folder of the exchange, verified under the edition that its ticket names.
+
+    Args:
+        exchange: store that all parties read.
+        keys_uri: folder of the charters.
+        folder: of the attempt.
+        charter: that the edition must be, or one it follows from.
+
+    Raises:
+        IntegrityError: ticket or receipt is not what it should be.
+        ObjectMissingError: one of them is not there.
+    """
     document = exchange.read(receipt_key(folder), limit=MAX_RECEIPT_BYTES)
     earlier = exchange.read(f"{folder}/ticket.json", limit=1 << 16)
     named = charter_named(earlier)
     if not is_ancestor(keys_uri, named, charter):
         raise IntegrityError(f"the receipt in {folder} was given under a foreign charter")
     then = charter_of(keys_uri, named)
-    parent = read_ticket(earlier, then)
-    if parent.folder != folder:
-        raise IntegrityError(f"the ticket in {folder} is that of {parent.folder}")
-    receipt = read_receipt(document, parent, then)
-    total = opened_sum(read_aggregate(exchange, folder, receipt))
+    ticket = read_ticket(earlier, then)
+    if ticket.folder != folder:
+        raise IntegrityError(f"the ticket in {folder} is that of {ticket.folder}")
+    return OpenedRound(ticket=ticket, receipt=read_receipt(document, ticket, then), charter=then)
+
+
+def _model_after(exchange: Store, opened: OpenedRound) -> str:
+    """SHA-256 of the model that an opened sum gives."""
+    total = opened_sum(read_aggregate(exchange, opened.ticket.folder, opened.receipt))
     model = next_model(
-        then,
-        read_committed(exchange, parent.model),
+        opened.charter,
+        read_committed(exchange, opened.ticket.model),
         total,
-        round_number=parent.round_number,
-        members=len(receipt.members),
+        round_number=opened.ticket.round_number,
+        members=len(opened.receipt.members),
     )
-    return parent.round_number, digest(tensors.encode(model))
+    return digest(tensors.encode(model))

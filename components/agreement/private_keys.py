@@ -52,26 +52,36 @@ def private_folder(keys_uri: str, owner: str) -> Path:
     return local_path(keys_uri) / owner
 
 
-def load_signing_key(keys_uri: str, owner: str) -> Ed25519PrivateKey:
+def load_signing_key(keys_uri: str, owner: str, *, name: str = SIGNING_KEY) -> Ed25519PrivateKey:
     """Reads the owner's Ed25519 private key.
+
+    Args:
+        keys_uri: folder of the charters.
+        owner: whose it is.
+        name: of the file; by default the key made last. `replaced_keys` finds the one a charter names.
 
     Raises:
         UsageError: it is missing, readable by others, or not an Ed25519 key.
     """
-    path = private_folder(keys_uri, owner) / SIGNING_KEY
+    path = private_folder(keys_uri, owner) / name
     key = _load(path)
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageError(f"{path} must hold an Ed25519 key")
     return key
 
 
-def load_agreement_key(keys_uri: str, owner: str) -> X25519PrivateKey:
+def load_agreement_key(keys_uri: str, owner: str, *, name: str = AGREEMENT_KEY) -> X25519PrivateKey:
     """Reads the owner's X25519 private key, which its pair keys with other sites come from.
+
+    Args:
+        keys_uri: folder of the charters.
+        owner: whose it is.
+        name: of the file; by default the key made last.
 
     Raises:
         UsageError: it is missing, readable by others, or not an X25519 key.
     """
-    path = private_folder(keys_uri, owner) / AGREEMENT_KEY
+    path = private_folder(keys_uri, owner) / name
     key = _load(path)
     if not isinstance(key, X25519PrivateKey):
         raise UsageError(f"{path} must hold an X25519 key")

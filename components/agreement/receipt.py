@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -13,12 +13,15 @@ from components.agreement.charter import KEY_HOLDER, Charter
 from components.agreement.document_form import well_formed
 from components.agreement.ticket import Ticket
 from components.artifacts import tensors
+from components.artifacts.background_hash import BackgroundHash
 from components.artifacts.documents import digest, sign, verify
+from components.artifacts.hashed_reader import HashedReader
 from components.artifacts.stores import Store
-from components.errors import DigestMismatchError, IntegrityError, SignatureError
+from components.errors import DigestMismatchError, IntegrityError, ObjectExistsError, SignatureError
 
 DOMAIN = "receipt"
 MAX_RECEIPT_BYTES = 1 << 20
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,46 @@ def read_receipt(document: bytes, ticket: Ticket, charter: Charter) -> Receipt:
     return receipt
 
 
+def publish_aggregate(exchange: Store, folder: str, values: NDArray[np.float64]) -> str:
+    """Puts opened values where a receipt will vouch for them, a part at a time, and returns their SHA-256.
+
+    Args:
+        exchange: store that all parties read.
+        folder: of the attempt.
+        values: [Σ n·Δw, Σ n], shape (d + 1,).
+
+    Raises:
+        DigestMismatchError: other values lie there.
+    """
+    hashed = BackgroundHash()
+
+    def passing() -> Iterator[bytes]:
+        for part in tensors.vector_chunks("aggregate", values):
+            hashed.update(part)
+            yield part
+
+    try:
+        exchange.create_from(aggregate_key(folder), passing())
+        return hashed.hexdigest()
+    except ObjectExistsError:
+        expected = BackgroundHash()
+        for part in tensors.vector_chunks("aggregate", values):
+            expected.update(part)
+    if _digest_there(exchange, folder) != expected.hexdigest():
+        raise DigestMismatchError("other values lie in the exchange where the opened sum belongs")
+    return expected.hexdigest()
+
+
+def require_aggregate(exchange: Store, folder: str, receipt: Receipt) -> None:
+    """Passes opened values that a receipt vouches for; they are streamed and not kept.
+
+    Raises:
+        DigestMismatchError: what lies there is something else.
+    """
+    if _digest_there(exchange, folder) != receipt.aggregate:
+        raise _another(folder)
+
+
 def read_aggregate(exchange: Store, folder: str, receipt: Receipt) -> bytes:
     """The opened values that a receipt vouches for.
 
@@ -99,7 +142,7 @@ def read_aggregate(exchange: Store, folder: str, receipt: Receipt) -> bytes:
     """
     content = exchange.read(aggregate_key(folder))
     if digest(content) != receipt.aggregate:
-        raise DigestMismatchError(f"the aggregate in {folder} is not the one its receipt signs")
+        raise _another(folder)
     return content
 
 
@@ -113,3 +156,15 @@ def opened_sum(content: bytes) -> NDArray[np.float64]:
     if values is None or values.ndim != 1 or values.size < 1 or values.dtype.kind != "f":
         raise IntegrityError("the aggregate is not one vector of floating-point numbers")
     return values.astype(np.float64)
+
+
+def _digest_there(exchange: Store, folder: str) -> str:
+    with exchange.open(aggregate_key(folder)) as source:
+        reader = HashedReader(source)
+        while reader.read(_BLOCK):
+            pass
+    return reader.digest
+
+
+def _another(folder: str) -> DigestMismatchError:
+    return DigestMismatchError(f"the aggregate in {folder} is not the one its receipt signs")

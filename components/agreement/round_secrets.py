@@ -1,4 +1,4 @@
-"""What a site draws for one attempt and forgets after it: salt, self-mask seed, ephemeral key.
+"""What a site draws for one attempt and forgets after it: salt, self-mask seed, and two keys.
 
 Drawn once from the operating system's randomness and kept in the site's own store, wrapped with
 AES-256-GCM under a key that only the site's signing key gives. They are erased once the receipt is
@@ -32,11 +32,13 @@ class RoundSecrets:
         salt: of the commitment, 32 bytes.
         seed: b, which the self-mask's key is derived from, 32 bytes.
         ephemeral: X25519 key of this attempt alone.
+        sharing: another, which shares of others' secrets are sent to under `smc`.
     """
 
     salt: bytes = field(repr=False)
     seed: bytes = field(repr=False)
     ephemeral: X25519PrivateKey = field(repr=False)
+    sharing: X25519PrivateKey = field(repr=False)
 
 
 def draw_once(store: Store, key: Ed25519PrivateKey, ticket: str) -> RoundSecrets:
@@ -51,7 +53,7 @@ def draw_once(store: Store, key: Ed25519PrivateKey, ticket: str) -> RoundSecrets
         IntegrityError: what lies there was altered or wrapped under another key.
     """
     nonce = os.urandom(_NONCE)
-    drawn = os.urandom(3 * _PART)
+    drawn = os.urandom(4 * _PART)
     wrapped = nonce + _wrapping(key).encrypt(nonce, drawn, ticket.encode())
     return _unwrapped(create_or_read(store, _key(ticket), wrapped), key, ticket)
 
@@ -93,5 +95,12 @@ def _unwrapped(wrapped: bytes, key: Ed25519PrivateKey, ticket: str) -> RoundSecr
         raise IntegrityError(
             "the stored secrets of this attempt were altered, or are another key's"
         ) from None
-    salt, seed, private = plain[:_PART], plain[_PART : 2 * _PART], plain[2 * _PART :]
-    return RoundSecrets(salt=salt, seed=seed, ephemeral=X25519PrivateKey.from_private_bytes(private))
+    if len(plain) != 4 * _PART:
+        raise IntegrityError("the stored secrets of this attempt are of another version: void the attempt")
+    salt, seed, ephemeral, sharing = (plain[start : start + _PART] for start in range(0, 4 * _PART, _PART))
+    return RoundSecrets(
+        salt=salt,
+        seed=seed,
+        ephemeral=X25519PrivateKey.from_private_bytes(ephemeral),
+        sharing=X25519PrivateKey.from_private_bytes(sharing),
+    )

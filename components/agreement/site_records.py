@@ -2,6 +2,7 @@
 
 tickets/000000003-000001.json    the ticket it accepted for attempt 1 of round 3
 rosters/<td>.txt                 rd: one roster a ticket
+sharers/<rd>.txt                 sd: under `smc`, one set of sites that shared their keys a roster
 cutoffs/<rd>.txt                 ud: one set of sites a roster
 released/000000003-update.txt    td of the attempt it released its masks in
 """
@@ -9,7 +10,7 @@ released/000000003-update.txt    td of the attempt it released its masks in
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -32,6 +33,8 @@ class SeenTicket:
     snapshot: str
     previous_folder: str
     seen_at: str
+    federation: str = ""
+    """Empty in records of before it was written down."""
 
 
 def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: int | None) -> None:
@@ -44,18 +47,22 @@ def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: 
         rounds_a_day: most tickets in 24 hours, None for any number.
 
     Raises:
-        RefusedError: an old round, a second ticket for one attempt, data older than a day or than
-            before, or of the future, a model older than before, a new attempt of a round the site has
-            released in, or too many rounds.
+        RefusedError: the store serves another federation, or the ticket is of an old round, a second one
+            for its attempt, of data older than a day or than before, or of the future, of a model older
+            than before, a new attempt of a round the site has released in, or one round too many.
     """
     place = (ticket.round_number, ticket.attempt)
     before = list(_seen(store))
+    _require_own_store(ticket, before)
     seen = [each for each in before if each.ticket != ticket.digest]
     if any((each.round_number, each.attempt) == place for each in seen):
         _refuse(f"a second ticket was issued for attempt {ticket.attempt} of round {ticket.round_number}")
     if any((each.round_number, each.attempt) > place for each in seen):
         newest = max(each.round_number for each in seen)
-        _refuse(f"round {ticket.round_number} was replayed: the site has taken part in round {newest} since")
+        _refuse(
+            f"round {ticket.round_number} was replayed: the site has taken part in round {newest} since; a "
+            "federation that begins anew does so with a store_uri of its own"
+        )
     snapshot = _time(ticket.snapshot)
     if any(_time(each.snapshot) > snapshot for each in seen):
         _refuse(f"the snapshot {ticket.snapshot} lies before that of an earlier round: data never go back")
@@ -75,10 +82,20 @@ def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: 
         "snapshot": ticket.snapshot,
         "previous_folder": ticket.previous_folder,
         "seen_at": now.isoformat(),
+        "federation": ticket.federation,
     }
     key = _ticket_key(ticket)
     if json.loads(create_or_read(store, key, canonical_json(record)))["ticket"] != ticket.digest:
         _refuse(f"a second ticket was issued for attempt {ticket.attempt} of round {ticket.round_number}")
+
+
+def accepted_tickets(store: Store) -> list[SeenTicket]:
+    """All tickets the site has accepted, by round and attempt.
+
+    Raises:
+        IntegrityError: a record of one was altered.
+    """
+    return sorted(_seen(store), key=lambda each: (each.round_number, each.attempt))
 
 
 def has_accepted(store: Store, ticket: Ticket) -> bool:
@@ -115,6 +132,22 @@ def accepted_roster(store: Store, ticket: Ticket) -> str:
     return store.read(key, limit=1 << 10).decode() if store.exists(key) else ""
 
 
+def accept_sharers(store: Store, ticket: Ticket, *, roster: str, sharers: str) -> None:
+    """Remembers sd for a roster.
+
+    Raises:
+        RefusedError: another set of sharers was fixed for it before.
+    """
+    if create_or_read(store, _sharers_key(roster), sharers.encode()) != sharers.encode():
+        _refuse(f"a second set of sharers was fixed for the roster of round {ticket.round_number}")
+
+
+def accepted_sharers(store: Store, roster: str) -> str:
+    """The sd the site sealed under; empty where it did not."""
+    key = _sharers_key(roster)
+    return store.read(key, limit=1 << 10).decode() if store.exists(key) else ""
+
+
 def accept_cutoff(store: Store, ticket: Ticket, *, roster: str, cutoff: str) -> None:
     """Remembers ud for a roster, and that this attempt is the one released in its round.
 
@@ -137,6 +170,16 @@ def last_release(store: Store) -> tuple[int, str]:
         return 0, ""
     round_number, attempt = max(attempts)
     return round_number, f"rounds/{round_number:05d}-{attempt}"
+
+
+def _require_own_store(ticket: Ticket, before: Iterable[SeenTicket]) -> None:
+    """What was agreed to in another federation would stand in the way of this one, and its rounds of that."""
+    others = {each.federation for each in before} - {"", ticket.federation}
+    if others:
+        _refuse(
+            f"the site's store remembers rounds of {min(others)}: give {ticket.federation} a store_uri of "
+            "its own at this site"
+        )
 
 
 def _require_recent(written: str, snapshot: datetime, now: datetime) -> None:
@@ -162,6 +205,10 @@ def _released_text(ticket: Ticket) -> str:
 
 def _released_key(ticket: Ticket) -> str:
     return f"released/{ticket.round_number:09d}-{ticket.purpose}.txt"
+
+
+def _sharers_key(roster: str) -> str:
+    return f"sharers/{roster}.txt"
 
 
 def _ticket_key(ticket: Ticket) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+from collections.abc import Iterable
+
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import COORDINATOR, Charter
@@ -37,8 +41,14 @@ def read_void(document: bytes, charter: Charter) -> tuple[str, int, str]:
         raise SignatureError("a void is not in the form this version knows") from None
 
 
-def is_void(exchange: Store, ticket: Ticket, charter: Charter) -> bool:
+def is_void(exchange: Store, ticket: Ticket, charter: Charter, *editions: Charter) -> bool:
     """Tells whether the coordinator has declared an attempt void.
+
+    Args:
+        exchange: store that all parties read.
+        ticket: of the attempt.
+        charter: whose coordinator may have.
+        editions: others whose coordinator may have, where its key was replaced meanwhile.
 
     Raises:
         IntegrityError: what lies there is not the coordinator's void of this attempt.
@@ -47,10 +57,11 @@ def is_void(exchange: Store, ticket: Ticket, charter: Charter) -> bool:
         document = exchange.read(void_key(ticket.folder), limit=1 << 16)
     except ObjectMissingError:
         return False
-    try:
-        ended = read_void(document, charter)[:2]
-    except SignatureError:
-        ended = ("", 0)
+    ended = ("", 0)
+    for edition in (charter, *editions):
+        with contextlib.suppress(SignatureError):
+            ended = read_void(document, edition)[:2]
+            break
     if ended != (ticket.digest, ticket.round_number):
         raise IntegrityError(
             f"the void in {ticket.folder} is not the coordinator's for this attempt: remove it and run again"
@@ -58,8 +69,14 @@ def is_void(exchange: Store, ticket: Ticket, charter: Charter) -> bool:
     return True
 
 
-def check_attempt(exchange: Store, ticket: Ticket, charter: Charter) -> None:
+def check_attempt(exchange: Store, ticket: Ticket, charter: Charter, earlier: Iterable[Charter] = ()) -> None:
     """Passes a first attempt, or one whose predecessor was voided.
+
+    Args:
+        exchange: store that all parties read.
+        ticket: verified; it names the void by its digest.
+        charter: of the ticket.
+        earlier: editions that it follows from, whose coordinator may have ended the attempt before.
 
     Raises:
         RefusedError: the attempt before is not known to be void.
@@ -72,8 +89,11 @@ def check_attempt(exchange: Store, ticket: Ticket, charter: Charter) -> None:
     folder = f"rounds/{ticket.round_number:05d}-{ticket.attempt - 1}"
     try:
         document = exchange.read(void_key(folder), limit=1 << 16)
-        _, round_number, _ = read_void(document, charter)
-    except (ObjectMissingError, SignatureError):
+    except ObjectMissingError:
         raise RefusedError(text, disclosed=text) from None
-    if digest(document) != ticket.void or round_number != ticket.round_number:
-        raise RefusedError(text, disclosed=text)
+    for edition in itertools.chain([charter], earlier):
+        with contextlib.suppress(SignatureError):
+            _, round_number, _ = read_void(document, edition)
+            if digest(document) == ticket.void and round_number == ticket.round_number:
+                return
+    raise RefusedError(text, disclosed=text)

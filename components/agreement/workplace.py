@@ -9,11 +9,11 @@ from typing import NoReturn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import Charter
-from components.agreement.charter_book import pinned_charter
+from components.agreement.charter_book import ancestry, pinned_charter
 from components.agreement.lineage import check_follows, check_model
 from components.agreement.model_store import read_model
 from components.agreement.open_attempt import require_open
-from components.agreement.private_keys import load_signing_key
+from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.round_secrets import erase_others
 from components.agreement.site_policy import SitePolicy, load_policy
 from components.agreement.site_records import accept_ticket, has_accepted, last_release, require_accepted
@@ -22,6 +22,8 @@ from components.agreement.void import check_attempt
 from components.artifacts.stores import Store, key_of, open_store
 from components.artifacts.tensors import Tensors
 from components.errors import RefusedError
+from components.execution.departures import Departures, Occasion
+from components.execution.recorded_exchange import RecordedExchange
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +40,12 @@ class Workplace:
     ticket: Ticket
 
     @classmethod
-    def open(cls, *, site: str, store_uri: str, exchange_uri: str, keys_uri: str, ticket: str) -> Workplace:
+    def open(
+        cls, *, site: str, store_uri: str, exchange_uri: str, keys_uri: str, ticket: str, step: str = ""
+    ) -> Workplace:
         """Opens the stores, loads the site's keys and policy, and verifies the ticket.
+
+        Whatever is created in its exchange is written down in the site's own store first, as `step`'s.
 
         Raises:
             SignatureError: the ticket is not the coordinator's.
@@ -54,14 +60,24 @@ class Workplace:
         verified = read_ticket(document, charter)
         check_terms(verified, charter)
         policy.require_protection(charter.protection)
+        store = open_store(store_uri)
+        occasion = Occasion(
+            step=step,
+            reference=ticket,
+            round_number=verified.round_number,
+            attempt=verified.attempt,
+            ticket=verified.digest,
+            protection=charter.protection,
+            least_sites=charter.min_sum_sites,
+        )
         return cls(
             site=site,
-            store=open_store(store_uri),
-            exchange=exchange,
+            store=store,
+            exchange=RecordedExchange(exchange, Departures(store=store, occasion=occasion)),
             keys_uri=keys_uri,
             policy=policy,
             charter=charter,
-            key=load_signing_key(keys_uri, site),
+            key=charter_signing_key(keys_uri, site, charter),
             ticket=verified,
         )
 
@@ -76,7 +92,7 @@ class Workplace:
         """
         if not has_accepted(self.store, self.ticket):
             require_open(self.exchange, self.ticket, self.charter, self.site)
-        check_attempt(self.exchange, self.ticket, self.charter)
+        check_attempt(self.exchange, self.ticket, self.charter, ancestry(self.keys_uri, self.charter))
         check_model(self.exchange, self.keys_uri, self.ticket, self.charter)
         check_follows(self.exchange, self.keys_uri, self.ticket, self.charter, last_release(self.store))
         accept_ticket(self.store, self.ticket, now=now, rounds_a_day=self.policy.rounds_a_day)

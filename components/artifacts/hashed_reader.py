@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from typing import BinaryIO
+
+from components.artifacts.background_hash import BackgroundHash
 
 
 class HashedReader(io.RawIOBase):
@@ -17,7 +18,7 @@ class HashedReader(io.RawIOBase):
     def __init__(self, source: BinaryIO) -> None:
         """`source` must outlive it."""
         super().__init__()
-        self._source, self._hash, self.count = source, hashlib.sha256(), 0
+        self._source, self._hash, self.count = source, BackgroundHash(), 0
 
     def read(self, size: int = -1) -> bytes:
         """At most `size` bytes."""

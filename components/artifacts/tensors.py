@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from components.errors import IntegrityError
 
 MAX_HEADER_BYTES = 1 << 20
+_CHUNK_VALUES = 1 << 17
 Tensors = dict[str, NDArray[np.float32]]
 
 
@@ -98,3 +99,14 @@ def unflatten(
         tensors[name] = vector[start:stop].reshape(like[name].shape)
         start = stop
     return tensors
+
+
+def vector_chunks(name: str, values: NDArray[np.float64]) -> Iterator[bytes]:
+    """The bytes of `encode` for one float64 vector, a part at a time: a long one is not copied as a whole."""
+    little = values.astype("<f8", copy=False)
+    entry = {"dtype": "F64", "shape": [values.size], "data_offsets": [0, 8 * values.size]}
+    header = json.dumps({name: entry}, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    yield len(header).to_bytes(8, "little") + header
+    for start in range(0, values.size, _CHUNK_VALUES):
+        yield little[start : start + _CHUNK_VALUES].tobytes()

@@ -1,7 +1,7 @@
-"""Fixed point of protection `sealed`: an update as integers whose sums cannot wrap.
+"""Fixed point: an update as integers whose sums cannot wrap.
 
 A site seals ``x = rint(n * clip(update) * scale)`` and its number of examples n, the sum opens to
-sum(x) and sum(n). The scale is the largest at which no site can pass its part of the plaintext space,
+sum(x) and sum(n). The scale is the largest at which no site can pass its part of the range of sums,
 so nothing saturates: there is nothing that depends on the data to count or to report.
 """
 
@@ -15,13 +15,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from components.encryption.packing import Packing
 from components.errors import BadDataError, CiphertextError, UsageError
 
 BLOCK_VALUES: Final = 2**15
 """Values handled at once: they stay in the processor's cache."""
 SMALLEST_BOUND: Final = 2**10
 """Below it the largest coordinate of an update would keep less than ten bits."""
+_SAFE_SQUARES: Final = (1e-120, 1e120)
+"""Largest magnitudes whose squares float64 adds without overflow, and loses nothing of weight below."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class FixedPoint:
         clipping_norm: C, largest L2 norm of an update, above 0.
         largest_value: M, largest magnitude of one coordinate of an update, 0 < M <= C.
         max_examples: most examples that a site may weight its update with, from 1.
-        values_per_slot: 2, or 1 where sums need more bits.
+        largest_sum: largest magnitude that a coordinate of a sum may have, from 2^11 to 2^53.
 
     Raises:
         UsageError: A value breaks its rule, or together they leave too few bits.
@@ -43,7 +44,7 @@ class FixedPoint:
     clipping_norm: float
     largest_value: float
     max_examples: int
-    values_per_slot: int
+    largest_sum: int
 
     def __post_init__(self) -> None:
         self._require_values()
@@ -65,14 +66,10 @@ class FixedPoint:
             )
 
     def _require_values(self) -> None:
-        if self.values_per_slot not in {1, 2}:
-            raise UsageError(
-                f"values_per_slot must be 1 or 2, got {self.values_per_slot}: correct the charter"
-            )
-        most = self._packing(sites=1).bound // SMALLEST_BOUND
+        most = self.largest_sum // SMALLEST_BOUND
         if not 2 <= self.sites <= most:
             raise UsageError(
-                f"sites must be from 2 to {most} with {self.values_per_slot} values a slot, so that a sum is "
+                f"sites must be from 2 to {most} where sums are at most {self.largest_sum}, so that a sum is "
                 f"no site's own and each has {SMALLEST_BOUND} steps, got {self.sites}: split the federation"
             )
         if not 0 < self.clipping_norm < math.inf:
@@ -90,7 +87,7 @@ class FixedPoint:
     @property
     def bound(self) -> int:
         """Largest magnitude of an integer that one site seals."""
-        return self._packing(self.sites).bound
+        return self.largest_sum // self.sites
 
     @property
     def scale(self) -> float:
@@ -146,7 +143,7 @@ class FixedPoint:
             num_examples: n, from 1 to `max_examples`.
 
         Returns:
-            Shape (d + 2,), magnitudes up to `bound`; int32 for two values a slot, int64 for one.
+            Shape (d + 2,), magnitudes up to `bound`; int32 where sums fit it, int64 otherwise.
 
         Raises:
             BadDataError: n is out of its range, or a value is not finite.
@@ -154,7 +151,8 @@ class FixedPoint:
         self.require_count(num_examples)
         factor, weight = self._factor(values), num_examples * self.scale
         length = self.length(values.size)
-        encoded = np.empty(length, np.int32) if self.values_per_slot == 2 else np.empty(length, np.int64)
+        fits = self.largest_sum <= np.iinfo(np.int32).max
+        encoded = np.empty(length, np.int32) if fits else np.empty(length, np.int64)
         scratch = np.empty(min(BLOCK_VALUES, values.size))
         for block in _blocks(values.size):
             steps = np.multiply(values[block], factor, out=scratch[: block.stop - block.start])
@@ -164,7 +162,7 @@ class FixedPoint:
         encoded[-2:] = low, high
         return encoded
 
-    def decode(self, sums: NDArray[np.int64]) -> NDArray[np.float64]:
+    def decode(self, sums: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.float64]:
         """Return ``[sum of n * update, sum of n]`` from the sum of what sites encoded.
 
         Args:
@@ -188,42 +186,52 @@ class FixedPoint:
         decoded[-1] = num_examples
         return decoded
 
-    def _packing(self, sites: int) -> Packing:
-        return Packing(values_per_slot=2 if self.values_per_slot == 2 else 1, sites=sites)
-
     def _factor(self, values: NDArray[np.float64]) -> float:
-        largest = _largest_magnitude(values)
+        largest, squares = _measured(values)
         if largest == 0:
             return 1.0
-        # Relative to the largest value: the square of a finite value need not be finite, or may be zero.
-        relative = math.sqrt(sum(_squares(values, largest)))
+        if not _SAFE_SQUARES[0] < largest < _SAFE_SQUARES[1]:
+            # Relative to the largest value: the square of a finite value need not be finite, or may be zero.
+            relative = math.sqrt(sum(_squares(values, largest)))
+        else:
+            relative = math.sqrt(squares) / largest
         factor = min(self.clipping_norm / relative, self.largest_value) / largest
         # One step down, so that rounding never lifts a coordinate above M.
         return 1.0 if factor >= 1 else math.nextafter(factor, 0.0)
 
 
-def _largest_magnitude(values: NDArray[np.float64]) -> float:
+def _measured(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Largest magnitude and sum of squares in one pass; the latter is of use for magnitudes in _SAFE_SQUARES.
+
+    Raises:
+        BadDataError: A value is not finite.
+        ValueError: Not one vector of float64.
+    """
     if values.ndim != 1 or values.dtype != np.float64:
         raise ValueError(f"an update is one vector of float64, got {values.dtype} {values.shape}")
-    largest = 0.0
+    largest, squares = 0.0, 0.0
+    scratch = np.empty(min(BLOCK_VALUES, values.size))
     for block in _blocks(values.size):
+        part = values[block]
         # Both carry a NaN on.
-        high, low = float(values[block].max()), float(values[block].min())
+        high, low = float(part.max()), float(part.min())
         if not (math.isfinite(high) and math.isfinite(low)):
             raise BadDataError(
                 "the update holds a value that is not finite: training diverged, lower the learning rate",
                 disclosed="the update is not finite",
             )
         largest = max(largest, high, -low)
-    return largest
+        if largest < _SAFE_SQUARES[1]:
+            # Not a dot product: BLAS sums in an order that depends on processor and threads, and a site must
+            # come to the same integers wherever it computes them again.
+            squares += float(np.multiply(part, part, out=scratch[: part.size]).sum())
+    return largest, squares
 
 
 def _squares(values: NDArray[np.float64], unit: float) -> Iterator[float]:
     scratch = np.empty(min(BLOCK_VALUES, values.size))
     for block in _blocks(values.size):
         scaled = np.divide(values[block], unit, out=scratch[: block.stop - block.start])
-        # Not a dot product: BLAS sums in an order that depends on processor and threads, and a site must
-        # come to the same integers wherever it computes them again.
         yield float(np.multiply(scaled, scaled, out=scaled).sum())
 
 

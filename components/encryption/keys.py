@@ -17,7 +17,6 @@ from components.agreement.key_certificate import (
     certificate_key,
     certified_keys,
     context_key,
-    secret_name,
 )
 from components.agreement.private_keys import (
     AGREEMENT_KEY,
@@ -28,9 +27,11 @@ from components.agreement.private_keys import (
     private_folder,
     write_private,
 )
+from components.agreement.replaced_keys import charter_signing_key, replace_private_keys
 from components.artifacts.documents import sign, verify
 from components.artifacts.stores import Store, create_or_read, open_store
 from components.encryption.framing import context_fingerprint
+from components.encryption.key_store import KeyStore, SecretName
 from components.encryption.protection import generate_contexts
 from components.errors import ObjectMissingError, SignatureError, UsageError
 
@@ -59,9 +60,17 @@ class KeyCard:
         return SitePublicKeys(signing=self.signing, agreement=self.agreement)
 
 
-def card_key(owner: str) -> str:
-    """Where a party's card lies, below the keys."""
-    return f"cards/{owner}.json"
+def card_key(owner: str, number: int = 1) -> str:
+    """Where a party's card lies, below the keys; every replacement of its keys is a card more."""
+    return f"cards/{owner}.json" if number == 1 else f"cards/{owner}.{number}.json"
+
+
+def newest_card(store: Store, owner: str) -> int:
+    """Number of the card that a party has published last; 1 where it has published none."""
+    number = 1
+    while store.exists(card_key(owner, number + 1)):
+        number += 1
+    return number
 
 
 def initialise_keys(federation: str, owners: Sequence[str], *, keys_uri: str) -> None:
@@ -86,10 +95,49 @@ def initialise_keys(federation: str, owners: Sequence[str], *, keys_uri: str) ->
         if is_site:
             with contextlib.suppress(FileExistsError):
                 write_private(folder / AGREEMENT_KEY, pem(X25519PrivateKey.generate()))
-        _publish_card(federation, owner, keys_uri, is_site=is_site)
+        _publish_card(federation, owner, keys_uri)
 
 
-def _publish_card(federation: str, owner: str, keys_uri: str, *, is_site: bool) -> None:
+def replace_keys(federation: str, owner: str, *, keys_uri: str) -> tuple[int, tuple[str, ...]]:
+    """Makes new private keys for a party on this machine and publishes its next card.
+
+    The keys before are set aside, and the cards before stay: what was signed with them is verified by the
+    editions that name them. The next edition of the charter takes the newest card.
+
+    Returns:
+        Number of the card, and the files that were set aside.
+
+    Raises:
+        UsageError: the party has offered no keys to this federation that could be replaced.
+    """
+    store = open_store(keys_uri)
+    if not store.exists(card_key(owner)):
+        raise UsageError(
+            f"{owner} has offered no keys at {store.uri} that could be replaced: 'crosscloud keys init --as "
+            f"{owner}' makes the first"
+        )
+    aside = replace_private_keys(keys_uri, owner)
+    card = _card(federation, owner, keys_uri)
+    number = newest_card(store, owner) + 1
+    # Whoever else published one in the meantime, the party's newest keys are in the newest card.
+    while create_or_read(store, card_key(owner, number), card) != card:
+        number += 1
+    return number, aside
+
+
+def _publish_card(federation: str, owner: str, keys_uri: str) -> None:
+    card, store = _card(federation, owner, keys_uri), open_store(keys_uri)
+    newest = card_key(owner, newest_card(store, owner))
+    if create_or_read(store, newest, card) != card:
+        raise UsageError(
+            f"{keys_uri}/{newest} offers other keys for {owner} than "
+            f"{private_folder(keys_uri, owner)} holds: restore those, or make new ones with 'crosscloud keys "
+            f"replace --as {owner}' and have a new edition of the charter signed"
+        )
+
+
+def _card(federation: str, owner: str, keys_uri: str) -> bytes:
+    is_site = owner not in {COORDINATOR, KEY_HOLDER}
     key = load_signing_key(keys_uri, owner)
     agreement = load_agreement_key(keys_uri, owner).public_key().public_bytes_raw() if is_site else b""
     body = {
@@ -98,23 +146,18 @@ def _publish_card(federation: str, owner: str, keys_uri: str, *, is_site: bool) 
         "signing": base64.b64encode(key.public_key().public_bytes_raw()).decode(),
         "agreement": base64.b64encode(agreement).decode(),
     }
-    card = sign(key, domain=DOMAIN, signer=owner, body=body)
-    if create_or_read(open_store(keys_uri), card_key(owner), card) != card:
-        raise UsageError(
-            f"{keys_uri}/{card_key(owner)} offers other keys for {owner} than "
-            f"{private_folder(keys_uri, owner)} holds: remove the one that is not in use"
-        )
+    return sign(key, domain=DOMAIN, signer=owner, body=body)
 
 
 def read_card(store: Store, owner: str, federation: str) -> KeyCard:
-    """A party's card. That it is the party's, people make sure of before they sign a charter with it.
+    """A party's newest card. That it is the party's, people make sure of before they sign a charter with it.
 
     Raises:
         UsageError: there is none, or it was offered to another federation.
         SignatureError: it is not signed with the key it offers.
     """
     try:
-        document = store.read(card_key(owner), limit=1 << 16)
+        document = store.read(card_key(owner, newest_card(store, owner)), limit=1 << 16)
     except ObjectMissingError:
         raise UsageError(
             f"{owner} has offered no keys at {store.uri}: it does with 'crosscloud keys init --as {owner}'"
@@ -163,12 +206,7 @@ def certify_key(charter: Charter, *, keys_uri: str, first_round: int) -> KeyCert
         UsageError: a key serves from this round or a later one already, or the key holder's signing
             key here is not the one that the charter names.
     """
-    signing_key = load_signing_key(keys_uri, KEY_HOLDER)
-    if charter.key(KEY_HOLDER).public_bytes_raw() != signing_key.public_key().public_bytes_raw():
-        raise UsageError(
-            f"the charter names another key for {KEY_HOLDER} than "
-            f"{private_folder(keys_uri, KEY_HOLDER)} holds: certify with the key the charter names"
-        )
+    signing_key = charter_signing_key(keys_uri, KEY_HOLDER, charter)
     public, secret = generate_contexts(charter.protection)
     if not public:
         return None
@@ -187,8 +225,8 @@ def certify_key(charter: Charter, *, keys_uri: str, first_round: int) -> KeyCert
         first_round=first_round,
         previous=before[-1].digest if before else "",
     )
-    kept = private_folder(keys_uri, KEY_HOLDER) / secret_name(charter.protection, certificate.context)
-    write_private(kept, secret)
+    own, name = KeyStore.open(keys_uri), SecretName.of(certificate)
+    own.keep(name, secret)
     store.create(context_key(charter.protection, certificate.context), public)
     document = certificate.signed(signing_key)
     if (
@@ -196,5 +234,5 @@ def certify_key(charter: Charter, *, keys_uri: str, first_round: int) -> KeyCert
         != document
     ):
         # Another start was faster: its key is the certified one, and serves as well.
-        kept.unlink()
+        own.forget(name)
     return certified_keys(keys_uri, charter, charter.protection)[-1].certificate

@@ -18,7 +18,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from components.errors import BadDataError, CiphertextError
+from components.encryption.vectors import require_integers
+from components.errors import CiphertextError
 
 PLAIN_MODULUS: Final = 70368743669761
 """p, the largest prime below 2^46 with p = 1 mod 2 * 8192, for which SEAL adds natively modulo p."""
@@ -30,6 +31,11 @@ FIELD_BITS: Final = 23
 _FIELD = 1 << FIELD_BITS
 _HALF_FIELD = 1 << (FIELD_BITS - 1)
 _HALF_MODULUS = (PLAIN_MODULUS - 1) // 2
+
+
+def largest_sum(values_per_slot: int) -> int:
+    """Largest magnitude that a value of a sum may have with two values in a slot, or one."""
+    return _HALF_FIELD - 1 if values_per_slot == 2 else _HALF_MODULUS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +53,19 @@ class Packing:
     def __post_init__(self) -> None:
         if self.values_per_slot not in (1, 2):
             raise ValueError(f"a slot carries 1 or 2 values, got {self.values_per_slot}")
-        if self.sites < 1 or self.bound < 1:
-            raise ValueError(f"a sum has between 1 and {self._largest_sum} sites, got {self.sites}")
+        most = largest_sum(self.values_per_slot)
+        if not 1 <= self.sites <= most:
+            raise ValueError(f"a sum has between 1 and {most} sites, got {self.sites}")
 
     @property
     def bound(self) -> int:
         """Largest magnitude a site may seal, so that no sum of all sites leaves its field."""
-        return self._largest_sum // self.sites
+        return largest_sum(self.values_per_slot) // self.sites
 
     @property
     def values_per_block(self) -> int:
         """Values that one ciphertext carries."""
         return VALUE_SLOTS * self.values_per_slot
-
-    @property
-    def _largest_sum(self) -> int:
-        return _HALF_FIELD - 1 if self.values_per_slot == 2 else _HALF_MODULUS
 
     def blocks(self, length: int) -> int:
         """Blocks of a vector of `length` values."""
@@ -71,23 +74,13 @@ class Packing:
     def require_packable(self, values: NDArray[np.int32] | NDArray[np.int64]) -> None:
         """Pass a non-empty integer vector with no value beyond `bound` in magnitude.
 
-        The message names a position and never a value: it may end in a log that other parties read.
-
         Raises:
             BadDataError: A value is too large.
             ValueError: Not a one-dimensional, non-empty vector of int32 or int64.
         """
-        if values.dtype not in (np.int32, np.int64) or values.ndim != 1 or values.size == 0:
-            raise ValueError(
-                f"what is sealed is one non-empty vector of int32 or int64, got {values.dtype} {values.shape}"
-            )
-        if max(int(values.max()), -int(values.min())) > self.bound:
-            outside = (values > self.bound) | (values < -self.bound)
-            raise BadDataError(
-                f"value {int(outside.argmax())} of the update is beyond {self.bound}, the most that "
-                f"{self.sites} sites can add: check scale, clipping norm and number of examples",
-                disclosed="the update is outside the range of sealed",
-            )
+        require_integers(
+            values, dtypes=(np.int32, np.int64), bound=self.bound, sites=self.sites, name="sealed"
+        )
 
     def pack(self, values: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.uint64]:
         """Pack the values of one block, each at most `bound` in magnitude; see `require_packable`.

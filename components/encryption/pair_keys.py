@@ -101,7 +101,7 @@ def shared_secret(own: PrivateHalf, other: PublicHalf) -> bytes:
             f"{other.name} shows this site's own name or key: a pair has two sites, correct the charter",
             disclosed=f"the keys of {other.name} are this site's own",
         )
-    return _exchanged(own.static, other.static, other.name) + _exchanged(
+    return exchanged(own.static, other.static, other.name) + exchanged(
         own.ephemeral, other.ephemeral, other.name
     )
 
@@ -182,7 +182,12 @@ def site_masks(names: AttemptNames, own: PrivateHalf, roster: Sequence[PublicHal
     return Masks(added=tuple(added), subtracted=tuple(subtracted))
 
 
-def _exchanged(private: X25519PrivateKey, public: bytes, name: str) -> bytes:
+def exchanged(private: X25519PrivateKey, public: bytes, name: str) -> bytes:
+    """X25519 of a private key and the public one of the party `name`, 32 bytes.
+
+    Raises:
+        RefusedError: the public key has not 32 bytes, or the result is all zero.
+    """
     try:
         return private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:

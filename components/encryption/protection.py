@@ -3,7 +3,7 @@
 A site seals with public material, the aggregator (and the key holder, who adds again for itself)
 sums with public material, and only the key holder opens. What is sealed is one vector ``[n*w, n]``,
 the update weighted by the site's number of examples, and that number: in float64 under `none` and
-`he`, in fixed point under `sealed`. Opening a sum therefore gives numerator and denominator of the
+`he`, in fixed point under the others. Opening a sum therefore gives numerator and denominator of the
 paper's Eq. 6 and no site's own share of either. All roles read and write from front to back, a part
 at a time.
 """
@@ -12,13 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final, Literal, Protocol
 
 from numpy.typing import NDArray
 
-from components.encryption import bfv_context, ckks, ckks_context, plain, sealed
+from components.agreement.protections import HE, MASKED, NONE, SEALED, SMC, TRAITS
+from components.encryption import bfv_context, ckks, ckks_context, holder_pads, plain, ring, sealed
 from components.encryption.ckks_context import generate_contexts as generate_ckks_contexts
 from components.encryption.framing import context_fingerprint
+from components.encryption.masks import Masks
+from components.encryption.packing import Packing
+from components.encryption.ring import RingOpener, RingSealer, RingSummer
 from components.errors import CiphertextError, UsageError
 
 __all__ = [
@@ -28,11 +32,13 @@ __all__ = [
     "Summer",
     "context_fingerprint",
     "generate_contexts",
+    "masking_sealer",
     "opener",
     "require_form",
     "sealed_size",
     "sealer",
     "summer",
+    "unmasking_opener",
 ]
 
 
@@ -96,30 +102,54 @@ class _Roles:
     opener: Callable[[bytes], Opener]
 
 
-# A sealer and an opener of `sealed` are of one attempt: who makes them has packing and masks beside the key.
 _ROLES: Mapping[str, _Roles] = {
-    "he": _Roles(sealer=ckks.HeSealer, opener=ckks.HeOpener),
-    "none": _Roles(sealer=plain.PlainSealer, opener=plain.PlainOpener),
+    HE: _Roles(sealer=ckks.HeSealer, opener=ckks.HeOpener),
+    NONE: _Roles(sealer=plain.PlainSealer, opener=plain.PlainOpener),
 }
 
 _GENERATE_CONTEXTS: Mapping[str, Callable[[], tuple[bytes, bytes]]] = {
-    "he": generate_ckks_contexts,
-    "none": plain.generate_contexts,
-    "sealed": sealed.generate_contexts,
+    HE: generate_ckks_contexts,
+    MASKED: holder_pads.generate_contexts,
+    NONE: plain.generate_contexts,
+    SEALED: sealed.generate_contexts,
+    SMC: plain.generate_contexts,
 }
 
-PROTECTIONS: Final = tuple(sorted(_GENERATE_CONTEXTS))
+PROTECTIONS: Final = tuple(sorted(TRAITS))
 """Their names, as a federation file has them."""
 
 
 def sealer(name: str, public_context: bytes) -> Sealer:
-    """Make the role of a site under `none` or `he`; under `sealed` it is a `SealedSealer`.
+    """Make the role of a site where nothing is masked; elsewhere it is `masking_sealer`'s.
 
     Raises:
         UsageError: An unknown protection, or a context that this role may not or cannot use.
-        ValueError: `sealed`.
+        ValueError: A protection under which sites mask their updates.
     """
     return _roles(name).sealer(public_context)
+
+
+def masking_sealer(
+    name: str, public_context: bytes, masks: Masks, *, sites: int, values_per_slot: Literal[1, 2]
+) -> Sealer:
+    """Make the role of a site that masks its update, for one vector.
+
+    Args:
+        name: The protection.
+        public_context: The key holder's public key; empty under `smc`.
+        masks: All streams that hide the vector, of this round and purpose alone.
+        sites: Sites of the charter.
+        values_per_slot: One or two; of meaning for `sealed` alone.
+
+    Raises:
+        UsageError: A context that this role may not or cannot use.
+    """
+    if name == SEALED:
+        return sealed.SealedSealer(
+            public_context, Packing(values_per_slot=values_per_slot, sites=sites), masks
+        )
+    _require_ring(name, public_context)
+    return RingSealer(name, public_context, masks, sites=sites)
 
 
 def summer(name: str, public_context: bytes, *, values_per_slot: int = 2) -> Summer:
@@ -134,9 +164,12 @@ def summer(name: str, public_context: bytes, *, values_per_slot: int = 2) -> Sum
         UsageError: An unknown protection, or a context that this role may not or cannot use.
     """
     _require_known(name)
-    if name == "sealed":
+    if name == SEALED:
         return sealed.SealedSummer(public_context, values_per_slot)
-    return ckks.HeSummer(public_context) if name == "he" else plain.PlainSummer(public_context)
+    if TRAITS[name].masked:
+        _require_ring(name, public_context)
+        return RingSummer(name, public_context)
+    return ckks.HeSummer(public_context) if name == HE else plain.PlainSummer(public_context)
 
 
 def require_form(name: str, public_context: bytes) -> None:
@@ -147,7 +180,7 @@ def require_form(name: str, public_context: bytes) -> None:
         UsageError: An unknown protection.
     """
     _require_known(name)
-    form = {"sealed": bfv_context.FORM, "he": ckks_context.FORM}.get(name)
+    form = {SEALED: bfv_context.FORM, HE: ckks_context.FORM}.get(name)
     try:
         if form:
             form.require(public_context)
@@ -165,19 +198,42 @@ def sealed_size(name: str, length: int, *, values_per_slot: int = 2) -> int:
         UsageError: An unknown protection.
     """
     _require_known(name)
-    if name == "sealed":
+    if name == SEALED:
         return sealed.sealed_size(length, values_per_slot)
-    return ckks.sealed_size(length) if name == "he" else plain.sealed_size(length)
+    if TRAITS[name].masked:
+        return ring.sealed_size(name, length)
+    return ckks.sealed_size(length) if name == HE else plain.sealed_size(length)
 
 
 def opener(name: str, secret_context: bytes) -> Opener:
-    """Make the role of the key holder under `none` or `he`; under `sealed` it is a `SealedOpener`.
+    """Make the role of the key holder where nothing is masked; elsewhere it is `unmasking_opener`'s.
 
     Raises:
         UsageError: An unknown protection, or a context without its secret key.
-        ValueError: `sealed`.
+        ValueError: A protection under which sites mask their updates.
     """
     return _roles(name).opener(secret_context)
+
+
+def unmasking_opener(
+    name: str, context: bytes, masks: Masks, *, sites: int, values_per_slot: Literal[1, 2]
+) -> Opener:
+    """Make the role of the key holder for one sum of masked updates.
+
+    Args:
+        name: The protection.
+        context: The secret context under `sealed`; the public one elsewhere, as masks hold the secret.
+        masks: What remains of all members' masks in the sum.
+        sites: Sites of the charter.
+        values_per_slot: One or two; of meaning for `sealed` alone.
+
+    Raises:
+        UsageError: A context that this role cannot use.
+    """
+    if name == SEALED:
+        return sealed.SealedOpener(context, Packing(values_per_slot=values_per_slot, sites=sites), masks)
+    _require_ring(name, context)
+    return RingOpener(name, context, masks)
 
 
 def generate_contexts(name: str) -> tuple[bytes, bytes]:
@@ -193,8 +249,16 @@ def generate_contexts(name: str) -> tuple[bytes, bytes]:
 def _roles(name: str) -> _Roles:
     _require_known(name)
     if name not in _ROLES:
-        raise ValueError(f"site and key holder need masks under {name}: make a SealedSealer or SealedOpener")
+        raise ValueError(f"site and key holder need masks under {name}: make a masking_sealer")
     return _ROLES[name]
+
+
+def _require_ring(name: str, public_context: bytes) -> None:
+    _require_known(name)
+    if name == MASKED:
+        holder_pads.require_public(public_context)
+    elif public_context:
+        raise UsageError(f"protection {name} takes no encryption context, got {len(public_context)} bytes")
 
 
 def _require_known(name: str) -> None:

@@ -1,6 +1,6 @@
 """What is sealed of an update, under each protection, and what the opened sum stands for.
 
-Under `none` and `he` it is the float64 vector [n·Δw, n]. Under `sealed` it is the fixed-point form
+Under `none` and `he` it is the float64 vector [n·Δw, n]. Under the others it is the fixed-point form
 of the same, integers whose sum is exact. In all of them Δw is first scaled down to the charter's
 bounds, which keeps its direction. Where sites share noise it is the sum of clipped contributions and
 the count, as integers with the site's share of the noise in them.
@@ -8,16 +8,23 @@ the count, as integers with the site's share of the noise in them.
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 
 from components.agreement.charter import Charter
+from components.agreement.protections import MASKED, SMC
 from components.agreement.released_sum import Shapes, released_sum
+from components.encryption import packing, ring
 from components.encryption.fixed_point import FixedPoint
 from components.privacy.mechanism import decoded, noisy_integers
 from components.privacy.round_noise import round_mechanism, shares_noise
 
-SEALED = "sealed"
+
+def largest_sum(protection: str, values_per_slot: int) -> int:
+    """Largest magnitude that a coordinate of a sum may have under a protection."""
+    return ring.LARGEST_SUM if protection in {MASKED, SMC} else packing.largest_sum(values_per_slot)
 
 
 def fixed_point(charter: Charter) -> FixedPoint:
@@ -31,7 +38,7 @@ def fixed_point(charter: Charter) -> FixedPoint:
         clipping_norm=charter.clipping_norm,
         largest_value=charter.largest_value,
         max_examples=charter.max_examples,
-        values_per_slot=charter.values_per_slot,
+        largest_sum=largest_sum(charter.protection, charter.values_per_slot),
     )
 
 
@@ -48,8 +55,8 @@ def to_vector(
         shapes: of the model's tensors.
 
     Returns:
-        Integers, shape (d + 2,), under `sealed`, (d + 1,) where sites share noise; float64, shape
-        (d + 1,), otherwise.
+        Integers, shape (d + 1,), where sites share noise; integers, shape (d + 2,), under protections
+        that seal integers; float64, shape (d + 1,), otherwise.
 
     Raises:
         BadDataError: more examples than the charter admits, or a value is not finite.
@@ -60,7 +67,7 @@ def to_vector(
         if num_examples:
             points.require_count(num_examples)
         return noisy_integers(values, num_examples, round_mechanism(charter, round_number, shapes))
-    if charter.protection == SEALED:
+    if charter.traits.integers:
         return points.encode(values, num_examples)
     points.require_count(num_examples)
     return np.append(num_examples * points.clip(values), float(num_examples))
@@ -69,7 +76,7 @@ def to_vector(
 def vector_length(charter: Charter, round_number: int, shapes: Shapes) -> int:
     """Length of the vector that every site seals in a round, for a model of these shapes."""
     values = released_sum(charter, round_number, shapes).dimensions
-    if charter.protection == SEALED and not shares_noise(charter):
+    if charter.traits.integers and not shares_noise(charter):
         return fixed_point(charter).length(values)
     return values + 1
 
@@ -81,6 +88,6 @@ def from_sum(
     if shares_noise(charter):
         opened = total.astype(np.int64, copy=False)
         return np.append(*decoded(opened, round_mechanism(charter, round_number, shapes)))
-    if charter.protection == SEALED:
-        return fixed_point(charter).decode(total.astype(np.int64, copy=False))
+    if charter.traits.integers:
+        return fixed_point(charter).decode(cast(NDArray[np.int64], total))
     return total.astype(np.float64, copy=False)

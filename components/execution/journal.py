@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from components.artifacts.stores import Store, key_of, open_store
 from components.errors import CrosscloudError
 from components.execution import progress
+from components.execution.departures import Departures
+from components.execution.recorded_exchange import RecordedExchange
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +38,15 @@ class Entry:
     findings: tuple[str, ...] = ()
 
 
-def record(exchange_uri: str, ticket: str, entry: Entry) -> None:
-    """Adds `entry` beside the ticket; a step is not failed by a journal that cannot be written."""
+def record(exchange_uri: str, ticket: str, entry: Entry, *, departures: Departures | None = None) -> None:
+    """Adds `entry` beside the ticket; a step is not failed by a journal that cannot be written.
+
+    Args:
+        exchange_uri: store that all parties read.
+        ticket: reference of the round's ticket.
+        entry: what the step tells.
+        departures: of the step's site, which writes it down first; None for a step outside the sites.
+    """
     progress.note(
         "done",
         step=entry.step,
@@ -47,7 +56,9 @@ def record(exchange_uri: str, ticket: str, entry: Entry) -> None:
         bytes_sent=entry.bytes,
     )
     with contextlib.suppress(CrosscloudError):
-        exchange = open_store(exchange_uri)
+        exchange: Store = open_store(exchange_uri)
+        if departures:
+            exchange = RecordedExchange(exchange, departures)
         name = f"{entry.step}-{entry.site}" if entry.site else entry.step
         exchange.create(
             f"{_folder(exchange, ticket)}/journal/{name}.json", json.dumps(asdict(entry)).encode()

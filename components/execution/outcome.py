@@ -30,6 +30,7 @@ class Outcome:
         bytes_sent: what this step uploaded to the exchange, in bytes.
         bytes_read: what its warehouse read, in bytes, as far as the site tells.
         findings: words for what it found, as far as the site tells.
+        ticket: td under which it was made, for the site's own records; it is not told to anybody.
     """
 
     reference: str = ""
@@ -39,6 +40,7 @@ class Outcome:
     bytes_sent: int = 0
     bytes_read: int = 0
     findings: tuple[str, ...] = ()
+    ticket: str = ""
 
     def write_manifest(self, path: str) -> None:
         """Writes the manifest where Kubeflow uploads it from; writes nothing for a site left out."""

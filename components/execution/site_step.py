@@ -2,26 +2,26 @@
 
 The work is done in a forked child with a deadline of its own, below the pod's. Whatever happens
 there — an error, a crash in native code, the out-of-memory killer, silence — becomes a reason that
-the roster understands. The site's own people find the full message in their store under `notes/`;
-nothing that may quote a record is printed. A crash leaves no core, and the child ends with its guard.
+the roster understands. The site's own people find the full message in their store under `notes/`, and under
+`left/` what the step told the others; nothing that may quote a record is printed. A crash leaves no core,
+and the child ends with its guard.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from components.artifacts.stores import open_store
 from components.errors import StoreError, UsageError
 from components.execution import journal, progress
+from components.execution.departures import Departures, Occasion
+from components.execution.notes import keep_note
 from components.execution.outcome import Outcome, disclosed_reason, plain
 from components.execution.process_limits import end_with, lasting_process, leave_no_core
 from components.execution.suspicion import Suspicion
@@ -53,7 +53,7 @@ class SiteStep:
             return Outcome(reason=plain(reason))
         start = time.monotonic()
         progress.note("begun", step=self.name, party=self.site, ticket=self.ticket)
-        outcome = self._guarded(work)
+        outcome = self._recorded(self._guarded(work))
         if outcome.reason:
             progress.tell(f"{progress.LEFT_OUT}{outcome.reason}")
             progress.note(
@@ -69,7 +69,20 @@ class SiteStep:
                 bytes_read=outcome.bytes_read,
                 findings=tuple(map(plain, outcome.findings)),
             )
-            journal.record(self.exchange_uri, self.ticket, entry)
+            journal.record(self.exchange_uri, self.ticket, entry, departures=self._departures(outcome))
+        return outcome
+
+    def _departures(self, outcome: Outcome) -> Departures:
+        occasion = Occasion.referred(self.name, self.ticket, ticket=outcome.ticket)
+        return Departures(store=open_store(self.store_uri), occasion=occasion)
+
+    def _recorded(self, outcome: Outcome) -> Outcome:
+        """The outcome once the site has written down that it leaves; a bare reason where it cannot."""
+        try:
+            self._departures(outcome).tell(outcome)
+        except (StoreError, UsageError) as failure:
+            progress.tell(f"nothing can be written down at {self.site} ({type(failure).__name__})")
+            return outcome if outcome.reason else Outcome(reason=disclosed_reason(failure))
         return outcome
 
     def _guarded(self, work: Callable[[], Outcome]) -> Outcome:
@@ -90,17 +103,22 @@ class SiteStep:
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if answer is None:
-            return Outcome(reason=f"timeout: {self.name} did not end within {self.deadline_s} s")
+            return self._lost(f"timeout: {self.name} did not end within {self.deadline_s} s")
         ended = os.waitstatus_to_exitcode(status)
         if ended == -signal.SIGKILL:
-            return Outcome(reason="oom")
+            return self._lost("oom")
         if ended < 0 and (what := suspicion.read()):
-            return Outcome(reason=plain(f"refused: {what} ended the process by signal {-ended}"))
+            return self._lost(plain(f"refused: {what} ended the process by signal {-ended}"))
         if ended < 0:
-            return Outcome(reason=f"failed: ended by signal {-ended}")
+            return self._lost(f"failed: ended by signal {-ended}")
         if not answer:
-            return Outcome(reason=f"failed: {self.name} ended without an answer")
+            return self._lost(f"failed: {self.name} ended without an answer")
         return Outcome.from_json(answer)
+
+    def _lost(self, reason: str) -> Outcome:
+        """The outcome of a child that could say nothing itself."""
+        keep_note(self.store_uri, site=self.site, step=self.name, ticket=self.ticket, reason=reason)
+        return Outcome(reason=reason)
 
     def _answer(self, work: Callable[[], Outcome], writer: int, suspicion: Suspicion, parent: int) -> None:
         """The child: works, answers through the pipe, and never returns into the caller's stack."""
@@ -111,30 +129,22 @@ class SiteStep:
             try:
                 answer = work().to_json()
             except BaseException as error:
-                self._note(error)
-                answer = Outcome(reason=disclosed_reason(error)).to_json()
+                reason = disclosed_reason(error)
+                keep_note(
+                    self.store_uri,
+                    site=self.site,
+                    step=self.name,
+                    ticket=self.ticket,
+                    reason=reason,
+                    error=error,
+                )
+                answer = Outcome(reason=reason).to_json()
             with os.fdopen(writer, "wb") as pipe:
                 pipe.write(answer)
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
             os._exit(0)
-
-    def _note(self, error: BaseException) -> None:
-        at = datetime.now(UTC)
-        note = {
-            "step": self.name,
-            "at": at.isoformat(timespec="seconds"),
-            "ticket": self.ticket,
-            "error": type(error).__name__,
-            "message": str(error),
-            "trace": traceback.format_exception(error),
-        }
-        try:
-            store = open_store(self.store_uri)
-            store.create(f"notes/{at:%Y%m%dT%H%M%S.%f}-{self.name}.json", json.dumps(note, indent=1).encode())
-        except (StoreError, UsageError) as failure:
-            progress.tell(f"no note could be kept at {self.site} ({type(failure).__name__})")
 
 
 def _read_until(descriptor: int, deadline: float) -> bytes | None:

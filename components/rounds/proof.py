@@ -6,7 +6,9 @@ rounds/00001/proof/genesis.safetensors         the first model, where no round w
 rounds/00001/proof/void.json                   of the attempt before, where there was one
 rounds/00001/proof/commitments/gcp.json        by site on the roster
 rounds/00001/proof/sealed/gcp.json             manifest by site in the sum
-rounds/00001/proof/released/gcp.json           by site in the sum, under `sealed`
+rounds/00001/proof/released/gcp.json           by site in the sum, under `sealed` and `masked`
+rounds/00001/proof/sharers.json, shares/gcp.json    who may seal and what each has dealt, under `smc`
+rounds/00001/proof/unmasked/gcp.json           by site in the sum that has unmasked it, under `smc`
 """
 
 from __future__ import annotations
@@ -18,16 +20,20 @@ from typing import BinaryIO, NoReturn
 
 from components.agreement.attempt import Attempt
 from components.agreement.commitment import commitment_key
+from components.agreement.dealt_shares import shares_key
 from components.agreement.model_store import MAX_MODEL_BYTES, model_key
+from components.agreement.protections import RELEASE, UNMASK
 from components.agreement.receipt import aggregate_key
 from components.agreement.released import release_key
+from components.agreement.roster import Roster
 from components.agreement.sealed_manifest import manifest_key
+from components.agreement.sharers import read_sharers, sharers_key
 from components.agreement.ticket import Ticket
+from components.agreement.unmasking import read_unmasking, unmasking_key
 from components.agreement.void import void_key
 from components.artifacts.documents import MAX_DOCUMENT_BYTES
 from components.artifacts.stores import Store
-from components.encryption.update_vector import SEALED
-from components.errors import ObjectExistsError, ObjectMissingError, StoreError
+from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, StoreError
 from components.rounds.state import round_key
 
 GENESIS, VOID = "genesis.safetensors", "void.json"
@@ -69,10 +75,24 @@ def _documents(attempt: Attempt) -> list[str]:
     keys = [f"{ticket.folder}/{name}" for name in SINGLE]
     keys += [commitment_key(ticket, site) for site in roster.sites]
     keys += [manifest_key(ticket, site) for site in members]
-    if attempt.charter.protection == SEALED:
+    if attempt.charter.traits.lifted_by == RELEASE:
         keys += [release_key(ticket, site) for site in members]
+    if attempt.charter.traits.lifted_by == UNMASK:
+        keys += _unmasking_documents(attempt, roster)
     if ticket.attempt > 1:
         keys.append(_void_before(ticket))
+    return keys
+
+
+def _unmasking_documents(attempt: Attempt, roster: Roster) -> list[str]:
+    """A member need not have unmasked: what does not verify is not what the sum was opened with."""
+    exchange, ticket, charter = attempt.exchange, attempt.ticket, attempt.charter
+    sharers, cutoff = read_sharers(exchange, ticket, roster), attempt.cutoff(roster)
+    keys = [sharers_key(ticket), *(shares_key(ticket, site) for site in sharers.sites)]
+    for site in cutoff.members:
+        with contextlib.suppress(IntegrityError, ObjectMissingError):
+            read_unmasking(exchange, ticket, sharers, cutoff, site, charter=charter)
+            keys.append(unmasking_key(ticket, site))
     return keys
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
 from components.agreement.charter import Charter
+from components.agreement.charter_book import ancestry
 from components.agreement.commitment import Commitment, commitment_key, read_commitment
 from components.agreement.cutoff import Cutoff, read_cutoff
 from components.agreement.key_certificate import key_of_round
+from components.agreement.lineage import goes_back
+from components.agreement.model_sums import EarlierSum, is_summed_again, require_grouped
+from components.agreement.protections import RELEASE, UNMASK
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
     Receipt,
@@ -30,8 +34,9 @@ from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store
 from components.encryption.attempt_masks import public_halves
-from components.encryption.update_vector import SEALED, vector_length
-from components.errors import DigestMismatchError, IntegrityError
+from components.encryption.recovered_masks import recovered_masks
+from components.encryption.update_vector import vector_length
+from components.errors import DigestMismatchError, IntegrityError, QuorumNotReachedError
 from components.rounds.findings import Findings
 from components.rounds.proof import ProofStore, proof_key
 from components.rounds.state import RoundRecord
@@ -49,6 +54,27 @@ class Standing:
     model: str = ""
     snapshot: str = ""
     edition: int = 0
+    charter: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """What all rounds before have committed, taken back or not.
+
+    Attributes:
+        models: SHA-256 of each model.
+        sums: the sets of sites that were summed, by the model that they started from.
+    """
+
+    models: set[str] = field(default_factory=set)
+    sums: dict[str, list[EarlierSum]] = field(default_factory=dict)
+
+    def add(self, record: RoundRecord) -> None:
+        """One round more."""
+        self.models.add(record.model)
+        members = frozenset(record.members)
+        summed = EarlierSum(round_number=record.round_number, members=members)
+        self.sums.setdefault(record.parent, []).append(summed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +87,7 @@ class RoundCheck:
         charter: the edition that the record names.
         record: verified.
         ticket: verified.
+        past: the rounds before.
         findings: about this round.
     """
 
@@ -69,6 +96,7 @@ class RoundCheck:
     charter: Charter
     record: RoundRecord
     ticket: Ticket
+    past: Past
     findings: Findings
 
     @property
@@ -96,6 +124,8 @@ class RoundCheck:
             self._check_commitments(roster)
         if roster and cutoff:
             self._check_members(roster, cutoff, receipt, parent)
+        if roster and cutoff and self.charter.traits.lifted_by == UNMASK:
+            self.findings.checked("unmasking", partial(self._check_unmasking, roster, cutoff))
         if roster and cutoff and receipt:
             self._check_receipt(roster, cutoff, receipt)
         if receipt is None:
@@ -109,7 +139,8 @@ class RoundCheck:
     def _check_ticket(self) -> None:
         ticket, record = self.ticket, self.record
         self.findings.checked("ticket", partial(check_terms, ticket, self.charter))
-        self.findings.checked("ticket", partial(check_attempt, self.proof, ticket, self.charter))
+        editions = ancestry(self.keys_uri, self.charter)
+        self.findings.checked("ticket", partial(check_attempt, self.proof, ticket, self.charter, editions))
         same = (ticket.digest, ticket.round_number, ticket.attempt, ticket.folder, ticket.model)
         named = (record.ticket, record.round_number, record.attempt, record.folder, record.parent)
         self.findings.require("ticket", "is not the one that the record names", kept=same == named)
@@ -118,17 +149,22 @@ class RoundCheck:
         ticket, require = self.ticket, self.findings.require
         follows = (ticket.previous, ticket.previous_folder) == (before.receipt, before.folder)
         require("ticket", "does not follow from the receipt of the last committed round", kept=follows)
-        starts = ticket.model == (before.model or self.charter.genesis)
+        expected = before.model or self.charter.genesis
         source = "the last committed round made" if before.model else "the charter starts from"
-        require("ticket", f"its model is not the one that {source}", kept=starts)
-        goes_back = before.edition > self.charter.edition
-        require("record", "was committed under an edition before the last round's", kept=not goes_back)
-        time, earlier = _time(ticket.snapshot), _time(before.snapshot)
+        if goes_back(self.charter, before.charter):
+            expected = self.charter.restart
+            source = f"edition {self.charter.edition} of the charter goes back to"
+            known = expected == self.charter.genesis or expected in self.past.models
+            require("ticket", f"its edition goes back to {expected[:12]}, which no round made", kept=known)
+        require("ticket", f"its model is not the one that {source}", kept=ticket.model == expected)
+        earlier = before.edition > self.charter.edition
+        require("record", "was committed under an edition before the last round's", kept=not earlier)
+        time, then = _time(ticket.snapshot), _time(before.snapshot)
         require(
             "ticket", f"its snapshot, {ticket.snapshot}, is not a time with its zone", kept=time is not None
         )
-        if time and earlier:
-            require("ticket", f"its snapshot goes back to {ticket.snapshot}", kept=time >= earlier)
+        if time and then:
+            require("ticket", f"its snapshot goes back to {ticket.snapshot}", kept=time >= then)
 
     def _roster(self) -> Roster:
         document = self.proof.read(roster_key(self.ticket), limit=MAX_ROSTER_BYTES)
@@ -154,7 +190,7 @@ class RoundCheck:
             )
             if commitment:
                 found[site] = commitment
-        if self.charter.protection == SEALED:
+        if self.charter.traits.masked:
             self.findings.checked("roster", partial(public_halves, self.charter, found))
 
     def _commitment(self, roster: Roster, site: str) -> Commitment:
@@ -169,6 +205,9 @@ class RoundCheck:
         least = self.charter.min_sum_sites
         few = f"has {len(cutoff.members)} sites, the charter asks for {least}"
         self.findings.require("cut-off", few, kept=len(cutoff.members) >= least)
+        matters = is_summed_again(self.ticket, self.charter)
+        earlier = self.past.sums.get(self.ticket.model, ()) if matters else ()
+        self.findings.checked("cut-off", partial(require_grouped, earlier, cutoff.members, self.charter))
         certificate = self.findings.checked("key", self._certificate)
         if receipt and certificate is not None:
             kept = receipt.certificate == certificate
@@ -178,7 +217,7 @@ class RoundCheck:
             if certificate is not None:
                 check = partial(self._check_manifest, roster, site, certificate, receipt, length)
                 self.findings.checked(f"manifest of {site}", check)
-            if self.charter.protection == SEALED:
+            if self.charter.traits.lifted_by == RELEASE:
                 self.findings.checked(f"release of {site}", partial(self._check_release, cutoff, site))
 
     def _certificate(self) -> str:
@@ -204,6 +243,14 @@ class RoundCheck:
         released = read_release(self.proof, self.ticket, cutoff, site, self.charter)
         if {site, *released.shares} != set(cutoff.members) or site in released.shares:
             raise IntegrityError("its shares are not those of the other members' locks")
+
+    def _check_unmasking(self, roster: Roster, cutoff: Cutoff) -> None:
+        """Puts the masks of the sum together again: a quorum of its members has unmasked this very set."""
+        try:
+            recovered_masks(self.proof, self.ticket, self.charter, roster, cutoff)
+        except QuorumNotReachedError:
+            least = self.charter.min_sum_sites
+            raise IntegrityError(f"is not that of {least} sites of the sum, the charter's quorum") from None
 
     def _check_receipt(self, roster: Roster, cutoff: Cutoff, receipt: Receipt) -> None:
         require, record = self.findings.require, self.record

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from components.agreement.charter import COORDINATOR, Charter
 from components.agreement.charter_book import charter_of, is_ancestor
 from components.agreement.document_form import well_formed
+from components.agreement.lineage import goes_back
 from components.artifacts.documents import digest, sign, verify
 from components.artifacts.stores import Store
 from components.errors import DigestMismatchError, IntegrityError, SignatureError
@@ -154,6 +155,41 @@ def newest_record(state: Store, keys_uri: str, charter: Charter) -> RoundRecord 
             f"round {numbers[-1]} of {state.uri} holds the record of round {record.round_number}"
         )
     return record
+
+
+def standing_record(
+    state: Store, keys_uri: str, charter: Charter, newest: RoundRecord | None
+) -> RoundRecord | None:
+    """The round whose model stands: the next one starts from it. None where that is the genesis.
+
+    Args:
+        state: store of the committed rounds.
+        keys_uri: folder of the charters.
+        charter: in force.
+        newest: the last committed round, see `newest_record`.
+
+    Raises:
+        IntegrityError: the edition goes back to a model that no round has committed.
+    """
+    if not goes_back(charter, newest.charter if newest else ""):
+        return newest
+    if charter.restart == charter.genesis:
+        return None
+    for record in reversed(records(state, keys_uri, charter)):
+        if record.model == charter.restart:
+            return record
+    raise IntegrityError(
+        f"edition {charter.edition} of the charter goes back to the model {charter.restart[:12]}, which no "
+        f"round of {state.uri} has committed"
+    )
+
+
+def records(state: Store, keys_uri: str, charter: Charter) -> list[RoundRecord]:
+    """All committed rounds, ascending, each verified under the edition it names."""
+    return [
+        record_of(state.read(round_key(number, "round.json"), limit=1 << 20), keys_uri, charter)
+        for number in committed_rounds(state)
+    ]
 
 
 def is_finished(state: Store, round_number: int) -> bool:

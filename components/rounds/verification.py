@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from components.agreement.charter import Charter
+from components.agreement.lineage import goes_back
 from components.agreement.model_store import MAX_MODEL_BYTES
 from components.agreement.server_optimizer import Committed
 from components.agreement.void import read_void
@@ -25,7 +26,7 @@ from components.errors import DigestMismatchError, SignatureError, UsageError
 from components.rounds.charter_chain import CharterChain, read_chain
 from components.rounds.findings import Findings
 from components.rounds.proof import GENESIS, proof_key
-from components.rounds.round_check import RoundCheck, Standing, read_round_ticket
+from components.rounds.round_check import Past, RoundCheck, Standing, read_round_ticket
 from components.rounds.state import RoundRecord, checkpoint_key, read_record, round_key
 
 COMMIT, VOID = "round.json", "void.json"
@@ -41,7 +42,8 @@ class Verification:
     Attributes:
         rounds: committed, whether or not all is well with them.
         voided: rounds that came to nothing.
-        newest_model: SHA-256 of the newest committed model, empty before the first.
+        newest_model: SHA-256 of the newest committed model, or of the one that the edition in force goes
+            back to; empty before the first.
         charter: cd of the newest edition that all its signers have signed, empty where there is none.
         problems: one line each; empty if everything follows from the charter.
     """
@@ -100,7 +102,7 @@ def verify_state(state_uri: str, *, keys_uri: str, charter: str = "") -> Verific
     return Verification(
         rounds=sum(COMMIT in names for names in ended.values()),
         voided=sum(names == {VOID} for names in ended.values()),
-        newest_model=walk.newest_model,
+        newest_model=walk.standing_model(),
         charter=chain.in_force.digest if chain.in_force else "",
         problems=tuple(findings.problems),
     )
@@ -119,7 +121,9 @@ class _Walk:
     standing: Standing | None = field(default_factory=Standing)
     made: Committed | None = None
     newest_model: str = ""
+    newest_charter: str = ""
     used: set[str] = field(default_factory=set)
+    past: Past = field(default_factory=Past)
 
     def check_pinned(self) -> None:
         """Notes where the pinned edition, or where there is none the newest, is not in force."""
@@ -131,6 +135,13 @@ class _Walk:
             self._use(self.chain.editions[self.pinned])
         else:
             self.findings.add(f"none of its editions is the pinned one, {self.pinned[:12]}")
+
+    def standing_model(self) -> str:
+        """The model that the next round starts from, as far as the records say; empty before the first."""
+        in_force = self.chain.in_force
+        if in_force and self.newest_model and goes_back(in_force, self.newest_charter):
+            return in_force.restart
+        return self.newest_model
 
     def check_void(self, number: int) -> None:
         """`SignatureError` unless a coordinator of the federation has ended this round."""
@@ -157,15 +168,17 @@ class _Walk:
             return
         findings.checked("checkpoint", partial(self._require_checkpoint, record))
         ticket = findings.checked("ticket", partial(read_round_ticket, self.state, number, charter))
-        self.newest_model = record.model
+        self.newest_model, self.newest_charter = record.model, charter.digest
         self.standing = Standing(
             receipt=record.receipt,
             folder=record.folder,
             model=record.model,
             snapshot=ticket.snapshot if ticket else "",
             edition=charter.edition,
+            charter=charter.digest,
         )
         if ticket is None:
+            self.past.add(record)
             return
         same = made if before and before.model == ticket.model else None
         parent = same or findings.checked("model", partial(self._model, ticket.model, number))
@@ -175,9 +188,11 @@ class _Walk:
             charter=charter,
             record=record,
             ticket=ticket,
+            past=self.past,
             findings=findings,
         )
         self.made = check.check(before, parent)
+        self.past.add(record)
 
     def _charter(self, number: int, findings: Findings) -> Charter:
         """The edition that a record names, which everybody must have signed."""
@@ -214,7 +229,8 @@ class _Walk:
 
     def _model(self, model: str, number: int) -> Committed | None:
         """The model with this digest, wherever it lies in the state; None if nowhere."""
-        for key in (self.models.get(f"checkpoint-{model[:16]}.safetensors"), proof_key(number, GENESIS)):
+        names = (f"checkpoint-{model[:16]}.safetensors", GENESIS)
+        for key in (proof_key(number, GENESIS), *map(self.models.get, names)):
             if key and self.state.exists(key):
                 content = self.state.read(key, limit=MAX_MODEL_BYTES)
                 if digest(content) == model:

@@ -23,6 +23,7 @@ from components.execution.central_step import ERROR_PREFIX
 from components.execution.jobs.dispatch import run_job
 from components.execution.jobs.ends import JobEnd
 from components.execution.jobs.order import Cluster, JobOrder
+from components.execution.notes import keep_note
 from components.site_steps.answer import answer_key, notice
 from components.site_steps.request import DIGEST, order_of
 from components.site_steps.settings import SiteSettings, agreed_request
@@ -98,6 +99,16 @@ class Agent:
             self._seen.add(named)
             self._tries.pop(named)
             progress.tell(f"request {named[:12]} is passed over: {error}")
+            if self.site.store_uri:
+                # An agent need not be given the site's store; one that is keeps its refusals there.
+                keep_note(
+                    self.site.store_uri,
+                    site=self.site.site,
+                    step="agent",
+                    ticket=f"request {named}",
+                    reason="",
+                    error=error,
+                )
 
     def _see_to(self, order: JobOrder) -> None:
         try:

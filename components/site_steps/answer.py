@@ -150,8 +150,8 @@ def _is_evaluation(figures: object) -> bool:
 
 
 def _fields(outcome: Outcome) -> dict[str, Any]:
-    told = asdict(outcome)
-    return {**told, "findings": list(outcome.findings)}
+    told = asdict(outcome) | {"findings": list(outcome.findings)}
+    return {name: told[name] for name in _KINDS if name in told}
 
 
 def _outcome(body: Mapping[str, Any], site: str) -> Outcome:

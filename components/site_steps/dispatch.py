@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.attempt import Attempt
 from components.agreement.charter import COORDINATOR
-from components.agreement.private_keys import load_signing_key
+from components.agreement.replaced_keys import charter_signing_key
 from components.artifacts.stores import create_or_read
 from components.errors import SignatureError, StoreError, UsageError
 from components.execution import progress
@@ -142,7 +142,7 @@ def _ask(attempt: Attempt, first: StepRequest, terms: JobTerms, keys_uri: str) -
         asked = Asked(attempt=attempt, request=request, terms=terms)
         told = asked.known()
         if told is None:
-            _publish(asked, load_signing_key(keys_uri, COORDINATOR))
+            _publish(asked, charter_signing_key(keys_uri, COORDINATOR, attempt.charter))
             return _by_agent(asked) if terms.door == "agent" else _by_job(asked)
         if not told.reason:
             return told

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 
+from components.agreement.charter_book import charter_of
 from components.agreement.private_keys import load_signing_key
+from components.agreement.replaced_keys import charter_signing_key
 from components.artifacts.documents import verify
 from components.artifacts.stores import create_or_read, open_store
 from components.errors import CrosscloudError, SignatureError, StoreError, UsageError
 from components.execution import progress
 from components.execution.central_step import ERROR_PREFIX
+from components.execution.departures import Departures, Occasion
+from components.execution.notes import keep_note
 from components.execution.outcome import Outcome, disclosed_reason
+from components.execution.recorded_exchange import RecordedExchange
 from components.site_steps.answer import DOMAIN, answer_document, answer_key
 from components.site_steps.request import DIGEST, StepRequest
 from components.site_steps.running import run_here
@@ -54,7 +60,8 @@ def answer(step: str, named: str, site: SiteSettings) -> Outcome:
         SignatureError: something else lies where the answer belongs.
     """
     key = load_signing_key(site.keys_uri, site.site)
-    exchange = open_store(site.exchange_uri)
+    exchange, own = open_store(site.exchange_uri), open_store(site.store_uri)
+    asked = f"request {named}"
     try:
         request = _request(step, named, site)
     except StoreError:
@@ -62,8 +69,11 @@ def answer(step: str, named: str, site: SiteSettings) -> Outcome:
         raise
     except CrosscloudError as error:
         outcome = Outcome(reason=disclosed_reason(error))
+        keep_note(site.store_uri, site=site.site, step=step, ticket=asked, reason=outcome.reason, error=error)
         progress.tell(f"{progress.LEFT_OUT}{outcome.reason}")
     else:
+        asked = request.ticket
+        key = charter_signing_key(site.keys_uri, site.site, charter_of(site.keys_uri, request.charter))
         outcome = run_here(
             step,
             request.arguments,
@@ -75,10 +85,12 @@ def answer(step: str, named: str, site: SiteSettings) -> Outcome:
             deadline_s=request.deadline_s,
         )
     document = answer_document(outcome, site=site.site, named=named, key=key)
-    written = create_or_read(exchange, answer_key(site.site, named), document)
+    occasion = Occasion.referred(step, asked, ticket=outcome.ticket)
+    recorded = RecordedExchange(exchange, Departures(store=own, occasion=occasion))
+    written = create_or_read(recorded, answer_key(site.site, named), document)
     # Another one is of a Job that was replaced while it ran: what it answered stands.
     verify(written, domain=DOMAIN, signer=site.site, key=key.public_key())
-    return outcome
+    return replace(outcome, ticket="")
 
 
 def _named(arguments: list[str]) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from components.agreement.workplace import Workplace
@@ -89,8 +90,13 @@ def run_here(
     def at_work() -> Outcome:
         work = bound(name, arguments)
         place = Workplace.open(
-            site=site, store_uri=store_uri, exchange_uri=exchange_uri, keys_uri=keys_uri, ticket=ticket
+            site=site,
+            store_uri=store_uri,
+            exchange_uri=exchange_uri,
+            keys_uri=keys_uri,
+            ticket=ticket,
+            step=name,
         )
-        return work(place)
+        return replace(work(place), ticket=place.ticket.digest)
 
     return step.run(at_work)

@@ -17,8 +17,10 @@ STEPS: Mapping[str, str] = {
     "ingest": "components.data_processing.record_ingestion.step:ingest",
     "augment": "components.data_processing.feature_augmentation.step:augment",
     "train": "components.training.local_training.training:train",
+    "share": "components.encryption.key_sharing.sharing:share_keys",
     "seal": "components.encryption.update_sealing.sealing:seal_update",
     "release": "components.encryption.mask_release.releasing:release_masks",
+    "unmask": "components.encryption.mask_recovery.unmasking:unmask_sum",
     "adapt": "components.training.adaptation.adaptation:adapt",
     "evaluate": "components.evaluation.model_evaluation.evaluation:evaluate",
 }

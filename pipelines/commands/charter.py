@@ -24,19 +24,32 @@ app = typer.Typer(no_args_is_help=True, help="What all sites and the key holder 
 
 
 @app.command("new")
-def new(federation: FederationFile, method: Method = None) -> None:
+def new(
+    federation: FederationFile,
+    take_back: Annotated[
+        int | None,
+        typer.Option("--take-back", metavar="ROUND", min=1, help="Take back this round and all after it."),
+    ] = None,
+    keep_rounds: Annotated[
+        bool, typer.Option("--keep-rounds", help="Let rounds stand that the edition before would take back.")
+    ] = False,
+    method: Method = None,
+) -> None:
     """Draft the next edition from the federation file and the parties' public keys."""
     from pipelines.charter_comparison import changes
     from pipelines.chartering import newest_edition, propose_charter
+    from pipelines.taking_back import told
 
     chosen = load(federation, method)
     before = newest_edition(chosen)
-    charter = propose_charter(chosen)
+    if take_back is not None and keep_rounds:
+        raise UsageError("--take-back and --keep-rounds say opposite things: name one")
+    charter = propose_charter(chosen, take_back=take_back, keep_rounds=keep_rounds)
     typer.echo(f"proposed edition {charter.edition} of the charter of {charter.federation}")
     typer.echo(f"cd  {charter.digest}")
     if before:
         typer.echo(f"against edition {before.edition}:")
-        for line in changes(before, charter):
+        for line in [*changes(before, charter), *told(chosen, charter)]:
             typer.echo(f"  {line}")
     typer.echo(f"to be signed by {', '.join(charter.signers)}, each with its own keys:")
     typer.echo(f"  crosscloud charter sign {federation} --as {charter.signers[0]}")
@@ -63,7 +76,7 @@ def sign(
     charter = _edition(chosen, None, str(federation))
     signers = _signers(charter, owners, everybody=everybody)
     _require_agreement(chosen, charter, signers)
-    _print_terms(charter)
+    _print_terms(chosen, charter)
     for signer in signers:
         sign_charter(chosen, charter, signer, renew_policy=renew_policy)
         path = relative(private_folder(chosen.keys_uri, signer) / POLICY)
@@ -83,11 +96,12 @@ def show(
     from pipelines.charter_comparison import changes
     from pipelines.chartering import unsigned
     from pipelines.keyring import charter_keys, edition_in_force, fingerprint
+    from pipelines.taking_back import told
 
     chosen = load(federation)
     charter = _edition(chosen, edition, str(federation))
     missing = unsigned(chosen, charter)
-    _print_terms(charter)
+    _print_terms(chosen, charter)
     rows = []
     for party in (COORDINATOR, *charter.signers):
         signing, agreement = charter_keys(charter, party)
@@ -99,7 +113,8 @@ def show(
     typer.echo()
     if charter.edition > 1:
         typer.echo(f"against edition {charter.edition - 1}:")
-        for line in changes(_edition(chosen, charter.edition - 1, str(federation)), charter):
+        before = _edition(chosen, charter.edition - 1, str(federation))
+        for line in [*changes(before, charter), *told(chosen, charter)[:1]]:
             typer.echo(f"  {line}")
     in_force = edition_in_force(chosen)
     typer.echo(
@@ -155,8 +170,11 @@ def _signers(charter: Charter, owners: list[str] | None, *, everybody: bool) -> 
 
 
 def _require_agreement(federation: Federation, charter: Charter, signers: tuple[str, ...]) -> None:
-    """Nobody signs other terms than those of the file he works with."""
+    """Nobody signs other terms than those of the file he works with, or a model that no round has made."""
     from pipelines.charter_comparison import disagreements
+    from pipelines.taking_back import require_possible
+
+    require_possible(federation, charter)
 
     found = disagreements(federation, charter)
     if found:
@@ -169,11 +187,17 @@ def _require_agreement(federation: Federation, charter: Charter, signers: tuple[
         )
 
 
-def _print_terms(charter: Charter) -> None:
+def _print_terms(federation: Federation, charter: Charter) -> None:
     from pipelines.charter_terms import explained
+    from pipelines.taking_back import told
 
     typer.echo(f"edition {charter.edition} of the charter of {charter.federation}")
     typer.echo(f"cd  {charter.digest}")
     typer.echo()
     print_rows(explained(charter))
     typer.echo()
+    lines = told(federation, charter)
+    for line in lines:
+        typer.echo(f"this edition {line}" if line == lines[0] else f"  {line}")
+    if lines:
+        typer.echo()

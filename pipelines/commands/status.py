@@ -83,6 +83,8 @@ def _row(each: CommittedRound, *, noised: bool) -> tuple[str, ...]:
     sites = f"{len(each.members)} of {len(each.members) + len(each.left_out)}"
     measured = "not finished" if not each.finished else "kept at the sites"
     accuracy = measured if each.accuracy is None else f"{100 * each.accuracy:.1f} %"
+    if each.taken_back:
+        accuracy += ", taken back"
     figures = (each.epsilon_spent, each.epsilon_left) if noised else ()
     spent = tuple("" if figure is None else f"{figure:.2f}" for figure in figures)
     return (str(each.round_number), each.committed_at[:16].replace("T", " "), sites, accuracy, *spent)

@@ -1,7 +1,8 @@
 """One round, from its ticket to its report.
 
-Open → every site ingests, augments, trains → roster → every site seals → aggregate → every site in
-the sum releases its masks (under `sealed`) → open → commit → every site adapts and evaluates → report.
+Open → every site ingests, augments, trains → roster → every site shares what will mask it (under `smc`) →
+every site seals → aggregate → every site in the sum releases its masks (under `sealed` and `masked`) or
+unmasks the sum (under `smc`) → open → commit → every site adapts and evaluates → report.
 """
 
 from functools import partial
@@ -11,9 +12,12 @@ from kfp.dsl import base_component
 
 from components.aggregation.secure_aggregation.component import aggregate
 from components.agreement.charter import COORDINATOR, KEY_HOLDER
+from components.agreement.protections import RELEASE, TRAITS, UNMASK
 from components.data_processing.feature_augmentation.component import augment
 from components.data_processing.record_ingestion.component import ingest
 from components.encryption.aggregate_opening.component import open_sum
+from components.encryption.key_sharing.component import share
+from components.encryption.mask_recovery.component import unmask
 from components.encryption.mask_release.component import release
 from components.encryption.update_sealing.component import seal
 from components.evaluation.model_evaluation.component import evaluate
@@ -26,7 +30,6 @@ from components.training.local_training.component import train
 from pipelines.charter_comparison import server_optimizer
 from pipelines.federated_round.site_tasks import SiteTasks
 from pipelines.federation import Federation
-from pipelines.federation_rules import SEALED
 from pipelines.placement import place
 
 
@@ -77,8 +80,13 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
         )
         put(called, federation.coordinator, title="roster", owner=COORDINATOR)
 
+        lifted_by = TRAITS[federation.protection].lifted_by
+        if lifted_by == UNMASK:
+            for site in sites:
+                site.share(share, roster=called.outputs["roster"])
         for site in sites:
-            site.seal(seal, roster=called.outputs["roster"])
+            sharers = sites if lifted_by == UNMASK else ()
+            site.seal(seal, roster=called.outputs["roster"], sharers=sharers)
         summed = aggregate(
             sealed={site.name: site.sealed for site in sites},
             reasons={site.name: site.reason for site in sites},
@@ -87,9 +95,11 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
         )
         put(summed, federation.aggregator, title="aggregate")
 
-        if federation.protection == SEALED:
-            for site in sites:
+        for site in sites:
+            if lifted_by == RELEASE:
                 site.release(release, sealed_sum=summed.outputs["sealed_sum"])
+            elif lifted_by == UNMASK:
+                site.unmask(unmask, sealed_sum=summed.outputs["sealed_sum"])
         sum_opened = open_sum(
             sealed_sum=summed.outputs["sealed_sum"],
             releases={site.name: site.released for site in sites},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from kfp import dsl
@@ -32,6 +33,7 @@ class SiteTasks:
         }
         self.commitment: Any = ""
         self.reason: Any = ""
+        self.shared: Any = None
         self.sealed: Any = ""
         self.released: Any = ""
         self.figures: Any = ""
@@ -76,17 +78,30 @@ class SiteTasks:
         )
         self.commitment, self.reason = trained.outputs["commitment"], trained.outputs["reason"]
 
-    def seal(self, seal: Component, *, roster: Any) -> None:
-        """The committed update to the exchange, sealed."""
+    def share(self, share: Component, *, roster: Any) -> None:
+        """Shares of what will mask the site's update to the exchange."""
+        self.shared = self._placed(
+            "share", share(roster=roster, commitment=self.commitment, reason=self.reason, **self._common)
+        )
+        self.reason = self.shared.outputs["reason"]
+
+    def seal(self, seal: Component, *, roster: Any, sharers: Sequence[SiteTasks] = ()) -> None:
+        """The committed update to the exchange, sealed once all `sharers` have dealt their shares or not."""
         sealed = self._placed(
             "seal", seal(roster=roster, commitment=self.commitment, reason=self.reason, **self._common)
         )
+        sealed.after(*(each.shared for each in sharers))
         self.sealed, self.reason = sealed.outputs["sealed"], sealed.outputs["reason"]
 
     def release(self, release: Component, *, sealed_sum: Any) -> None:
         """What lifts the site's masks from the agreed sum, to the exchange."""
         released = self._placed("release", release(sealed_sum=sealed_sum, reason=self.reason, **self._common))
         self.released = released.outputs["released"]
+
+    def unmask(self, unmask: Component, *, sealed_sum: Any) -> None:
+        """The site's part of what lifts all masks from the agreed sum, to the exchange."""
+        unmasked = self._placed("unmask", unmask(sealed_sum=sealed_sum, reason=self.reason, **self._common))
+        self.released = unmasked.outputs["unmasked"]
 
     def measure(self, adapt: Component, evaluate: Component, *, model: Any) -> None:
         """The committed model, adapted to this site and evaluated at it."""

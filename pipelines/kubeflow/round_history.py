@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from components.agreement.charter import Charter
@@ -21,6 +21,7 @@ from components.rounds.state import (
 from pipelines.console import round_figures
 from pipelines.federation import Federation
 from pipelines.privacy_standing import standings
+from pipelines.taking_back import rounds_taken_back
 
 _LARGEST_REPORT = 64 << 20
 
@@ -38,6 +39,7 @@ class CommittedRound:
         accuracy: of the global model, pooled over the published test rows; None if none are published.
         epsilon_spent: by the schedule of noise so far, as the coordinator counts it; None without noise.
         epsilon_left: of the schedule's target.
+        taken_back: whether a later edition of the charter went back to a model before it.
     """
 
     round_number: int
@@ -48,6 +50,7 @@ class CommittedRound:
     accuracy: float | None = None
     epsilon_spent: float | None = None
     epsilon_left: float | None = None
+    taken_back: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +97,11 @@ def history(federation: Federation, *, most: int, now: datetime) -> History:
     if not numbers:
         return History(rounds=(), committed=0, next_round=next_round_number(state), budgets=())
     charter = charter_in_force(federation.keys_uri)
-    rounds = tuple(_round(state, federation, charter, number) for number in numbers[-most:])
+    undone = rounds_taken_back(federation, charter)
+    rounds = tuple(
+        replace(_round(state, federation, charter, number), taken_back=number in undone)
+        for number in numbers[-most:]
+    )
     found = standings(federation, charter, now=now) if charter.privacy else []
     return History(
         rounds=rounds,

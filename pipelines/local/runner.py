@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -47,8 +48,10 @@ WARM_MODULES = (
     "components.rounds.round_opening.opening",
     "components.rounds.roster_call.calling",
     "components.rounds.round_commit.committing",
+    "components.encryption.key_sharing.sharing",
     "components.encryption.update_sealing.sealing",
     "components.encryption.mask_release.releasing",
+    "components.encryption.mask_recovery.unmasking",
     "components.encryption.aggregate_opening.opening",
     "components.aggregation.secure_aggregation.summing",
     "components.training.adaptation.adaptation",
@@ -204,14 +207,18 @@ class LocalRunner:
             folders=(str(runtime), str(scratch)),
             warm_interpreter=server,
         )
-        with theirs, self._log_path.open("ab") as log:
+        with theirs, self._log_path.open("ab") as log, _opened(scratch) as held:
+            for descriptor in (log.fileno(), held):
+                # The host inherits both: whoever wants these folders gone sees that it lives.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(descriptor, fcntl.LOCK_SH)
             process = subprocess.Popen(  # noqa: S603  (our own command)
                 [sys.executable, "-P", "-c", _HOST, str(_PACKAGES), json.dumps(asdict(settings))],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=self._environment(runtime / "bin", scratch),
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), held],
                 start_new_session=True,
             )
         answers = ours.makefile("r", encoding="utf-8")
@@ -233,6 +240,16 @@ class LocalRunner:
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         error = f"the process that runs the steps ended ({how}); see {self._log_path}"
         return RunOutcome(succeeded=False, error=error, error_type="", seconds=0.0, steps={}, parameters={})
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """A descriptor of the folder until the end of the block; who has inherited it keeps theirs."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _converse(host: _Host, request: Request, on_event: Callable[[StepEvent], None]) -> RunOutcome | None:

@@ -1,4 +1,4 @@
-"""Memory of sealing and summing one large update through the steps, from and to the stores.
+"""Memory of sealing, summing and opening large updates through the steps, from and to the stores.
 
 Each step runs in a forked child of its own, as steps do; what is told is its peak resident size
 beyond what it had when it was forked, and beyond the update, which a site holds as integers of
@@ -18,46 +18,54 @@ import numpy as np
 
 from components.agreement.charter import COORDINATOR, KEY_HOLDER
 from components.agreement.commitment import Commitment, commitment_key, committed_digest
+from components.agreement.protections import SEALED
 from components.agreement.round_secrets import draw_once
 from components.agreement.site_update import keep_update
 from components.artifacts.stores import reference
 from components.encryption.keys import certify_key, initialise_keys
 from components.encryption.update_vector import fixed_point
 from components.rounds.round_opening.opening import ModelShape, RoundRequest, open_round
-from tests.components.aggregation.three_sites import SITES, ThreeSites, draft_charter, put_in_force
+from tests.components.aggregation.three_sites import ThreeSites, draft_charter, put_in_force
 
 CLASSES = 100
 
 
-def measure(values: int) -> dict[str, float]:
-    """Peak memory in MB, beyond the update itself, by step; `values` must be a multiple of 100."""
-    federation = _federation(values // CLASSES - 1)
+def measure(values: int, protection: str = SEALED, sites: int = 3) -> dict[str, float]:
+    """Peak memory in MB by step, beyond the update itself; `values` must be a multiple of 100.
+
+    What a site seals are integers of four bytes, what is opened numbers of eight: each step's peak is told
+    beyond the one of the two that it has to hold.
+    """
+    names = tuple(f"site-{number}" for number in range(1, sites + 1))
+    federation = _federation(values // CLASSES - 1, protection, names)
     vector = np.random.default_rng(5).integers(-1000, 1000, values + 2, dtype=np.int32)
     vector[-2:] = 100, 0
     update_mb = vector.nbytes / 1e6
-    commitments = {site: _commit(federation, site, vector) for site in SITES}
+    commitments = {site: _commit(federation, site, vector) for site in names}
     del vector
     roster = federation.roster(commitments)
     peaks = {"seal": 0.0}
-    for site in SITES:
+    for site in names:
         peak = _peak_mb(lambda site=site: federation.seal(roster, [site]))  # type: ignore[misc]
         peaks["seal"] = max(peaks["seal"], peak - update_mb)
-    sealed = dict.fromkeys(SITES, "there")
+    sealed = dict.fromkeys(names, "there")
     peaks["aggregate"] = _peak_mb(lambda: federation.aggregate(sealed))
+    summed = federation.summed(sealed)
+    peaks["open"] = _peak_mb(lambda: federation.open_sum(summed)) - 2 * update_mb
     return {"update": update_mb, **peaks}
 
 
-def _federation(features: int) -> ThreeSites:
+def _federation(features: int, protection: str, names: tuple[str, ...]) -> ThreeSites:
     shape = ModelShape(features=features, hidden_units=0, classes=CLASSES, seed=1)
-    initialise_keys("small", (*SITES, COORDINATOR, KEY_HOLDER), keys_uri="large/keys")
-    charter = draft_charter("large/keys", "sealed", SITES, shape)
+    initialise_keys("small", (*names, COORDINATOR, KEY_HOLDER), keys_uri="large/keys")
+    charter = draft_charter("large/keys", protection, names, shape)
     put_in_force("large", charter)
     certify_key(charter, keys_uri="large/keys", first_round=1)
     fixed_point(charter)
     request = RoundRequest(
         federation="small",
-        sites=SITES,
-        protection="sealed",
+        sites=names,
+        protection=protection,
         local_epochs=1,
         learning_rate=0.1,
         batch_size=1,

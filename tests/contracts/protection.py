@@ -17,11 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from components.agreement.protections import TRAITS
 from components.artifacts.file_store import FileStore
 from components.encryption import protection
 from components.encryption.masks import KEY_BYTES, Masks
-from components.encryption.packing import Packing
-from components.encryption.sealed import SealedSealer
 from components.errors import BadDataError, CiphertextError
 
 HEADER_BYTES = 80
@@ -99,9 +98,9 @@ def vectors(count: int, length: int, seed: int = 0) -> list[NDArray[np.float64]]
 def sealed_by_another(name: str, length: int) -> bytes:
     """A vector of ones as somebody seals it under the protection `name` and a key of his own."""
     public, _ = protection.generate_contexts(name)
-    if name == "sealed":
+    if TRAITS[name].masked:
         masks = Masks(added=(bytes(KEY_BYTES),), subtracted=())
-        sealer = SealedSealer(public, Packing(values_per_slot=2, sites=5), masks)
+        sealer = protection.masking_sealer(name, public, masks, sites=5, values_per_slot=2)
         return whole(sealer.seal(np.ones(length, np.int32)))
     return whole(protection.sealer(name, public).seal(np.ones(length)))
 
@@ -371,7 +370,7 @@ class ProtectionContract(ABC):
     def test_refuses_the_name_of_another_protection(self) -> None:
         blob = self.sealed_ones(100)
         assert blob[10:24] == self.header_name.encode().ljust(14, b"\0")
-        for other in ("he", "none", "sealed", "sealed/1", "sealed/2", ""):
+        for other in ("he", "masked", "none", "sealed", "sealed/1", "sealed/2", "smc", ""):
             if other != self.header_name:
                 self.assert_refused(blob[:10] + other.encode().ljust(14, b"\0") + blob[24:], 100)
 

@@ -41,6 +41,7 @@ class Handler(BaseHTTPRequestHandler):
     """Speaks for `owner`; one is made for each connection."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     owner: JobsServer
 
     def do_GET(self) -> None:

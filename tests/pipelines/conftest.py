@@ -37,7 +37,7 @@ class FinishedRuns:
     folder: Path
     found: dict[str, FinishedRun] = field(default_factory=dict)
     in_process: dict[str, SmallFederation] = field(default_factory=dict)
-    """By protection."""
+    """By protection, or by what had happened to them (`test_life`, `test_taking_back`)."""
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ from components.training.local_training.federated_averaging import local_update,
 from tests.conftest import SmallFederation
 
 Vector = NDArray[np.float64]
+LARGEST_SUMS = {"sealed": 2**22 - 1, "masked": 2**31 - 1, "smc": 2**31 - 1}
+"""Of two values a slot under `sealed`, of words of 32 bits under the others."""
 
 
 def record(federation: SmallFederation, number: int) -> dict[str, Any]:
@@ -43,11 +45,10 @@ def kept(federation: SmallFederation, number: int, site: str) -> tuple[Vector, i
     """[nᵢ·Δwᵢ] and nᵢ of a round, from the vector that the site keeps in its own store."""
     ticket = record(federation, number)["ticket"]
     vector = np.load(federation.home / f"small/sites/{site}/store/updates/{ticket}.npy")
-    if federation.document["protection"] != "sealed":
+    if federation.document["protection"] not in LARGEST_SUMS:
         return vector[:-1], int(vector[-1])
     assert vector.dtype == np.int32
-    bound = (2**22 - 1) // len(federation.document["sites"])
-    return vector[:-2] / steps(federation), int(vector[-2]) + (bound + 1) * int(vector[-1])
+    return vector[:-2] / steps(federation), int(vector[-2]) + (bound(federation) + 1) * int(vector[-1])
 
 
 def trained(federation: SmallFederation, number: int, site: str) -> tuple[NDArray[np.float32], int]:
@@ -71,9 +72,13 @@ def trained(federation: SmallFederation, number: int, site: str) -> tuple[NDArra
 
 
 def steps(federation: SmallFederation) -> float:
-    """Integer steps in one unit of n·Δw under `sealed`, where no update is larger than 1."""
-    bound: int = (2**22 - 1) // len(federation.document["sites"])
-    return bound / float(federation.document["limits"]["max_examples"])
+    """Integer steps in one unit of n·Δw in fixed point, where no update is larger than 1."""
+    return bound(federation) / float(federation.document["limits"]["max_examples"])
+
+
+def bound(federation: SmallFederation) -> int:
+    """Largest integer that a site may add to a sum."""
+    return LARGEST_SUMS[federation.document["protection"]] // len(federation.document["sites"])
 
 
 def mean_of(federation: SmallFederation, number: int, sites: Sequence[str]) -> Vector:

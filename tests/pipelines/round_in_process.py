@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from components.aggregation.secure_aggregation.summing import aggregate_updates
+from components.agreement.protections import RELEASE, TRAITS, UNMASK
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import crosscloud_home
 from components.data_processing.feature_augmentation.augmentation import augment
 from components.data_processing.record_ingestion.ingestion import RecordSpec, declared_columns, ingest
 from components.encryption.aggregate_opening.opening import open_aggregate
+from components.encryption.key_sharing.sharing import share_keys
+from components.encryption.mask_recovery.unmasking import unmask_sum
 from components.encryption.mask_release.releasing import release_masks
 from components.encryption.update_sealing.sealing import seal_update
 from components.evaluation.model_evaluation.evaluation import evaluate
@@ -66,11 +69,16 @@ class RoundInProcess:
 
     def go_on(self) -> None:
         """Everything after the commitments, with the sites that have committed."""
+        lifted_by = TRAITS[self.federation.protection].lifted_by
         self.call()
+        if lifted_by == UNMASK:
+            self.share()
         self.seal()
         self.add()
-        if self.federation.protection == "sealed":
+        if lifted_by == RELEASE:
             self.release()
+        elif lifted_by == UNMASK:
+            self.unmask()
         self.open()
         self.commit()
         self.report()
@@ -83,6 +91,10 @@ class RoundInProcess:
 
     def call(self) -> None:
         self.roster = call_roster(self.committed_to, {}, ticket=self.ticket, **self.common).reference
+
+    def share(self, sites: Iterable[str] = ()) -> None:
+        for site in sites or self.committed_to:
+            share_keys(self.place(site), roster=self.roster)
 
     def seal(self, sites: Iterable[str] = ()) -> None:
         for site in sites or self.committed_to:
@@ -98,6 +110,10 @@ class RoundInProcess:
     def release(self, sites: Iterable[str] = ()) -> None:
         for site in sites or self.committed_to:
             release_masks(self.place(site))
+
+    def unmask(self, sites: Iterable[str] = ()) -> None:
+        for site in sites or self.committed_to:
+            unmask_sum(self.place(site))
 
     def open(self) -> None:
         store = self.federation.key_holder_uri

@@ -30,7 +30,7 @@ Make = Callable[..., SmallFederation]
 
 def test_a_charter_is_the_files_terms_and_what_the_parties_bring(chartered: Chartered) -> None:
     fields = {field.name for field in dataclasses.fields(Charter)}
-    brought = {"edition", "previous", "sites", "coordinator", "key_holder", "genesis", "format"}
+    brought = {"edition", "previous", "sites", "coordinator", "key_holder", "genesis", "restart", "format"}
     asked = terms(chartered.federation)
     assert set(asked) == fields - brought
     assert {name: getattr(chartered.charter, name) for name in asked} == asked

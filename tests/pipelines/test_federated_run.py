@@ -144,6 +144,21 @@ def test_every_protection_commits_the_same_model_within_its_stated_error(
     assert np.abs(mean).max() > 1000 * difference, "the error must be small against what was learned"
 
 
+@pytest.mark.parametrize("protection", ["masked", "smc"])
+def test_words_of_32_bits_commit_the_same_model_more_exactly(
+    round_under: RoundUnder, monkeypatch: pytest.MonkeyPatch, protection: str
+) -> None:
+    """Against the sites' updates in clear, as above."""
+    clear, made = round_under("none"), round_under(protection)
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(clear.home))
+    expected = model(clear, record(clear, 1)["parent"]) + mean_of(clear, 1, SITES)
+    num_examples = sum(kept(clear, 1, site)[1] for site in SITES)
+    monkeypatch.setenv("CROSSCLOUD_HOME", str(made.home))
+    error = fixed_point(charter_in_force("small/keys")).absolute_error(3)
+    assert error == pytest.approx(3 * 0.5 / steps(made))
+    assert np.abs(committed(made, 1) - expected).max() <= error / num_examples + 2.0**-25
+
+
 def test_later_rounds_read_the_warehouse_again_and_the_features_from_the_store(
     one_round: FinishedRun, three_rounds: FinishedRun
 ) -> None:

@@ -47,7 +47,7 @@ def problems(path: Path) -> list[str]:
     [
         (set_in("training", "learning_rate", to=-1), "training.learning_rate:", ["greater than 0", "-1"]),
         (set_in("training", "epochs", to=3), "training.epochs:", ["not permitted"]),
-        (set_in("protection", to="rot13"), "protection:", ["'none', 'he' or 'sealed'", "rot13"]),
+        (set_in("protection", to="rot13"), "protection:", ["'masked' or 'sealed'", "rot13"]),
         (set_in("quorum", "min_sites", to=4), "quorum.min_sites:", ["at most the number of sites, 3", "4"]),
         (set_in("quorum", "min_sites", to=2), "quorum.min_sites:", ["sealed needs at least 3 of 3", "got 2"]),
         (set_in("quorum", "colluding_sites", to=-1), "quorum.colluding_sites:", ["equal to 0", "-1"]),
@@ -314,9 +314,11 @@ def test_methods_choose_the_protection(small_federation: Callable[..., Any]) -> 
     assert federation.method == "sealed"
     assert federation.with_method("fedavg").protection == "none"
     assert federation.with_method("he-fl").protection == "he"
+    assert federation.with_method("smc-fl").protection == "smc"
+    assert federation.with_method("masked").protection == "masked"
     assert federation.with_method("he-fl").with_method("sealed") == federation
     assert federation.protection == "sealed"
-    known = "ours, sealed, fedavg, he-fl, dp-fl"
+    known = "ours, sealed, fedavg, he-fl, smc-fl, masked, dp-fl"
     with pytest.raises(UsageError, match=rf"^unknown method 'magic': known are {known}$"):
         federation.with_method("magic")
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,17 @@ import duckdb
 import pytest
 import yaml
 
+from components.artifacts.stores import open_store
 from components.execution.jobs.client import open_cluster
 from components.execution.jobs.order import Cluster, JobOrder
 from components.execution.jobs.refusals import ClusterError
 from components.execution.jobs.template import fill_template
 from components.rounds.verification import verify_state
 from pipelines.chartering import ensure_charter
+from pipelines.explanation.account import site_account
+from pipelines.explanation.comparison import compare
 from pipelines.federation import load_federation
+from pipelines.retention.parties import Pruning, prune
 from tests.conftest import SmallFederation
 from tests.jobs_api.access import DISPATCHER, ROLE, TEMPLATE
 from tests.jobs_api.objects import CONFIG_MAPS, PODS
@@ -188,6 +193,7 @@ def test_a_round_is_committed_by_jobs_in_the_sites_own_clusters(clusters: Cluste
     report = json.loads((home / "small/state/rounds/00001/report.json").read_text())
     assert all(site["took_part"] for site in report["sites"])
     _nothing_of_the_site_has_left_it(clusters)
+    _what_has_left_is_explained_and_then_erased(clusters)
 
 
 def _nothing_of_the_site_has_left_it(clusters: Clusters) -> None:
@@ -209,6 +215,29 @@ def _nothing_of_the_site_has_left_it(clusters: Clusters) -> None:
             rows = connection.execute("SELECT patient, note FROM visits").fetchall()
         for value in {value for row in rows for value in row}:
             assert value.encode() not in held
+
+
+def _what_has_left_is_explained_and_then_erased(clusters: Clusters) -> None:
+    """Answers of Jobs are in the sites' records as all else, and go with their requests."""
+    made, federation = clusters.made, load_federation(clusters.made.path)
+    now = datetime.now(UTC)
+    for site in ("alpha", "beta", "gamma"):
+        account = site_account(federation, site, now=now)
+        answers = [each for each in account.departures if each.key.startswith(f"outcomes/{site}/")]
+        assert len(answers) == (0 if site == "gamma" else len(STEPS))
+        assert {each.occasion.ticket for each in answers} <= {account.departures[0].occasion.ticket}
+        found = compare(account, open_store("small/exchange"), "small/keys")
+        assert (found.differences, found.notices, found.erased) == ((), 0, 0)
+    prune(federation, "coordinator", Pruning(now=now + timedelta(minutes=1), older_than=0))
+    assert not open_store("small/exchange").keys("requests")
+    assert not open_store("small/exchange").keys("outcomes")
+    found = compare(site_account(federation, "alpha", now=now), open_store("small/exchange"), "small/keys")
+    assert (found.differences, found.erased > len(STEPS)) == ((), True)
+    assert not verify_state("small/state", keys_uri="small/keys", charter="").problems
+    with clusters.agent():
+        ended = clusters.run()
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (made.home / "small/state/rounds/00002/report.json").exists()
 
 
 def test_the_shipped_policies_stand_between_a_dispatcher_and_the_sites_data(clusters: Clusters) -> None:

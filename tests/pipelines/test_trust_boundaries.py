@@ -149,8 +149,11 @@ def test_sealed_no_update_is_printed(three_rounds: FinishedRun) -> None:
             assert [path for path, printed in texts.items() if decimals & printed] == []
 
 
-def test_under_he_no_update_leaves_its_site_in_clear(round_under: RoundUnder) -> None:
-    federation = round_under("he")
+@pytest.mark.parametrize("protection", ["he", "masked", "smc"])
+def test_under_other_protections_no_update_leaves_its_site_in_clear(
+    round_under: RoundUnder, protection: str
+) -> None:
+    federation = round_under(protection)
     home = federation.home
     for site in SITES:
         assert holding(files(home), needles_of(federation, site, 1)) == own(home, site, "updates")

@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 
 from components.agreement.attempt import Attempt
 from components.agreement.cutoff import Cutoff, cutoff_key, shortfall_key, sum_key
+from components.agreement.model_sums import EarlierSum, earlier_sums, largest_grouped, sits_out
 from components.agreement.roster import Roster
 from components.artifacts.stores import create_or_read, reference
 from components.encryption.ciphertext_sum import (
@@ -53,7 +54,11 @@ def aggregate_updates(
     attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
     exchange, opened, roster = attempt.exchange, attempt.ticket, attempt.roster()
     adding = Adding(
-        attempt=attempt, roster=roster, adder=attempt_summer(attempt), length=sealed_length(attempt)
+        attempt=attempt,
+        roster=roster,
+        adder=attempt_summer(attempt),
+        length=sealed_length(attempt),
+        earlier=earlier_sums(exchange, keys_uri, opened, attempt.charter),
     )
     with tempfile.TemporaryFile() as total:
         if not exchange.exists(cutoff_key(opened)):
@@ -81,12 +86,13 @@ def aggregate_updates(
 
 @dataclass(frozen=True, kw_only=True)
 class Adding:
-    """What adding takes: the attempt, its roster, the adder and the length of an update."""
+    """What adding takes: the attempt, its roster, the adder, an update's length, sums of the same model."""
 
     attempt: Attempt
     roster: Roster
     adder: Summer
     length: int
+    earlier: Sequence[EarlierSum]
 
     def add(self, members: Sequence[str], total: BinaryIO) -> None:
         """Writes the sum of these sites to `total`, which is emptied first; each site is verified."""
@@ -123,17 +129,29 @@ def cut_off(adding: Adding, sealed: Mapping[str, str], reasons: Mapping[str, str
         for site in adding.roster.sites
         if not sealed.get(site)
     }
-    members = [site for site in adding.roster.sites if site not in left_out]
+    may_seal = adding.attempt.sealing_sites(adding.roster)
+    for site in set(adding.roster.sites) - set(may_seal) - set(left_out):
+        left_out[site] = "refused: it sealed without having dealt its shares"
+    members = _grouped(adding, left_out)
     try:
         if members:
             adding.add(members, total)
     except (IntegrityError, ObjectMissingError):
         problems = {site: adding.problem(site) for site in members}
         left_out |= {site: problem for site, problem in problems.items() if problem}
-        members = [site for site in members if site not in left_out]
+        members = _grouped(adding, left_out)
         if members:
             adding.add(members, total)
     return Cutoff(roster=adding.roster.digest, members=tuple(members), left_out=left_out)
+
+
+def _grouped(adding: Adding, left_out: dict[str, str]) -> list[str]:
+    """Who of the roster is not left out; whom an earlier sum of the same model would show is left out too."""
+    available = [site for site in adding.roster.sites if site not in left_out]
+    charter = adding.attempt.charter
+    members = largest_grouped(adding.earlier, available, charter)
+    left_out |= {site: sits_out(adding.earlier, charter) for site in available if site not in members}
+    return list(members)
 
 
 def _require_quorum(attempt: Attempt, roster: Roster, cutoff: Cutoff) -> None:

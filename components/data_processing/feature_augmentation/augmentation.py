@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from components.agreement.cache_uses import note_use
 from components.agreement.private_keys import keyed_digest
 from components.agreement.public_corpus import read_corpus
 from components.agreement.workplace import Workplace
@@ -74,6 +75,7 @@ def augment(
     name = keyed_digest(place.key, [part.encode() for part in identity])
     key = f"features/{name}.safetensors"
     metrics: Mapping[str, float] = {}
+    note_use(place.store, place.ticket, key)
     if not place.store.exists(key):
         shards = shards_of(place.store, content_key)
         loaded = Encoder(encoder, device=devices_named(device))

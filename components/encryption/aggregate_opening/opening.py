@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import tempfile
 from typing import Any, BinaryIO, cast
 
@@ -14,29 +13,28 @@ from components.agreement.attempt import Attempt
 from components.agreement.charter import KEY_HOLDER
 from components.agreement.cutoff import end_attempt, shortfall_key
 from components.agreement.model_store import model_shapes
-from components.agreement.private_keys import load_signing_key
+from components.agreement.model_sums import earlier_sums, require_grouped
+from components.agreement.protections import NONE
 from components.agreement.receipt import (
     MAX_RECEIPT_BYTES,
     Receipt,
-    aggregate_key,
-    read_aggregate,
+    publish_aggregate,
     read_receipt,
     receipt_key,
+    require_aggregate,
 )
+from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.roster import read_commitments
 from components.agreement.void import is_void
-from components.artifacts import tensors
-from components.artifacts.documents import canonical_json, digest
+from components.artifacts.background_hash import BackgroundHash
+from components.artifacts.documents import canonical_json
 from components.artifacts.stores import create_or_read, key_of, open_store, reference
-from components.encryption import plain
-from components.encryption.aggregate_opening.unmasking import released_masks
+from components.encryption.aggregate_opening.unmasking import attempt_opener
 from components.encryption.ciphertext_sum import MemberSum, attempt_summer, sealed_length
 from components.encryption.contexts import secret_context
-from components.encryption.masks import Masks
-from components.encryption.packing import Packing
+from components.encryption.key_rotation import rotate_when_due
 from components.encryption.protection import Opener, opener
-from components.encryption.sealed import SealedOpener
-from components.encryption.update_vector import SEALED, from_sum
+from components.encryption.update_vector import from_sum
 from components.errors import (
     CiphertextError,
     DigestMismatchError,
@@ -69,8 +67,9 @@ def open_aggregate(
         QuorumNotReachedError: the cut-off holds too few sites, or a member has not released; the
             attempt is marked so that the next run goes on after it.
         DigestMismatchError: the aggregator's sum is not the sum of its members.
-        RefusedError: the privacy ledger that a site shows does not go on from what it showed before; the
-            attempt is marked too.
+        RefusedError: the privacy ledger that a site shows does not go on from what it showed before, or
+            the round goes back to a model whose earlier sums would show a few sites apart; the attempt is
+            marked too.
         IntegrityError: a ticket, roster, manifest, release or ciphertext is not what it should be,
             or another set of sites was opened for this ticket before.
     """
@@ -80,11 +79,12 @@ def open_aggregate(
         _require_not_over(attempt)
         receipt = _open(attempt, sealed_sum, store_uri)
         _require_not_over(attempt)
-        document = receipt.signed(load_signing_key(keys_uri, KEY_HOLDER))
+        document = receipt.signed(charter_signing_key(keys_uri, KEY_HOLDER, attempt.charter))
         create_or_read(exchange, receipt_key(folder), document)
     document = exchange.read(receipt_key(folder), limit=MAX_RECEIPT_BYTES)
     given = read_receipt(document, attempt.ticket, attempt.charter)
-    read_aggregate(exchange, folder, given)
+    require_aggregate(exchange, folder, given)
+    rotate_when_due(attempt)
     return Outcome(
         reference=reference(exchange, receipt_key(folder)),
         manifest={"sites": list(given.members), "sealed_sum": given.sealed_sum, "aggregate": given.aggregate},
@@ -113,7 +113,9 @@ def _open(attempt: Attempt, sealed_sum: str, store_uri: str) -> Receipt:
     )
     _require_quorum(summed)
     commitments = read_commitments(exchange, ticket, roster, attempt.charter)
+    earlier = earlier_sums(exchange, attempt.keys_uri, ticket, attempt.charter)
     try:
+        require_grouped(earlier, summed.cutoff.members, attempt.charter)
         follow_heads(open_store(store_uri), attempt.charter, ticket, commitments)
     except RefusedError:
         end_attempt(exchange, ticket, summed.cutoff)
@@ -124,9 +126,7 @@ def _open(attempt: Attempt, sealed_sum: str, store_uri: str) -> Receipt:
         # What members signed does not open, and never will: the next round need not wait for it.
         end_attempt(exchange, ticket, summed.cutoff)
         raise
-    content = tensors.encode({"aggregate": values})
-    if create_or_read(exchange, aggregate_key(ticket.folder), content) != content:
-        raise DigestMismatchError("other values lie in the exchange where the opened sum belongs")
+    aggregate = publish_aggregate(exchange, ticket.folder, values)
     certified = attempt.certificate()
     return Receipt(
         charter=ticket.charter,
@@ -137,7 +137,7 @@ def _open(attempt: Attempt, sealed_sum: str, store_uri: str) -> Receipt:
         certificate=certified.digest if certified else "",
         ciphertexts=ciphertexts,
         sealed_sum=added,
-        aggregate=digest(content),
+        aggregate=aggregate,
         previous=ticket.previous,
     )
 
@@ -147,10 +147,9 @@ def _summed(
 ) -> tuple[str, dict[str, str], NDArray[np.float64]]:
     """SHA-256 of the sum added here, that of each member's sealed update, and [Σ n·Δw, Σ n]."""
     charter = summed.attempt.charter
-    masks = released_masks(summed) if charter.protection == SEALED else None
     ciphertexts = {site: summed.manifest(site).blob for site in summed.cutoff.members}
     # The child in which it decrypts is forked while this process is small, and sets up meanwhile.
-    opening = _opener(summed, masks)
+    opening = _opener(summed)
     with tempfile.TemporaryFile() as total:
         added = _add_again(summed, sealed_sum, cast(BinaryIO, total))
         _record(store_uri, summed)
@@ -187,7 +186,7 @@ def _require_quorum(summed: MemberSum) -> None:
 
 def _add_again(summed: MemberSum, sealed_sum: str, total: BinaryIO) -> str:
     """Writes the sum to `total` and returns its SHA-256, if the aggregator's is the same bytes."""
-    exchange, added, same = summed.attempt.exchange, hashlib.sha256(), True
+    exchange, added, same = summed.attempt.exchange, BackgroundHash(), True
     with exchange.open(key_of(exchange, sealed_sum)) as theirs:
         for block in summed.add(attempt_summer(summed.attempt)):
             total.write(block)
@@ -221,12 +220,11 @@ def _record(store_uri: str, summed: MemberSum) -> None:
         )
 
 
-def _opener(summed: MemberSum, masks: Masks | None) -> Opener:
+def _opener(summed: MemberSum) -> Opener:
     charter, context = summed.attempt.charter, secret_context(summed.attempt)
-    if masks is None:
-        return opener(charter.protection, context)
-    packing = Packing(values_per_slot=charter.values_per_slot, sites=len(charter.sites))
-    return SealedOpener(context, packing, masks)
+    if charter.traits.masked:
+        return attempt_opener(summed, context)
+    return opener(charter.protection, context)
 
 
 def _opened(summed: MemberSum, opening: Opener, total: BinaryIO) -> NDArray[Any]:
@@ -240,7 +238,7 @@ def _opened(summed: MemberSum, opening: Opener, total: BinaryIO) -> NDArray[Any]
             "give the key holder's step more and run again, nothing is lost"
         ) from None
     except CiphertextError:
-        if summed.attempt.charter.protection == plain.NAME:
+        if summed.attempt.charter.protection == NONE:
             raise
         # One bit: whoever could learn why a sum does not open could ask for the key.
         raise CiphertextError(f"the sum of round {number} does not open: refused") from None

@@ -1,26 +1,64 @@
-"""What lifts the masks of a sum: the releases of all its members, or the end of the attempt."""
+"""What lifts the masks of a sum: what its members have released or unmasked, or the end of the attempt."""
 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
-from components.agreement.cutoff import Cutoff, shortfall_key
+from components.agreement.cutoff import Cutoff, end_attempt, shortfall_key
+from components.agreement.protections import MASKED, RELEASE, UNMASK
 from components.agreement.released import read_release
-from components.encryption.attempt_masks import attempt_names
+from components.agreement.roster import read_commitments
+from components.encryption.attempt_masks import attempt_names, public_halves
 from components.encryption.ciphertext_sum import MemberSum
+from components.encryption.contexts import public_context
+from components.encryption.holder_pads import member_pads
 from components.encryption.masks import Masks
+from components.encryption.protection import Opener, unmasking_opener
+from components.encryption.recovered_masks import recovered_masks
 from components.encryption.release_lock import Release, open_releases
 from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, QuorumNotReachedError
+from components.execution import progress
 from components.execution.outcome import disclosed_reason
 
 
-def released_masks(summed: MemberSum) -> Masks:
-    """The masks that the members of a sum have released together.
+def attempt_opener(summed: MemberSum, context: bytes) -> Opener:
+    """The opener of one sum of masked updates, with what remains of their masks in it.
+
+    Args:
+        summed: verified.
+        context: the key holder's secret context of the round; empty where there is none to have.
 
     Raises:
-        QuorumNotReachedError: a member has not released; the attempt is marked as over.
-        CiphertextError: the members did not release for the same set.
+        QuorumNotReachedError: too few members have lifted their masks; the attempt is marked as over.
+        CiphertextError: what they lifted is not of one set, or not what a site had dealt.
     """
+    attempt = summed.attempt
+    charter, public = attempt.charter, context
+    lifted = {RELEASE: released_masks, UNMASK: unmasked_masks}
+    masks = lifted[charter.traits.lifted_by](summed)
+    if charter.protection == MASKED:
+        masks = replace(masks, added=(*masks.added, *_holder_pads(summed, context)))
+        public = public_context(attempt.keys_uri, attempt.certificate())
+    return unmasking_opener(
+        charter.protection,
+        public,
+        masks,
+        sites=len(charter.sites),
+        values_per_slot=charter.values_per_slot,
+    )
+
+
+def _holder_pads(summed: MemberSum, context: bytes) -> tuple[bytes, ...]:
+    attempt = summed.attempt
+    commitments = read_commitments(attempt.exchange, attempt.ticket, summed.roster, attempt.charter)
+    members = {site: commitments[site] for site in summed.cutoff.members}
+    names = attempt_names(attempt.ticket, summed.roster)
+    return member_pads(context, public_halves(attempt.charter, members), names)
+
+
+def released_masks(summed: MemberSum) -> Masks:
+    """The masks that the members of a sum have released together; see `attempt_opener`."""
     releases = _releases(summed)
     return open_releases(
         attempt_names(summed.attempt.ticket, summed.roster),
@@ -29,6 +67,22 @@ def released_masks(summed: MemberSum) -> Masks:
         summed.roster.sites,
         releases,
     )
+
+
+def unmasked_masks(summed: MemberSum) -> Masks:
+    """The masks that a quorum of the members of a sum has unmasked; see `attempt_opener`.
+
+    What is wrong with single parts is told, as long as there are enough others.
+    """
+    attempt, cutoff = summed.attempt, summed.cutoff
+    try:
+        recovered = recovered_masks(attempt.exchange, attempt.ticket, attempt.charter, summed.roster, cutoff)
+    except QuorumNotReachedError:
+        end_attempt(attempt.exchange, attempt.ticket, cutoff)
+        raise
+    for remark in recovered.remarks:
+        progress.tell(remark)
+    return recovered.masks
 
 
 def _releases(summed: MemberSum) -> dict[str, Release]:

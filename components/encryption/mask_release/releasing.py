@@ -7,6 +7,7 @@ opens unless all of them agree on it (README.md of the encryption domain, "The r
 from __future__ import annotations
 
 from components.agreement.cutoff import Cutoff, read_cutoff
+from components.agreement.model_sums import earlier_sums, require_grouped
 from components.agreement.released import ReleasedMasks, release_key
 from components.agreement.roster import Roster, read_commitments, read_roster, roster_key
 from components.agreement.round_secrets import RoundSecrets, read_secrets
@@ -15,7 +16,7 @@ from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, reference
 from components.encryption.attempt_masks import attempt_names, private_half, public_halves
 from components.encryption.release_lock import release
-from components.errors import ObjectMissingError, RefusedError
+from components.errors import IntegrityError, ObjectMissingError, RefusedError
 from components.execution.outcome import Outcome
 
 
@@ -27,7 +28,8 @@ def release_masks(place: Workplace) -> Outcome:
     Raises:
         RefusedError: the site did not seal under this roster, is not in the set, the set is too
             small or lacks a peer it insists on, another set was fixed before, it has released in
-            another attempt of this round, or it has erased the attempt's secrets.
+            another attempt of this round, it has erased the attempt's secrets, or the round goes back to
+            a model whose earlier sums would show a few sites apart.
         IntegrityError: roster or cut-off are not what they should be.
     """
     place.require_accepted()
@@ -66,6 +68,12 @@ def _check(place: Workplace, roster: Roster, cutoff: Cutoff) -> None:
             f"the charter asks for {charter.min_sum_sites}"
         )
     place.policy.require_peers(cutoff.members)
+    try:
+        earlier = earlier_sums(place.exchange, place.keys_uri, place.ticket, charter)
+    except (IntegrityError, ObjectMissingError) as error:
+        text = f"the rounds before round {number}, which goes back to the model of one, cannot be traced"
+        raise RefusedError(f"{text}: {error}", disclosed=text) from error
+    require_grouped(earlier, cutoff.members, charter)
 
 
 def _secrets(place: Workplace) -> RoundSecrets:

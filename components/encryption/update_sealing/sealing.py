@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from components.agreement.commitment import Commitment, committed_digest
 from components.agreement.key_certificate import key_of_round
-from components.agreement.roster import Roster, read_commitments, read_roster
-from components.agreement.round_secrets import RoundSecrets, read_secrets
+from components.agreement.protections import UNMASK
+from components.agreement.roster import Roster
+from components.agreement.round_secrets import read_secrets
 from components.agreement.sealed_manifest import (
     SealedManifest,
     VouchedReader,
@@ -20,28 +21,23 @@ from components.agreement.sealed_manifest import (
     manifest_key,
     open_blob,
 )
-from components.agreement.site_records import accept_roster
 from components.agreement.site_update import read_update
 from components.agreement.workplace import Workplace
 from components.artifacts.hashed_reader import HashedReader
-from components.artifacts.stores import Store, create_or_read, key_of, reference
-from components.encryption.attempt_masks import attempt_names, private_half, public_halves
+from components.artifacts.stores import Store, create_or_read, reference
+from components.encryption.accepted_roster import accept_called_roster, accept_fixed_sharers
 from components.encryption.contexts import public_context
-from components.encryption.packing import Packing
-from components.encryption.pair_keys import site_masks
 from components.encryption.protection import require_form, sealer, summer
-from components.encryption.sealed import SealedSealer
-from components.encryption.update_vector import SEALED
+from components.encryption.update_sealing.masking import attempt_sealer
 from components.errors import DigestMismatchError, ObjectExistsError, RefusedError
 from components.execution.outcome import Outcome
-from components.privacy.charging import follow_heads
 
 _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sealing:
-    """What a site seals under: an accepted roster, its commitments, and the round's key."""
+    """What a site seals under: an accepted roster, the commitments of all who may seal, the round's key."""
 
     roster: Roster
     commitments: Mapping[str, Commitment]
@@ -56,9 +52,9 @@ def seal_update(place: Workplace, *, roster: str) -> Outcome:
 
     Raises:
         RefusedError: the roster is too small, lacks a peer the site insists on, does not hold
-            this site's own commitment or differs from the one it has seen for this ticket; or
-            other bytes lie where the sealed update belongs.
-        SignatureError: a commitment on the roster is not its site's.
+            this site's own commitment or differs from the one it has seen for this ticket; the
+            sharers under `smc` are such a set; or other bytes lie where the sealed update belongs.
+        SignatureError: a commitment on the roster is not its site's, or a sharer's shares are not.
         CiphertextError: the certified context has another form than that of the protection.
         BadDataError: the update is outside the range of the protection.
     """
@@ -83,24 +79,14 @@ def seal_update(place: Workplace, *, roster: str) -> Outcome:
 
 
 def _accept(place: Workplace, roster: str) -> Sealing:
-    """Checks a roster as its site must, and remembers it."""
-    ticket, charter = place.ticket, place.charter
-    document = place.exchange.read(key_of(place.exchange, roster), limit=1 << 20)
-    called = read_roster(document, ticket, charter)
-    if len(called.sites) < charter.min_sites:
-        _refuse(
-            f"the roster of round {ticket.round_number} has {len(called.sites)} sites, "
-            f"the charter asks for {charter.min_sites}"
-        )
-    if place.site not in called.commitments:
-        _refuse(f"the roster of round {ticket.round_number} does not hold this site's commitment")
-    place.policy.require_peers(called.sites)
-    commitments = read_commitments(place.exchange, ticket, called, charter)
-    follow_heads(place.store, charter, ticket, commitments)
-    accept_roster(place.store, ticket, called.digest)
-    certified = key_of_round(place.keys_uri, charter, ticket.round_number)
+    """Checks a roster, and under `smc` its sharers, as their site must, and remembers them."""
+    called, commitments = accept_called_roster(place, roster)
+    if place.charter.traits.lifted_by == UNMASK:
+        sharers = accept_fixed_sharers(place, called)
+        commitments = {site: commitments[site] for site in sharers.sites}
+    certified = key_of_round(place.keys_uri, place.charter, place.ticket.round_number)
     context = public_context(place.keys_uri, certified)
-    require_form(charter.protection, context)
+    require_form(place.charter.protection, context)
     return Sealing(
         roster=called,
         commitments=commitments,
@@ -116,24 +102,13 @@ def _seal_once(place: Workplace, under: Sealing, key: str, vector: NDArray[Any])
     committed = committed_digest(ticket, place.site, secrets.salt, vector)
     if committed != under.commitments[place.site].commitment:
         _refuse(f"the roster of round {ticket.round_number} does not hold this site's commitment")
-    if charter.protection == SEALED:
-        chunks = _masked(place, under, vector, secrets)
+    if charter.traits.masked:
+        site = attempt_sealer(place, under.roster, under.commitments, secrets, under.context)
     else:
-        chunks = sealer(charter.protection, under.context).seal(vector)
+        site = sealer(charter.protection, under.context)
+    chunks = site.seal(vector)
     with contextlib.suppress(ObjectExistsError):
         place.store.create_from(key, chunks)
-
-
-def _masked(place: Workplace, under: Sealing, vector: NDArray[Any], secrets: RoundSecrets) -> Iterator[bytes]:
-    charter = place.charter
-    masks = site_masks(
-        attempt_names(place.ticket, under.roster),
-        private_half(place, secrets),
-        public_halves(charter, under.commitments),
-        secrets.seed,
-    )
-    packing = Packing(values_per_slot=charter.values_per_slot, sites=len(charter.sites))
-    return SealedSealer(under.context, packing, masks).seal(vector)
 
 
 def _checked_manifest(place: Workplace, under: Sealing, key: str, length: int) -> SealedManifest:

@@ -30,6 +30,7 @@ PROTECTIONS = {
     "none": "updates are sent unprotected",
     "he": "updates are added while encrypted",
     "smc": "updates are masked; only their sum can be read",
+    "masked": "updates are masked; only the key holder can open their sum",
     "sealed": "updates are masked and encrypted; only their sum can be opened",
 }
 

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 
 from components.agreement.attempt import Attempt
 from components.agreement.charter import COORDINATOR
+from components.agreement.charter_book import ancestry
 from components.agreement.commitment import Commitment, commitment_key, read_commitment
-from components.agreement.private_keys import load_signing_key
+from components.agreement.model_sums import earlier_sums, largest_grouped, sits_out
+from components.agreement.protections import UNMASK
+from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.roster import Roster, roster_key
 from components.artifacts.documents import digest
 from components.artifacts.stores import create_or_read, reference
-from components.encryption.attempt_masks import unusable_keys
-from components.encryption.update_vector import SEALED
+from components.encryption.attempt_masks import SHARING, unusable_keys
 from components.errors import IntegrityError, ObjectMissingError, QuorumNotReachedError, RefusedError
 from components.execution.outcome import Outcome, disclosed_reason
 from components.privacy.charging import follow_head
@@ -50,7 +52,7 @@ def call_roster(
                 f"round {opened.round_number}: {len(roster.commitments)} of {len(charter.sites)} sites can "
                 f"take part, the quorum is {charter.min_sites}. {_listed(roster.left_out)}"
             )
-        create_or_read(exchange, key, roster.signed(load_signing_key(keys_uri, COORDINATOR)))
+        create_or_read(exchange, key, roster.signed(charter_signing_key(keys_uri, COORDINATOR, charter)))
     fixed = attempt.roster()
     return Outcome(
         reference=reference(exchange, key),
@@ -77,11 +79,29 @@ def _gather(attempt: Attempt, commitments: Mapping[str, str], reasons: Mapping[s
         except (IntegrityError, ObjectMissingError, RefusedError) as error:
             made.pop(site, None)
             left_out[site] = disclosed_reason(error)
-    if attempt.charter.protection == SEALED:
+    if attempt.charter.traits.masked:
         unusable = unusable_keys(made)
+        if attempt.charter.traits.lifted_by == UNMASK:
+            unusable = unusable_keys(made, SHARING) | unusable
         left_out |= unusable
         found = {site: named for site, named in found.items() if site not in unusable}
+    earlier = earlier_sums(attempt.exchange, attempt.keys_uri, ticket, attempt.charter)
+    left_out |= _former_sites(attempt, commitments)
+    called = largest_grouped(earlier, found, attempt.charter)
+    left_out |= {site: sits_out(earlier, attempt.charter) for site in found if site not in called}
+    found = {site: found[site] for site in called}
     return Roster(charter=ticket.charter, ticket=ticket.digest, commitments=found, left_out=left_out)
+
+
+def _former_sites(attempt: Attempt, commitments: Mapping[str, str]) -> dict[str, str]:
+    """Sites of earlier editions that go on as if they had not left."""
+    charter, ticket = attempt.charter, attempt.ticket
+    named = {site for edition in ancestry(attempt.keys_uri, charter) for site in edition.sites}
+    return {
+        site: f"refused: edition {charter.edition} of the charter does not name it"
+        for site in sorted(named - charter.sites.keys())
+        if commitments.get(site) or attempt.exchange.exists(commitment_key(ticket, site))
+    }
 
 
 def _listed(left_out: Mapping[str, str]) -> str:

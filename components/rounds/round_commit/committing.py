@@ -9,8 +9,8 @@ from components.agreement.attempt import Attempt
 from components.agreement.charter import COORDINATOR
 from components.agreement.cutoff import end_attempt
 from components.agreement.model_store import model_key, read_committed
-from components.agreement.private_keys import load_signing_key
 from components.agreement.receipt import opened_sum, read_aggregate, read_receipt
+from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.server_optimizer import next_model
 from components.artifacts import tensors
 from components.artifacts.documents import digest
@@ -55,7 +55,8 @@ def commit_round(
             state.create(checkpoint_key(record), content)
         keep_proof(attempt, state)
         try:
-            state.create(commit_key, record.signed(load_signing_key(keys_uri, COORDINATOR)))
+            signing_key = charter_signing_key(keys_uri, COORDINATOR, attempt.charter)
+            state.create(commit_key, record.signed(signing_key))
         except ObjectExistsError:
             raise RoundAlreadyCommittedError(
                 f"round {record.round_number} of {record.federation} was committed by another run while this "

@@ -7,27 +7,38 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from components.agreement.charter import AVERAGE, COORDINATOR, RIDGE, Charter
-from components.agreement.charter_book import charter_in_force, charter_of, is_ancestor
+from components.agreement.charter_book import ancestry, charter_in_force, charter_of, is_ancestor
 from components.agreement.cutoff import shortfall_key
-from components.agreement.model_store import model_key
-from components.agreement.private_keys import load_signing_key
+from components.agreement.lineage import goes_back
+from components.agreement.model_store import MAX_MODEL_BYTES, model_key
 from components.agreement.receipt import MAX_RECEIPT_BYTES, read_receipt, receipt_key
+from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.server_optimizer import Committed, with_state
 from components.agreement.ticket import UPDATE, Ticket, charter_named, read_ticket
 from components.agreement.void import is_void, void_document, void_key
 from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store, create_or_read, open_store, reference
-from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, UsageError
+from components.errors import (
+    DigestMismatchError,
+    IntegrityError,
+    ObjectExistsError,
+    ObjectMissingError,
+    UsageError,
+)
 from components.execution import central_step
 from components.execution.outcome import Outcome
 from components.rounds.privacy_account import require_round_left
+from components.rounds.proof import GENESIS, proof_key
 from components.rounds.state import (
+    RoundRecord,
+    committed_rounds,
     is_finished,
     newest_record,
     next_round_number,
     read_checkpoint,
     round_key,
+    standing_record,
 )
 from components.training import heads
 
@@ -119,11 +130,7 @@ def open_round(
         document = exchange.read(key, limit=1 << 16)
         ticket = read_ticket(document, charter_of(keys_uri, newest.charter))
         return OpenedRound(ticket=ticket, reference=reference(exchange, key), stage=COMMITTED)
-    if newest:
-        content = read_checkpoint(state, newest)
-        _check_shape(tensors.decode_any(content), shape)
-    else:
-        content = genesis(shape)
+    content = _starting_model(state, keys_uri, charter, newest, shape)
     with contextlib.suppress(ObjectExistsError):
         exchange.create(model_key(digest(content)), content)
     require_round_left(charter, next_round_number(state))
@@ -144,9 +151,43 @@ def open_round(
         seed=request.seed,
     )
     ticket = _issue(state, exchange, charter, asked, keys_uri)
+    if ticket.model != _expected(charter_of(keys_uri, ticket.charter), newest, asked):
+        raise UsageError(
+            f"round {ticket.round_number} was opened with another model: finish it with the federation "
+            "file it was opened with, or give the changed federation an exchange_uri of its own"
+        )
     return OpenedRound(
         ticket=ticket, reference=reference(exchange, f"{ticket.folder}/ticket.json"), stage=OPEN
     )
+
+
+def _starting_model(
+    state: Store, keys_uri: str, charter: Charter, newest: RoundRecord | None, shape: ModelShape
+) -> bytes:
+    """The last committed model, the one that the edition goes back to in its first round, or the genesis."""
+    standing = standing_record(state, keys_uri, charter, newest)
+    if standing is None and newest is None:
+        return genesis(shape)
+    content = read_checkpoint(state, standing) if standing else _first_model(state, charter)
+    _check_shape(tensors.decode_any(content), shape)
+    return content
+
+
+def _first_model(state: Store, charter: Charter) -> bytes:
+    """The genesis as rounds have started from it, whatever seed the federation file has by now."""
+    content = state.read(proof_key(committed_rounds(state)[0], GENESIS), limit=MAX_MODEL_BYTES)
+    if digest(content) != charter.genesis:
+        raise DigestMismatchError(f"the first model in {state.uri} is not the charter's genesis")
+    return content
+
+
+def _expected(opened_under: Charter, newest: RoundRecord | None, asked: Ticket) -> str:
+    """The model that the newest ticket must have: what is asked for now, unless an earlier edition has it."""
+    if opened_under.digest == asked.charter:
+        return asked.model
+    if goes_back(opened_under, newest.charter if newest else ""):
+        return opened_under.restart
+    return newest.model if newest else opened_under.genesis
 
 
 def genesis(shape: ModelShape) -> bytes:
@@ -172,14 +213,15 @@ def _check_charter(request: RoundRequest, charter: Charter) -> None:
 
 def _issue(state: Store, exchange: Store, charter: Charter, asked: Ticket, keys_uri: str) -> Ticket:
     """The newest attempt that is neither committed nor void; one after a void is created."""
-    key, candidate = load_signing_key(keys_uri, COORDINATOR), asked
+    key, candidate = charter_signing_key(keys_uri, COORDINATOR, charter), asked
     while True:
         document = create_or_read(exchange, f"{candidate.folder}/ticket.json", candidate.signed(key))
         ticket = _read_ticket(document, charter, keys_uri)
         ended = _end_of(exchange, ticket, charter, keys_uri)
         if not ended:
             break
-        void = _void(exchange, ticket, void_document(ticket.digest, ticket.round_number, ended, key), charter)
+        made = void_document(ticket.digest, ticket.round_number, ended, key)
+        void = _void(exchange, ticket, made, charter, keys_uri)
         if exchange.exists(f"{candidate.folder}/cutoff.json"):
             # Some site may have released its masks: this round is over, the next number follows.
             create_or_read(state, round_key(candidate.round_number, "void.json"), void)
@@ -188,11 +230,6 @@ def _issue(state: Store, exchange: Store, charter: Charter, asked: Ticket, keys_
             candidate = replace(candidate, attempt=candidate.attempt + 1, void=digest(void))
     if (ticket.folder, ticket.previous) != (candidate.folder, candidate.previous):
         raise IntegrityError(f"the ticket in {candidate.folder} is another round's or attempt's")
-    if ticket.model != asked.model:
-        raise UsageError(
-            f"round {ticket.round_number} was opened with another model: finish it with the federation "
-            "file it was opened with, or give the changed federation an exchange_uri of its own"
-        )
     return ticket
 
 
@@ -204,11 +241,11 @@ def _read_ticket(document: bytes, charter: Charter, keys_uri: str) -> Ticket:
     return read_ticket(document, charter_of(keys_uri, named))
 
 
-def _void(exchange: Store, ticket: Ticket, made: bytes, charter: Charter) -> bytes:
+def _void(exchange: Store, ticket: Ticket, made: bytes, charter: Charter, keys_uri: str) -> bytes:
     """The void of an attempt that is over: the one made now, or the coordinator's of an earlier run."""
     found = create_or_read(exchange, void_key(ticket.folder), made)
     if found != made:
-        is_void(exchange, ticket, charter)
+        is_void(exchange, ticket, charter, *ancestry(keys_uri, charter))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from components.agreement.cache_uses import note_use
 from components.agreement.model_store import read_model
 from components.agreement.receipt import MAX_RECEIPT_BYTES, read_receipt, receipt_key
 from components.agreement.round_secrets import erase
@@ -26,6 +27,7 @@ def adapt(place: Workplace, *, model: str, features: str) -> Outcome:
     """
     _forget(place)
     key = adaptation_key(model)
+    note_use(place.store, place.ticket, key)
     if not place.store.exists(key):
         head = read_model(place.exchange, model)
         examples = read_features(place.store, features).train

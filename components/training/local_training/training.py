@@ -7,9 +7,11 @@ import time
 from dataclasses import asdict, replace
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from components.agreement.commitment import Commitment, commitment_key, committed_digest
+from components.agreement.protections import UNMASK
 from components.agreement.receipt import receipt_key
 from components.agreement.released_sum import shapes_of
 from components.agreement.round_secrets import draw_once
@@ -61,14 +63,19 @@ def train(place: Workplace, *, features: str, device: str = "auto") -> Outcome:
         charter=ticket.charter,
         ticket=ticket.digest,
         site=place.site,
-        ephemeral=base64.b64encode(secrets.ephemeral.public_key().public_bytes_raw()).decode(),
+        ephemeral=_public(secrets.ephemeral),
         commitment=committed_digest(ticket, place.site, secrets.salt, read_update(place.store, ticket)),
         ledger=asdict(head) if head else None,
+        sharing=_public(secrets.sharing) if place.charter.traits.lifted_by == UNMASK else "",
     ).signed(place.key)
     if create_or_read(place.exchange, key, document) != document:
         text = f"another commitment lies where this site's belongs for round {place.ticket.round_number}"
         raise RefusedError(text, disclosed=text)
     return replace(_committed(place, document), metrics=metrics)
+
+
+def _public(key: X25519PrivateKey) -> str:
+    return base64.b64encode(key.public_key().public_bytes_raw()).decode()
 
 
 def _committed(place: Workplace, document: bytes) -> Outcome:

@@ -24,6 +24,7 @@ from components.agreement.private_keys import (
     private_folder,
     write_private,
 )
+from components.agreement.protections import RELEASE, TRAITS, UNMASK
 from components.agreement.released_sum import shapes_of
 from components.agreement.roster import Roster
 from components.agreement.site_policy import POLICY, PrivacyPolicy, SitePolicy
@@ -33,7 +34,9 @@ from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store, create_or_read, local_path, open_store, reference
 from components.encryption.aggregate_opening.opening import open_aggregate
+from components.encryption.key_sharing.sharing import share_keys
 from components.encryption.keys import certify_key, initialise_keys, offered_keys
+from components.encryption.mask_recovery.unmasking import unmask_sum
 from components.encryption.mask_release.releasing import release_masks
 from components.encryption.update_sealing.sealing import seal_update
 from components.encryption.update_vector import from_sum
@@ -216,6 +219,13 @@ class ThreeSites:
         self.exchange.create(key, document)
         return reference(self.exchange, key)
 
+    def share(self, roster: str, sites: Sequence[str] | None = None) -> dict[str, str]:
+        """Reference of the shares by site."""
+        return {
+            site: share_keys(self.place(site), roster=roster).reference
+            for site in (self.sites if sites is None else sites)
+        }
+
     def seal(self, roster: str, sites: Sequence[str] | None = None) -> dict[str, str]:
         """Reference of the manifest by site."""
         return {
@@ -225,7 +235,10 @@ class ThreeSites:
 
     def sealed(self) -> dict[str, str]:
         """Everything up to the sealed updates of all sites."""
-        return self.seal(self.roster(self.train()))
+        roster = self.roster(self.train())
+        if TRAITS[self.request.protection].lifted_by == UNMASK:
+            self.share(roster)
+        return self.seal(roster)
 
     def aggregate(self, sealed: Mapping[str, str], reasons: Mapping[str, str] | None = None) -> Outcome:
         return aggregate_updates(
@@ -242,11 +255,20 @@ class ThreeSites:
         members = attempt.cutoff(attempt.roster()).members if sites is None else sites
         return {site: release_masks(self.place(site)).reference for site in members}
 
+    def unmask(self, sites: Sequence[str] | None = None) -> dict[str, str]:
+        """Reference of the unmasking by site; of all members unless they are named."""
+        attempt = self.attempt()
+        members = attempt.cutoff(attempt.roster()).members if sites is None else sites
+        return {site: unmask_sum(self.place(site)).reference for site in members}
+
     def summed(self, sealed: Mapping[str, str]) -> str:
-        """The aggregator's sum; under `sealed` everybody in it has released."""
+        """The aggregator's sum, of which everybody in it has lifted its masks where there are any."""
         summed = self.aggregate(sealed).reference
-        if self.request.protection == "sealed":
+        lifted_by = TRAITS[self.request.protection].lifted_by
+        if lifted_by == RELEASE:
             self.release()
+        elif lifted_by == UNMASK:
+            self.unmask()
         return summed
 
     def open_sum(self, sealed_sum: str) -> Outcome:
@@ -291,7 +313,8 @@ def draft_charter(
 ) -> Charter:
     """The first edition for parties whose cards lie at `keys_uri`."""
     keys, coordinator, key_holder = offered_keys("small", sites, keys_uri=keys_uri)
-    few = 2 if protection != "sealed" else least_sum_sites(len(sites), terms.get("colluding_sites", 1))
+    masked = TRAITS[protection].masked
+    few = 2 if not masked else least_sum_sites(len(sites), terms.get("colluding_sites", 1))
     return Charter(
         **{
             "federation": "small",
@@ -309,7 +332,7 @@ def draft_charter(
             "encoder": "",
             "colluding_sites": 1,
             "min_sum_sites": few,
-            "min_sites": max(few, 3) if protection == "sealed" else 2,
+            "min_sites": max(few, 3) if masked else 2,
             "clipping_norm": 100.0,
             "largest_value": 10.0,
             "max_examples": 1000,

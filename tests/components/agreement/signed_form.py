@@ -39,9 +39,11 @@ DOMAINS = (
     "roster",
     "round",
     "sealed update",
+    "shares",
     "step outcome",
     "step request",
     "ticket",
+    "unmasking",
     "void",
 )
 

@@ -272,6 +272,28 @@ class TestTexts:
         ]
 
 
+class TestRestart:
+    def test_a_later_edition_may_go_back(self) -> None:
+        assert changed(edition=2, previous="ab" * 32, restart="cd" * 32).problems() == []
+
+    def test_the_first_has_nothing_to_take_back(self) -> None:
+        (problem,) = changed(restart="cd" * 32).problems()
+        assert problem == "restart must be empty in the first edition: there is no round to take back"
+
+    @pytest.mark.parametrize("value", ["cd" * 31, "CD" * 32, None, 7])
+    def test_it_is_a_digest(self, value: Any) -> None:
+        (problem,) = changed(edition=2, previous="ab" * 32, restart=value).problems()
+        assert problem.startswith("restart must be a SHA-256 in 64 hexadecimal digits, got ")
+
+    def test_a_charter_without_it_has_one_form(self) -> None:
+        """Charters of before there was a word for it are read; a second spelling of them is not."""
+        assert b"restart" not in CHARTER.to_json()
+        with pytest.raises(SignatureError, match="not in the form this version knows"):
+            read_charter(content_of(asdict(CHARTER)))
+        back = changed(edition=2, previous="ab" * 32, restart="cd" * 32)
+        assert read_charter(back.to_json()) == back
+
+
 class TestForm:
     def test_what_is_written_is_read(self) -> None:
         assert read_charter(CHARTER.to_json()) == CHARTER
@@ -285,6 +307,8 @@ class TestForm:
                 for site, keys in CHARTER.sites.items()
             }
         }
+        # What takes no round back is written as before there was a word for it.
+        assert body.pop("restart") == ""
         assert CHARTER.digest == hashlib.sha256(content_of(body)).hexdigest()
         backwards = dict(reversed(list(CHARTER.sites.items())))
         assert replace(CHARTER, sites=backwards).digest == CHARTER.digest

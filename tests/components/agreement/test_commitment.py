@@ -35,6 +35,7 @@ COMMITMENT = Commitment(
     site="alpha",
     ephemeral=EPHEMERAL,
     commitment=committed_digest(TICKET, "alpha", SALT, VECTOR),
+    sharing=EPHEMERAL,
 )
 
 
@@ -42,7 +43,7 @@ class TestCommitment(SignedForm):
     domain = "commitment"
     signer = "alpha"
     form = COMMITMENT
-    optional = frozenset({"ledger"})
+    optional = frozenset({"ledger", "sharing"})
 
     def read(self, document: bytes) -> Commitment:
         return read_commitment(document, TICKET, "alpha", CHARTER)
@@ -70,12 +71,13 @@ class TestCommitment(SignedForm):
         with pytest.raises(SignatureError, match=f"{stranger} has no public key in the charter of paper"):
             read_commitment(document, TICKET, stranger, CHARTER)
 
+    @pytest.mark.parametrize("name", ["ephemeral", "sharing"])
     @pytest.mark.parametrize(
-        "ephemeral", ["x", EPHEMERAL[:-4], EPHEMERAL + "AAAA", "no base64!", 7, ["AA=="], {"a": 1}], ids=repr
+        "key", ["x", EPHEMERAL[:-4], EPHEMERAL + "AAAA", "no base64!", 7, ["AA=="], {"a": 1}], ids=repr
     )
-    def test_an_ephemeral_key_is_32_bytes(self, ephemeral: object) -> None:
+    def test_a_key_is_32_bytes(self, name: str, key: object) -> None:
         with pytest.raises(SignatureError, match=r"must be 32 bytes in base64|not in the form"):
-            self.read(self.signed(self.body() | {"ephemeral": ephemeral}))
+            self.read(self.signed(self.body() | {name: key}))
 
     def test_none_is_needed_where_nothing_is_masked(self) -> None:
         plain = replace(COMMITMENT, ephemeral="")

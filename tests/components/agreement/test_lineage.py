@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from components.agreement.charter import Charter
 from components.agreement.charter_book import propose
-from components.agreement.lineage import check_model, expected_model
+from components.agreement.lineage import check_follows, check_model, expected_model
 from components.agreement.model_store import model_key
 from components.agreement.receipt import Receipt, aggregate_key, receipt_key
 from components.agreement.ticket import Ticket
@@ -292,3 +292,71 @@ class TestEditions:
         put_in_force(third)
         step = opened(exchange, under=SECOND)
         refuses(exchange, after(step, charter=third), f"{UNTRACEABLE}edition 2 .* is not signed by", third)
+
+
+def back_to(model: str, **changes: Any) -> Charter:
+    """The second edition, which takes rounds back."""
+    return replace(SECOND, restart=model, **changes)
+
+
+class TestRestart:
+    def test_the_first_round_under_the_edition_starts_from_it(self, exchange: Store) -> None:
+        first = opened(exchange)
+        second = opened(exchange, first, number=2)
+        charter = back_to(first.made)
+        put_in_force(charter)
+        ticket = after(second, charter=charter)
+        check(exchange, replace(ticket, model=first.made), charter)
+        text = "^the model of round 9 is not the one that edition 2 of the charter goes back to$"
+        for model in (second.made, FIRST.genesis, "ab" * 32):
+            refuses(exchange, replace(ticket, model=model), text, charter)
+
+    def test_it_may_be_the_genesis(self, exchange: Store) -> None:
+        first = opened(exchange)
+        charter = back_to(FIRST.genesis)
+        put_in_force(charter)
+        check(exchange, replace(after(first, charter=charter), model=FIRST.genesis), charter)
+
+    def test_no_later_round_does(self, exchange: Store) -> None:
+        first = opened(exchange)
+        charter = back_to(FIRST.genesis)
+        put_in_force(charter)
+        again = opened(exchange, None, number=2, under=charter, seed=5)
+        follows = replace(again.ticket, previous=digest(first.receipt), previous_folder=first.ticket.folder)
+        assert follows.model == FIRST.genesis
+        check(exchange, after(again, charter=charter), charter)
+        text = "is not the one that the last receipt gives"
+        refuses(exchange, after(again, charter=charter, model=FIRST.genesis), text, charter)
+
+    def test_a_later_edition_does_not_carry_it_on(self, exchange: Store) -> None:
+        """Not even where no round has started from it: that edition says for itself."""
+        first = opened(exchange)
+        second = opened(exchange, first, number=2)
+        charter = back_to(first.made)
+        third = replace(charter, edition=3, previous=charter.digest, restart="")
+        for each in (charter, third):
+            put_in_force(each)
+        check(exchange, after(second, charter=third), third)
+        text = "is not the one that the last receipt gives"
+        refuses(exchange, after(second, charter=third, model=first.made), text, third)
+
+    def test_the_receipts_go_on_or_the_round_does_not(self, exchange: Store, home: Path) -> None:
+        """What was taken back is still the last receipt; a ticket that drops it is traced to nothing."""
+        first = opened(exchange)
+        second = opened(exchange, first, number=2)
+        charter = back_to(first.made)
+        put_in_force(charter)
+        ticket = replace(after(second, charter=charter), model=first.made)
+        refuses(exchange, replace(ticket, previous="00" * 32), "not the one the ticket follows from", charter)
+        (home / "exchange" / second.ticket.folder / "receipt.json").unlink()
+        refuses(exchange, ticket, UNTRACEABLE, charter)
+
+    def test_a_site_that_has_released_since_passes_over_nothing(self, exchange: Store) -> None:
+        first = opened(exchange)
+        charter = back_to(FIRST.genesis)
+        put_in_force(charter)
+        again = opened(exchange, None, number=2, under=charter, seed=5)
+        offered = replace(after(first, charter=charter), model=FIRST.genesis)
+        check(exchange, offered, charter)
+        with pytest.raises(RefusedError, match="passes over the receipt of round 2, which is there"):
+            check_follows(exchange, "keys", offered, charter, (2, again.ticket.folder))

@@ -22,14 +22,15 @@ def store(home: Path) -> Store:
     return open_store("store")
 
 
-def raw(secrets: RoundSecrets) -> tuple[bytes, bytes, bytes]:
-    return secrets.salt, secrets.seed, secrets.ephemeral.private_bytes_raw()
+def raw(secrets: RoundSecrets) -> tuple[bytes, bytes, bytes, bytes]:
+    private = (secrets.ephemeral.private_bytes_raw(), secrets.sharing.private_bytes_raw())
+    return secrets.salt, secrets.seed, *private
 
 
 class TestDrawing:
     def test_is_done_once(self, store: Store) -> None:
         drawn = draw_once(store, KEY, TD)
-        assert [len(part) for part in raw(drawn)] == [32, 32, 32]
+        assert [len(part) for part in raw(drawn)] == [32, 32, 32, 32]
         assert raw(draw_once(store, KEY, TD)) == raw(drawn) == raw(read_secrets(store, KEY, TD))
         assert store.keys() == [f"secrets/{TD}.bin"]
 
@@ -70,8 +71,8 @@ class TestWrapping:
         files = [path for path in home.rglob("*") if path.is_file()]
         assert [path.name for path in files] == [f"{TD}.bin"]
         content = files[0].read_bytes()
-        # A nonce, three parts of 32 bytes, a tag.
-        assert len(content) == 12 + 96 + 16
+        # A nonce, four parts of 32 bytes, a tag.
+        assert len(content) == 12 + 128 + 16
         for part in known:
             for start in range(0, 32, 8):
                 assert part[start : start + 8] not in content
@@ -97,6 +98,12 @@ class TestWrapping:
         for read in (read_secrets, draw_once):
             with pytest.raises(IntegrityError, match=r"were altered, or are another key's$"):
                 read(store, KEYS[owner], TD)
+
+    def test_what_an_earlier_version_drew_is_told(self, store: Store) -> None:
+        wrapped = AESGCM(derived_key(KEY, "round secrets")).encrypt(bytes(12), bytes(96), TD.encode())
+        store.create(f"secrets/{TD}.bin", bytes(12) + wrapped)
+        with pytest.raises(IntegrityError, match="of another version: void the attempt"):
+            read_secrets(store, KEY, TD)
 
     def test_every_flipped_bit_is_told(self, store: Store, home: Path) -> None:
         draw_once(store, KEY, TD)

@@ -11,8 +11,10 @@ import pytest
 from components.agreement.site_records import (
     accept_cutoff,
     accept_roster,
+    accept_sharers,
     accept_ticket,
     accepted_roster,
+    accepted_sharers,
     require_accepted,
 )
 from components.agreement.ticket import Ticket
@@ -48,6 +50,20 @@ def refused(text: str) -> Any:
 
 
 class TestTickets:
+    def test_a_store_serves_one_federation(self, store: Store) -> None:
+        accept(store, FIRST)
+        with refused("the site's store remembers rounds of paper: give elsewhere a store_uri of its own at"):
+            accept(store, of_round(8, federation="elsewhere"))
+        accept(store, of_round(8))
+
+    def test_records_of_before_the_federation_was_written_down_are_read(self, store: Store) -> None:
+        accept(store, FIRST)
+        kept = json.loads(store.read("tickets/000000007-000001.json"))
+        assert kept.pop("federation") == "paper"
+        other = open_store("older")
+        other.create("tickets/000000007-000001.json", json.dumps(kept).encode())
+        accept(other, of_round(8))
+
     def test_a_ticket_is_remembered_and_passes_again(self, store: Store) -> None:
         with refused("has not accepted the ticket of round 7: 'ingest' does that"):
             require_accepted(store, FIRST)
@@ -362,3 +378,15 @@ class TestCutoffs:
         for thread in threads:
             thread.join()
         assert len(accepted) == 1
+
+
+class TestSharers:
+    def test_are_remembered_once_for_a_roster(self, store: Store) -> None:
+        assert accepted_sharers(store, "rd") == ""
+        for _ in range(2):
+            accept_sharers(store, TICKET, roster="rd", sharers="sd")
+        assert accepted_sharers(store, "rd") == "sd"
+        with pytest.raises(RefusedError, match="a second set of sharers was fixed for the roster of round"):
+            accept_sharers(store, TICKET, roster="rd", sharers="other")
+        assert accepted_sharers(store, "rd") == "sd"
+        accept_sharers(store, TICKET, roster="other", sharers="other")

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from components.agreement.ticket import Ticket
-from components.agreement.void import check_attempt, read_void, void_document, void_key
+from components.agreement.void import check_attempt, is_void, read_void, void_document, void_key
 from components.artifacts.documents import digest, sign
 from components.artifacts.stores import Store
-from components.errors import RefusedError, SignatureError
-from tests.components.agreement.signed_form import CHARTER, KEYS, TICKET
+from components.errors import IntegrityError, RefusedError, SignatureError
+from tests.components.agreement.signed_form import CHARTER, KEYS, TICKET, signing_text
 
 FIRST = replace(TICKET, attempt=1, void="")
 BODY = {"ticket": FIRST.digest, "round_number": 7, "reason": "too few sites sealed or released"}
@@ -117,3 +117,20 @@ class TestAttempts:
     def test_the_void_of_another_attempt_does_not_count_where_it_lies(self, exchange: Store) -> None:
         exchange.create("rounds/00007-1/void.json", VOID)
         refuses(exchange, replace(SECOND, attempt=4))
+
+    def test_the_coordinator_of_an_earlier_edition_may_have_ended_the_attempt_before(
+        self, exchange: Store
+    ) -> None:
+        """Its key was replaced since; the ticket, under the new key, names the void by its digest."""
+        renewed = replace(CHARTER, edition=2, previous=CHARTER.digest, coordinator=signing_text("delta"))
+        exchange.create("rounds/00007-1/void.json", VOID)
+        check_attempt(exchange, SECOND, renewed, [CHARTER])
+        with pytest.raises(RefusedError, match="was opened without a void of the one before"):
+            check_attempt(exchange, SECOND, renewed)
+
+    def test_an_attempt_is_ended_by_its_own_coordinator_or_a_later_one(self, exchange: Store) -> None:
+        renewed = replace(CHARTER, edition=2, previous=CHARTER.digest, coordinator=signing_text("delta"))
+        exchange.create("rounds/00007-1/void.json", VOID)
+        assert is_void(exchange, FIRST, renewed, CHARTER)
+        with pytest.raises(IntegrityError, match="is not the coordinator's for this attempt"):
+            is_void(exchange, FIRST, renewed)

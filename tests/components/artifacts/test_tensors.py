@@ -179,3 +179,11 @@ class TestShapes:
         header = f'{{"w":{{"dtype":"F32","shape":{shape},"data_offsets":[0,0]}}}}'.encode()
         with pytest.raises(IntegrityError, match="not in safetensors format"):
             tensors.read_shapes(io.BytesIO(len(header).to_bytes(8, "little") + header))
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, (1 << 17) - 1, (1 << 17) + 1])
+def test_a_vector_in_parts_is_the_same_file(size: int) -> None:
+    values = np.random.default_rng(size).normal(size=size)
+    parts = list(tensors.vector_chunks("aggregate", values))
+    assert b"".join(parts) == tensors.encode({"aggregate": values})
+    assert max(map(len, parts)) <= 1 << 20

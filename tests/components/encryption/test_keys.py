@@ -21,10 +21,18 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from components.agreement.charter import Charter
 from components.agreement.key_certificate import certificate_key, certified_keys, context_key
-from components.agreement.private_keys import write_private
+from components.agreement.private_keys import load_signing_key
 from components.artifacts.documents import sign
 from components.artifacts.stores import open_store
-from components.encryption.keys import card_key, certify_key, initialise_keys, offered_keys, read_card
+from components.encryption.key_store import KeyStore, SecretName
+from components.encryption.keys import (
+    card_key,
+    certify_key,
+    initialise_keys,
+    offered_keys,
+    read_card,
+    replace_keys,
+)
 from components.encryption.protection import context_fingerprint
 from components.errors import SignatureError, UsageError
 from components.rounds.round_opening.opening import ModelShape
@@ -143,9 +151,38 @@ class TestPrivateKeys:
         initialise()
         (home / KEYS / "alpha" / lost).unlink()
         published = (home / KEYS / "cards/alpha.json").read_bytes()
-        with pytest.raises(UsageError, match=r"offers other keys for alpha than .*: remove the one that is"):
+        with pytest.raises(UsageError, match=r"offers other keys for alpha than .* holds: restore those, or"):
             initialise()
         assert (home / KEYS / "cards/alpha.json").read_bytes() == published
+
+    def test_replaced_keys_are_offered_on_a_next_card(self, home: Path) -> None:
+        initialise()
+        first = (home / KEYS / "cards/alpha.json").read_bytes()
+        number, aside = replace_keys("small", "alpha", keys_uri=KEYS)
+        assert (number, aside) == (2, ("signing.replaced-1.key", "agreement.replaced-1.key"))
+        assert (home / KEYS / "cards/alpha.json").read_bytes() == first
+        store = open_store(KEYS)
+        card, signing = read_card(store, "alpha", "small"), load_signing_key(KEYS, "alpha")
+        assert card.signing == base64.b64encode(signing.public_key().public_bytes_raw()).decode()
+        assert offered_keys("small", ["alpha"], keys_uri=KEYS)[0] == {"alpha": card.site_keys}
+        before = files(home / KEYS)
+        initialise()
+        assert files(home / KEYS) == before, "the newest card is of the keys that lie here"
+        assert replace_keys("small", "alpha", keys_uri=KEYS)[0] == 3
+
+    def test_a_card_that_somebody_else_published_keeps_nobody_from_replacing(self, home: Path) -> None:
+        initialise()
+        (home / KEYS / "cards/alpha.2.json").write_bytes((home / KEYS / "cards/beta.json").read_bytes())
+        with pytest.raises(SignatureError):
+            read_card(open_store(KEYS), "alpha", "small")
+        assert replace_keys("small", "alpha", keys_uri=KEYS)[0] == 3
+        offered = read_card(open_store(KEYS), "alpha", "small").signing
+        own = load_signing_key(KEYS, "alpha").public_key().public_bytes_raw()
+        assert base64.b64decode(offered) == own
+
+    def test_who_has_offered_none_has_none_to_replace(self, home: Path) -> None:
+        with pytest.raises(UsageError, match="delta has offered no keys at"):
+            replace_keys("small", "delta", keys_uri=KEYS)
 
     def test_two_processes_that_race_end_with_the_same_keys(self, home: Path) -> None:
         racers = [
@@ -346,14 +383,14 @@ class TestEncryptionKeys:
     ) -> None:
         """The rival certifies its key after this start has looked and before it certifies its own."""
         initialise()
-        write = write_private
+        keep = KeyStore.keep
 
-        def after_the_rival(path: Path, content: bytes) -> None:
-            monkeypatch.setattr("components.encryption.keys.write_private", write)
+        def after_the_rival(own: KeyStore, name: SecretName, secret: bytes) -> None:
+            monkeypatch.setattr(KeyStore, "keep", keep)
             certify_key(charter("sealed"), keys_uri=KEYS, first_round=1)
-            write(path, content)
+            keep(own, name, secret)
 
-        monkeypatch.setattr("components.encryption.keys.write_private", after_the_rival)
+        monkeypatch.setattr(KeyStore, "keep", after_the_rival)
         certificate = certify_key(charter("sealed"), keys_uri=KEYS, first_round=1)
         [certified] = certified_keys(KEYS, charter("sealed"), "sealed")
         assert certificate == certified.certificate

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from components.encryption.pair_keys import AttemptNames, PrivateHalf, site_masks
 from components.encryption.release_lock import open_releases, release
+from tests.components.encryption.equations import PRIME, Row, echelon, quorum, subsets
 
-PRIME = 70368743669761
 SITES = "abcd"
 
 
@@ -43,7 +43,6 @@ class View(NamedTuple):
 
 
 Views = tuple[View, ...]
-Row = dict[str | bytes, int]
 
 
 def site(name: str, attempt: int, variant: int = 0) -> PrivateHalf:
@@ -99,11 +98,6 @@ class Federation:
             for pair in itertools.product(*shown)
             if sum(view.chosen is not None for view in pair) <= releases
         ]
-
-
-def subsets(sites: str, smallest: int) -> list[str]:
-    sizes = range(smallest, len(sites) + 1)
-    return ["".join(chosen) for size in sizes for chosen in itertools.combinations(sites, size)]
 
 
 def halves(roster: Roster, colluding: str) -> dict[str, PrivateHalf]:
@@ -187,30 +181,6 @@ def learned(
     )
 
 
-def echelon(rows: Iterable[Row], columns: Iterable[str | bytes]) -> list[Row]:
-    """Reduced row echelon form modulo the prime; a row without streams follows from the rows given."""
-    left = [row for row in rows if row]
-    done: list[Row] = []
-    for column in columns:
-        pivot = next((row for row in left if column in row), None)
-        if pivot is None:
-            continue
-        inverse = pow(pivot[column], -1, PRIME)
-        pivot_row = {name: value * inverse % PRIME for name, value in pivot.items()}
-        left = [less(row, pivot_row, column) for row in left if row is not pivot]
-        done = [*(less(row, pivot_row, column) for row in done), pivot_row]
-    return done
-
-
-def less(row: Row, pivot: Row, column: str | bytes) -> Row:
-    """`row` less the multiple of `pivot`, whose `column` is 1, that clears `column`."""
-    factor = row.get(column, 0)
-    if factor == 0:
-        return row
-    difference = {name: (row.get(name, 0) - factor * pivot.get(name, 0)) % PRIME for name in {**row, **pivot}}
-    return {name: value for name, value in difference.items() if value}
-
-
 def agreed_openings(federation: Federation, shown: Mapping[str, Views]) -> frozenset[Opening]:
     """What the lock leaves open: releases whose set was released for by all its honest members."""
     return frozenset(
@@ -272,11 +242,6 @@ def one_attempt(federation: Federation) -> dict[str, list[Views]]:
 
 def two_attempts(federation: Federation, *, releases: int) -> dict[str, list[Views]]:
     return {name: federation.views_of_two_attempts(name, releases=releases) for name in federation.honest}
-
-
-def quorum(sites: int, colluding: int) -> int:
-    """The smallest u_min that a charter may have."""
-    return max(colluding + 2, (sites + colluding) // 2 + 1)
 
 
 def coalitions(sites: int, colluding: int) -> Iterator[str]:

@@ -29,7 +29,9 @@ from components.errors import (
     SourceUnreachableError,
     StoreError,
 )
+from components.execution.departures import read_departures
 from components.execution.journal import entries
+from components.execution.notes import read_notes
 from components.execution.outcome import Outcome
 from components.execution.site_step import SiteStep
 from components.execution.suspicion import suspected
@@ -184,6 +186,7 @@ class TestAnError:
         assert outcome == Outcome(reason=reason)
         (note,) = notes()
         assert (note["step"], note["error"], note["ticket"]) == ("train", type(error).__name__, TICKET)
+        assert note["reason"] == reason
         assert SECRET in note["message"]
         assert any(SECRET in line for line in note["trace"])
         printed = capfd.readouterr()
@@ -327,6 +330,42 @@ class TestASuddenEnd:
         assert not is_running(int((tmp_path / "process").read_text()))
         assert entries(exchange, FOLDER) == []
         assert "left out: timeout: train did not end within 1 s" in capfd.readouterr().err
+
+    def test_has_a_note_of_what_the_others_were_told(self, exchange: Store) -> None:
+        STEP.run(by_signal(signal.SIGKILL))
+        replace(STEP, deadline_s=1).run(ending(lambda: time.sleep(30)))
+        assert [(note.error, note.reason, note.message) for note in read_notes(open_store("store"))] == [
+            ("", "oom", "oom"),
+            ("", "timeout: train did not end within 1 s", "timeout: train did not end within 1 s"),
+        ]
+
+
+class TestWhatLeaves:
+    def test_is_written_down_the_outcome_and_the_journals_entry(self, exchange: Store) -> None:
+        STEP.run(lambda: Outcome(reference="there", metrics={"loss": 0.5}, ticket="ab" * 32))
+        told, journalled = read_departures(open_store("store"))
+        assert (told.state, told.told, told.fields) == ("told", "there", ("metric loss",))
+        assert (journalled.state, journalled.key) == ("sent", f"{FOLDER}/journal/train-alpha.json")
+        assert journalled.size == exchange.size(journalled.key)
+        for each in (told, journalled):
+            occasion = each.occasion
+            assert (occasion.step, occasion.round_number, occasion.ticket) == ("train", 1, "ab" * 32)
+
+    def test_of_a_step_that_fails_is_its_reason_alone(self, exchange: Store) -> None:
+        STEP.run(raising(BadDataError(SECRET, disclosed="a label is not in classes")))
+        (told,) = read_departures(open_store("store"))
+        assert (told.reason, told.told, told.fields) == ("bad_data: a label is not in classes", "", ())
+        store = open_store("store")
+        assert not any(SECRET.encode() in store.read(key) for key in store.keys("left"))
+
+    def test_is_no_more_than_a_reason_where_it_cannot_be_written_down(
+        self, exchange: Store, home: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (home / "store").write_text("no folder")
+        outcome = STEP.run(lambda: Outcome(reference="there", manifest={"rows": 3}))
+        assert outcome == Outcome(reason="unreachable: a store (StoreError)")
+        assert entries(exchange, FOLDER) == []
+        assert "nothing can be written down at alpha (StoreError)" in capfd.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

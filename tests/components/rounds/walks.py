@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from components.agreement.protections import RELEASE, UNMASK
 from components.agreement.released_sum import shapes_of
 from components.agreement.site_update import keep_update
 from components.artifacts.stores import crosscloud_home, open_store
@@ -23,7 +24,7 @@ from tests.components.aggregation.three_sites import CLASSES, FEATURES, SITES, T
 
 FOUR = ("alpha", "beta", "delta", "gamma")
 """Under `sealed` a sum of three of four is opened: one site may be lost."""
-STEPS = ("open", "trained", "called", "sealed", "summed", "released", "opened", "committed")
+STEPS = ("open", "trained", "called", "shared", "sealed", "summed", "released", "opened", "committed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +46,26 @@ class Walked:
 
 
 def walk(
-    step: str, protection: str, *, sites: Sequence[str] = SITES, hidden_units: int = 0, lost: str = ""
+    step: str,
+    protection: str,
+    *,
+    sites: Sequence[str] = SITES,
+    hidden_units: int = 0,
+    lost: str = "",
+    colluding: int = 1,
 ) -> Walked:
     """A copy, in the home of this test, of an attempt walked up to and with a step.
 
     Args:
         step: one of STEPS.
-        protection: none, he or sealed.
+        protection: by name.
         sites: of the federation.
         hidden_units: of the head.
         lost: site that is on the roster and does not seal.
+        colluding: sites that may collude, which the quorum follows from.
     """
-    saved, walked = _template(STEPS.index(step), protection, tuple(sites), hidden_units, lost)
+    start = _Start(protection=protection, sites=tuple(sites), hidden_units=hidden_units, colluding=colluding)
+    saved, walked = _template(STEPS.index(step), start, lost)
     saved.write(crosscloud_home())
     return replace(walked, commitments=dict(walked.commitments), sealed=dict(walked.sealed))
 
@@ -96,17 +105,31 @@ class _Saved:
                 file.write(data)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Start:
+    protection: str
+    sites: tuple[str, ...]
+    hidden_units: int
+    colluding: int
+
+    def opened(self) -> ThreeSites:
+        return ThreeSites.start(
+            protection=self.protection,
+            sites=self.sites,
+            hidden_units=self.hidden_units,
+            colluding_sites=self.colluding,
+        )
+
+
 @cache
-def _template(
-    last: int, protection: str, sites: tuple[str, ...], hidden_units: int, lost: str
-) -> tuple[_Saved, Walked]:
+def _template(last: int, start: _Start, lost: str) -> tuple[_Saved, Walked]:
     with tempfile.TemporaryDirectory(prefix="walked-") as folder:
         home = Path(folder)
         with _at(home):
             if not last:
-                three = ThreeSites.start(protection=protection, sites=sites, hidden_units=hidden_units)
+                three = start.opened()
                 return _Saved.read(home), Walked(three=three, commitments={}, sealed={})
-            saved, walked = _template(last - 1, protection, sites, hidden_units, lost)
+            saved, walked = _template(last - 1, start, lost)
             saved.write(home)
             walked = _next(STEPS[last], walked, lost)
             return _Saved.read(home), walked
@@ -118,13 +141,18 @@ def _next(step: str, walked: Walked, lost: str) -> Walked:
         return replace(walked, commitments=three.train())
     if step == "called":
         return replace(walked, roster=three.roster(walked.commitments))
-    if step == "sealed":
+    lifted_by = three.charter.traits.lifted_by
+    if step == "shared" and lifted_by == UNMASK:
+        three.share(walked.roster)
+    elif step == "sealed":
         sealed = three.seal(walked.roster, [site for site in three.sites if site != lost])
         return replace(walked, sealed=sealed | ({lost: ""} if lost else {}))
     if step == "summed":
         return replace(walked, total=three.aggregate(walked.sealed).reference)
-    if step == "released" and three.request.protection == "sealed":
+    if step == "released" and lifted_by == RELEASE:
         three.release()
+    elif step == "released" and lifted_by == UNMASK:
+        three.unmask()
     elif step == "opened":
         return replace(walked, receipt=three.open_sum(walked.total).reference)
     elif step == "committed":

@@ -12,6 +12,7 @@ from components.artifacts.stores import Store, create_or_read, open_store
 from components.errors import StoreError, UsageError
 from components.execution.jobs.ends import JobEnd
 from components.execution.jobs.order import Accelerator, Cluster, JobOrder
+from components.execution.notes import read_notes
 from components.execution.outcome import Outcome
 from components.site_steps import agent as agents
 from components.site_steps.agent import AT_ONCE, MOST_TRIES, Agent
@@ -115,6 +116,17 @@ def test_what_the_coordinator_has_not_signed_is_passed_over(exchange: Store, sig
         assert poll(at_work) == []
     assert jobs.done == []
     assert not exchange.exists(notice_key("alpha", named))
+
+
+def test_what_is_passed_over_is_noted_once_where_the_agent_is_given_the_sites_store(exchange: Store) -> None:
+    at_work = replace(agent(Jobs(exchange)), site=replace(ALPHA, store_uri="store"))
+    named = ask(exchange, by="beta")
+    for _ in range(2 * MOST_TRIES):
+        assert poll(at_work) == []
+    (note,) = read_notes(open_store("store"))
+    assert (note.step, note.ticket, note.error, note.reason) == (
+        "agent", f"request {named}", "SignatureError", ""
+    )  # fmt: skip
 
 
 def test_a_policy_that_is_being_changed_or_a_store_that_is_away_costs_no_request(

@@ -11,6 +11,8 @@ import pytest
 
 from components.artifacts.stores import Store, open_store
 from components.errors import ObjectMissingError, SignatureError, UsageError
+from components.execution.departures import read_departures
+from components.execution.notes import read_notes
 from components.execution.outcome import Outcome
 from components.site_steps import steps
 from components.site_steps.answer import answer_key, read_answer
@@ -19,7 +21,7 @@ from components.site_steps.request import StepRequest, request_key
 from components.site_steps.settings import SiteSettings
 from components.site_steps.steps import STEPS
 from tests.components.agreement.signed_form import KEYS, furnish
-from tests.components.site_steps.paper import CRASHING, NOTING, PAPER, REQUEST, found, issue
+from tests.components.site_steps.paper import CRASHING, FIRST, NOTING, PAPER, REQUEST, found, issue
 
 ALPHA = SiteSettings(site="alpha", store_uri="store", exchange_uri="exchange", keys_uri="keys")
 
@@ -47,6 +49,28 @@ class TestAnswering:
         outcome = answer("train", named, ALPHA)
         assert outcome.reference == "alpha"
         assert told(exchange, named) == outcome
+
+    def test_the_answer_is_in_the_sites_records_under_the_tickets_digest(self, exchange: Store) -> None:
+        issue(exchange)
+        named = ask(exchange)
+        answer("train", named, ALPHA)
+        (answered,) = [
+            each for each in read_departures(open_store("store")) if each.key.startswith("outcomes/")
+        ]
+        assert answered.key == answer_key("alpha", named)
+        assert (answered.state, answered.size) == ("sent", exchange.size(answered.key))
+        assert (answered.occasion.step, answered.occasion.ticket) == ("train", FIRST.digest)
+
+    def test_a_request_that_is_refused_is_noted_at_the_site(self, exchange: Store) -> None:
+        issue(exchange)
+        named = ask(exchange, by="alpha")
+        reason = answer("train", named, ALPHA).reason
+        assert reason.startswith("refused")
+        (note,) = read_notes(open_store("store"))
+        assert (note.step, note.ticket, note.error) == ("train", f"request {named}", "SignatureError")
+        assert note.reason == reason
+        (answered,) = read_departures(open_store("store"))
+        assert (answered.key, answered.occasion.ticket) == (answer_key("alpha", named), "")
 
     def test_a_second_job_answers_nothing_new(self, exchange: Store) -> None:
         issue(exchange)

@@ -12,7 +12,11 @@ import typer.main
 
 from pipelines.cli import app
 
-PAGES = (Path("manifests/README.md"), Path("manifests/coordinator/README.md"))
+PAGES = (
+    Path("manifests/README.md"),
+    Path("manifests/coordinator/README.md"),
+    Path("manifests/federations/LIFE.md"),
+)
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 
 

@@ -50,7 +50,30 @@ def test_init_of_one_party_says_who_is_missing(file: FederationFile, say: Say) -
     assert not (file.keys / "key-holder/agreement.key").exists()
 
 
-@pytest.mark.parametrize("command", ["init", "check"])
+def test_replaced_keys_are_in_order_before_and_after_the_edition(file: FederationFile, say: Say) -> None:
+    in_force(say)
+    lines = say("keys", "replace", "small.yaml", "--as", "beta").lines
+    folder = ".crosscloud/small/keys/beta"
+    assert lines == [
+        f"beta has new keys in {folder} and offers them on card 2",
+        f"set aside in {folder}: signing.replaced-1.key, agreement.replaced-1.key; needed until the next "
+        "edition is in force",
+        "next: crosscloud charter new small.yaml, which all sign; until then the old keys count",
+    ]
+    assert say("keys", "check", "small.yaml", "--as", "beta").code == 0
+    shown = say("keys", "show", "small.yaml").lines
+    old = fingerprint_of(file, "beta", "signing.replaced-1.key")
+    (row,) = [line for line in shown if line.startswith("beta")]
+    assert old in row
+    assert row.endswith("edition 1 of the charter; its card offers others")
+    assert "  sites: beta has other keys" in say("charter", "new", "small.yaml").lines
+    say("charter", "sign", "small.yaml", "--all")
+    assert say("keys", "check", "small.yaml", "--as", "beta").code == 0
+    (row,) = [line for line in say("keys", "show", "small.yaml").lines if line.startswith("beta")]
+    assert fingerprint_of(file, "beta", "signing.key") in row
+
+
+@pytest.mark.parametrize("command", ["init", "check", "replace"])
 def test_a_stranger_is_named(file: FederationFile, say: Say, command: str) -> None:
     said = say("keys", command, "small.yaml", "--as", "mallory")
     assert said.code == 2
@@ -213,8 +236,8 @@ def test_check_warns_in_the_last_tenth_and_refuses_after_it(file: FederationFile
     said = say("keys", "check", "small.yaml")
     assert (said.code, len(said.out.splitlines())) == (0, 1)
     assert said.complaints == [
-        "key-holder: the encryption key may serve 2 more of its 20 rounds: make the next one with "
-        "'crosscloud keys rotate'"
+        "key-holder: the encryption key may serve 2 more of its 20 rounds: step 'open' makes the next "
+        "one in time if it can store it, 'crosscloud keys rotate' does now"
     ]
     assert say("keys", "check", "small.yaml", "--as", "alpha").err == ""
     for number in (19, 20):

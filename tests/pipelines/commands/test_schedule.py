@@ -5,9 +5,16 @@ from __future__ import annotations
 import re
 
 from tests.pipelines.command_line import Say
-from tests.pipelines.kubeflow.conftest import Submitter, server, submitter, usual_environment
+from tests.pipelines.kubeflow.conftest import (
+    Submitter,
+    compiled,
+    compiled_once,
+    server,
+    submitter,
+    usual_environment,
+)
 
-__all__ = ["server", "submitter", "usual_environment"]
+__all__ = ["compiled", "compiled_once", "server", "submitter", "usual_environment"]
 
 
 def test_it_schedules_once_and_then_leaves_it_alone(submitter: Submitter, say: Say) -> None:

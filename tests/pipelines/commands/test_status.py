@@ -10,11 +10,18 @@ import pytest
 
 from tests.conftest import SmallFederation
 from tests.pipelines.command_line import Say
-from tests.pipelines.kubeflow.conftest import Submitter, server, submitter, usual_environment
+from tests.pipelines.kubeflow.conftest import (
+    Submitter,
+    compiled,
+    compiled_once,
+    server,
+    submitter,
+    usual_environment,
+)
 from tests.pipelines.noised import ours
 from tests.pipelines.round_in_process import RoundInProcess
 
-__all__ = ["server", "submitter", "usual_environment"]
+__all__ = ["compiled", "compiled_once", "server", "submitter", "usual_environment"]
 NO_ENDPOINT = "no endpoint was asked: name one with --endpoint or in KF_PIPELINES_ENDPOINT"
 RoundUnder = Callable[[str], SmallFederation]
 

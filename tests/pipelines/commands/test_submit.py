@@ -12,11 +12,18 @@ import pytest
 
 from pipelines.kubeflow import following
 from tests.pipelines.command_line import Say
-from tests.pipelines.kubeflow.conftest import Submitter, server, submitter, usual_environment
+from tests.pipelines.kubeflow.conftest import (
+    Submitter,
+    compiled,
+    compiled_once,
+    server,
+    submitter,
+    usual_environment,
+)
 from tests.pipelines.kubeflow.pipelines_api.faults import Fault
 from tests.pipelines.run_in_progress import COMMAND
 
-__all__ = ["server", "submitter", "usual_environment"]
+__all__ = ["compiled", "compiled_once", "server", "submitter", "usual_environment"]
 VERSION = re.compile(r"version  (small-round-[0-9a-f]{12})  (uploaded|is there already)")
 
 

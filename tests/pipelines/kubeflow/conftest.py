@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from pipelines.compile import compile_round
+from pipelines.federation import Federation
 from pipelines.kubeflow.address import Address
 from pipelines.kubeflow.connection import Endpoint, connect
 from pipelines.kubeflow.transport import Patience
@@ -67,10 +69,31 @@ def server() -> Iterator[PipelinesServer]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def compiled() -> dict[str, bytes]:
+    """Specs of this session, by the whole content of the federation that each was compiled of."""
+    return {}
+
+
+@pytest.fixture
+def compiled_once(compiled: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A federation that was compiled before gives the same bytes without compiling: see test_compile.py."""
+
+    def compile_or_copy(federation: Federation, target: Path) -> Path:
+        content = federation.model_dump_json()
+        if content not in compiled:
+            compiled[content] = compile_round(federation, target).read_bytes()
+        target.write_bytes(compiled[content])
+        return target
+
+    monkeypatch.setattr("pipelines.kubeflow.submission.compile_round", compile_or_copy)
+
+
 @pytest.fixture
 def submitter(
     small_federation: Callable[..., SmallFederation],
     server: PipelinesServer,
+    compiled_once: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Submitter:
     made = small_federation(rows=0, schedule={"cron": NIGHTLY})

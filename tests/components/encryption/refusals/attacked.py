@@ -98,6 +98,7 @@ class Attacked:
             roster=self.attempt.roster(),
             adder=attempt_summer(self.attempt),
             length=sealed_length(self.attempt),
+            earlier=(),
         )
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,7 +102,8 @@ def test_a_job_that_is_being_deleted_is_waited_for(server: JobsServer, run: Run)
 def test_a_job_that_never_goes_ends_the_wait(server: JobsServer, run: Run) -> None:
     made_before(server)
     server.objects.update(JOBS, NAMESPACE, TRAIN.job, leave)
-    assert run(completes).reason == "failed: the Job before it is not gone"
+    patience = replace(SWIFT, gone_s=0.5)
+    assert run(completes, patience=patience).reason == "failed: the Job before it is not gone"
     assert server.faults.count("create jobs.batch") == 0
 
 

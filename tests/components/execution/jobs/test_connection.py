@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,8 @@ def test_an_answer_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
         server.faults.redirect(
             "list jobs.batch", f"{other.url}/apis/batch/v1/namespaces/{NAMESPACE}/jobs", 99
         )
-        client = open_cluster(Cluster(namespace=NAMESPACE, kubeconfig=str(path)), patience=SWIFT)
+        patience = replace(SWIFT, unreachable_s=0.5)
+        client = open_cluster(Cluster(namespace=NAMESPACE, kubeconfig=str(path)), patience=patience)
         with pytest.raises(ClusterUnreachableError):
             client.sight("a")
         assert other.faults.requests == []

@@ -144,6 +144,7 @@ def test_the_published_commitment_binds_and_hides_the_update(protection: str) ->
         "ephemeral": base64.b64encode(ephemeral).decode(),
         "commitment": hashed,
         "ledger": None,
+        "sharing": "",
     }
     assert (len(secrets.salt), len(secrets.seed)) == (32, 32)
 

@@ -24,6 +24,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     owner: ClassVar[PipelinesServer]
 
     def do_GET(self) -> None:

@@ -11,6 +11,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from tests.pipelines.kubeflow.pipelines_api.refusals import invalid
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _KINDS: dict[str, tuple[type, ...]] = {
     "STRING": (str,),
     "NUMBER_INTEGER": (int,),
@@ -24,7 +25,7 @@ _NAMES = set(re.findall("...", "sunmontuewedthufrisatjanfebmaraprmayjunjulaugsep
 def read_spec(content: bytes) -> dict[str, Any]:
     """The documents of a spec, if they are what the launcher can run."""
     try:
-        documents = [each for each in yaml.safe_load_all(content) if each]
+        documents = [each for each in yaml.load_all(content, Loader=_LOADER) if each]
         spec = json_format.ParseDict(documents[0], pipeline_spec_pb2.PipelineSpec())
         for each in documents[1:]:
             json_format.ParseDict(each, pipeline_spec_pb2.PlatformSpec())

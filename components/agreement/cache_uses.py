@@ -1,0 +1,34 @@
+"""What an attempt uses of a site's caches, which are named by their contents and shared by attempts.
+
+    uses/<td>/<digest of the key>.txt      features/5272….safetensors
+
+It is written down before the cache is looked into: what an attempt is about to find is not to be erased.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final
+
+from components.agreement.ticket import Ticket
+from components.artifacts.documents import digest
+from components.artifacts.stores import Store
+from components.errors import ObjectExistsError
+
+FOLDER: Final = "uses"
+_LONGEST_KEY = 1 << 12
+
+
+def note_use(store: Store, ticket: Ticket, key: str) -> None:
+    """Remembers that the attempt of a ticket uses a cached object, whether or not it is there yet."""
+    with contextlib.suppress(ObjectExistsError):
+        store.create(f"{FOLDER}/{ticket.digest}/{digest(key.encode())[:16]}.txt", key.encode())
+
+
+def noted_uses(store: Store) -> dict[str, set[str]]:
+    """Keys of the cached objects that attempts have used, by td."""
+    found: dict[str, set[str]] = {}
+    for key in store.keys(FOLDER):
+        named = store.read(key, limit=_LONGEST_KEY).decode(errors="replace")
+        found.setdefault(key.split("/")[1], set()).add(named)
+    return found

@@ -1,0 +1,1 @@
+"""What each party erases of its own, and how long it keeps it."""
