@@ -18,12 +18,10 @@ from dataclasses import dataclass
 
 from components.agreement.charter import Charter
 from components.agreement.lineage import OpenedRound, opened_round, round_before
+from components.agreement.protections import NONE
 from components.agreement.ticket import Ticket
 from components.artifacts.stores import Store
 from components.errors import IntegrityError, ObjectMissingError, RefusedError
-
-IN_CLEAR = "none"
-"""The protection under which every update is published."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +34,7 @@ class EarlierSum:
 
 def hides_sites(charter: Charter) -> bool:
     """Whether a charter's sums hide single updates and have no noise to do it with."""
-    return charter.protection != IN_CLEAR and charter.privacy is None
+    return charter.protection != NONE and charter.privacy is None
 
 
 def is_summed_again(ticket: Ticket, charter: Charter) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn
@@ -12,6 +13,7 @@ from components.agreement.charter import Charter
 from components.agreement.charter_book import ancestry, pinned_charter
 from components.agreement.lineage import check_follows, check_model
 from components.agreement.model_store import read_model
+from components.agreement.model_sums import earlier_sums, require_grouped
 from components.agreement.open_attempt import require_open
 from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.round_secrets import erase_others
@@ -21,7 +23,7 @@ from components.agreement.ticket import Ticket, charter_named, check_terms, read
 from components.agreement.void import check_attempt
 from components.artifacts.stores import Store, key_of, open_store
 from components.artifacts.tensors import Tensors
-from components.errors import RefusedError
+from components.errors import IntegrityError, ObjectMissingError, RefusedError
 from components.execution.departures import Departures, Occasion
 from components.execution.recorded_exchange import RecordedExchange
 
@@ -101,6 +103,15 @@ class Workplace:
     def require_accepted(self) -> None:
         """`RefusedError` unless `accept` has passed this ticket."""
         require_accepted(self.store, self.ticket)
+
+    def require_grouped(self, members: Collection[str]) -> None:
+        """`RefusedError` unless their sum, with earlier ones of the round's model, shows nobody apart."""
+        try:
+            earlier = earlier_sums(self.exchange, self.keys_uri, self.ticket, self.charter)
+        except (IntegrityError, ObjectMissingError) as error:
+            text = f"the rounds whose model round {self.ticket.round_number} goes back to cannot be traced"
+            raise RefusedError(f"{text}: {error}", disclosed=text) from error
+        require_grouped(earlier, members, self.charter)
 
     def require_encoder(self, weights: str) -> None:
         """`RefusedError` unless this language model is the charter's and the policy's."""

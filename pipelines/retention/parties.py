@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 from components.agreement.charter import COORDINATOR, KEY_HOLDER
 from components.agreement.charter_book import charter_in_force
-from components.agreement.private_keys import SIGNING_KEY, load_signing_key, private_folder
+from components.agreement.private_keys import SIGNING_KEY, private_folder
 from components.agreement.pruned import publish_pruned
+from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.site_policy import POLICY
 from components.agreement.site_retention import old_records, site_retention
 from components.artifacts.erasing import Erasable, Erased, by_kind, erase, measured
@@ -124,7 +125,8 @@ def _prune_site(federation: Federation, site: str, pruning: Pruning) -> Pruned:
 
 def _prune_exchange(federation: Federation, pruning: Pruning) -> Pruned:
     keys_uri = federation.keys_uri
-    key, charter = load_signing_key(keys_uri, COORDINATOR), charter_in_force(keys_uri)
+    charter = charter_in_force(keys_uri)
+    key = charter_signing_key(keys_uri, COORDINATOR, charter)
     state, exchange = open_store(federation.state_uri), open_store(federation.exchange_uri)
     keep_for = pruning.keep_for(federation.retention.exchange_days)
     erasable = exchange_retention(state, exchange, keys_uri, charter, keep_for=keep_for, now=pruning.now)

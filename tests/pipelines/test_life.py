@@ -316,6 +316,13 @@ class TestLeaving:
         (proof / "cutoff.json").write_text(json.dumps(cutoff | {"members": [*cutoff["members"], "gamma"]}))
         assert any(line.startswith("round 5: cut-off: ") for line in problems())
 
+    def test_a_quorum_that_the_others_cannot_reach_is_told(self, at: At, say: Say) -> None:
+        made = at("joined")
+        made.document["quorum"] = {"min_sites": 4}
+        made.document["sites"] = [site for site in made.document["sites"] if site["name"] != "gamma"]
+        (line,) = say("charter", "new", made.save()).complaints
+        assert line.endswith("quorum.min_sites: must be at most the number of sites, 3, got 4")
+
     def test_it_may_come_back_to_its_store_and_keys(self, at: At, say: Say) -> None:
         back = at("left")
         joined = dict(back.site("delta"))

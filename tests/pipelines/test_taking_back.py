@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from components.aggregation.secure_aggregation import summing
-from components.agreement import lineage
+from components.agreement import lineage, workplace
 from components.agreement.charter_book import charter_in_force, propose
 from components.agreement.private_keys import load_signing_key
 from components.encryption.aggregate_opening import opening as aggregate_opening
-from components.encryption.mask_release import releasing
+from components.encryption.mask_recovery.unmasking import unmask_sum
 from components.encryption.mask_release.releasing import release_masks
 from components.errors import QuorumNotReachedError, RefusedError
 from components.rounds import state as rounds_state
@@ -29,12 +29,14 @@ from tests.pipelines.life import (
     KEYS,
     STATE,
     accept,
+    add_site,
     agree,
     ask,
     at_work,
     committed_records,
     next_ticket,
     problems,
+    typed,
 )
 from tests.pipelines.round_in_process import RoundInProcess
 
@@ -231,6 +233,8 @@ class TestWithoutNoise:
         round_ = RoundInProcess(made)
         round_.learn()
         round_.call()
+        if round_.charter.protection == "smc":
+            round_.share()
         round_.committed_to.pop("gamma")
         round_.seal()
         return round_
@@ -244,6 +248,29 @@ class TestWithoutNoise:
         assert committed_records()[-1].members == FOUR
         assert problems() == ()
 
+    def test_a_newcomer_sits_the_first_round_out(self, at: At, say: Say) -> None:
+        made = at("two rounds")
+        add_site(made, "omega", rows=40)
+        made.document["quorum"] = {"min_sites": 4}
+        made.save()
+        typed(say, "keys", "init", made, "--as", "omega")
+        agree(made, say, "--take-back", "2")
+        round_ = RoundInProcess(made)
+        round_.learn()
+        round_.call()
+        # It has committed, and what is not on the roster is not sealed.
+        with pytest.raises(RefusedError, match="does not hold this site's commitment"):
+            round_.seal(["omega"])
+        del round_.committed_to["omega"]
+        for step in (round_.seal, round_.add, round_.release, round_.open, round_.commit, round_.report):
+            step()
+        third = committed_records()[-1]
+        assert third.members == FOUR
+        assert third.left_out["omega"].startswith("refused: the round goes back to the model that round 2 ")
+        RoundInProcess(made).finish()
+        assert committed_records()[-1].members == (*FOUR, "omega")
+        assert problems(charter_in_force(KEYS).digest) == ()
+
     def test_a_site_releases_nothing_for_another_set(self, at: At, monkeypatch: pytest.MonkeyPatch) -> None:
         """The aggregator may fix any set: the sites do not believe it."""
         round_ = self.without_gamma(at("agreed"))
@@ -253,6 +280,19 @@ class TestWithoutNoise:
             with pytest.raises(RefusedError, match="would show gamma apart from all others"):
                 release_masks(round_.place(site))
 
+    def test_nor_does_a_site_whose_masks_are_shared_by_shamir(
+        self, small_federation: Callable[..., SmallFederation], say: Say, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = small_federation([40, 50, 45, 60], names=FOUR, protection="smc")
+        RoundInProcess(made).finish()
+        agree(made, say, "--take-back", "1")
+        round_ = self.without_gamma(made)
+        monkeypatch.setattr(summing, "largest_grouped", lambda earlier, available, charter: tuple(available))
+        round_.add()
+        for site in ("alpha", "beta", "delta"):
+            with pytest.raises(RefusedError, match="would show gamma apart from all others"):
+                unmask_sum(round_.place(site))
+
     def test_key_holder_and_auditor_look_for_themselves(
         self, at: At, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -260,7 +300,7 @@ class TestWithoutNoise:
         with monkeypatch.context() as patched:
             round_ = self.without_gamma(made)
             patched.setattr(summing, "largest_grouped", lambda earlier, available, charter: tuple(available))
-            patched.setattr(releasing, "require_grouped", lambda earlier, members, charter: None)
+            patched.setattr(workplace, "require_grouped", lambda earlier, members, charter: None)
             round_.add()
             round_.release()
             with pytest.raises(RefusedError, match="would show gamma apart from all others"):

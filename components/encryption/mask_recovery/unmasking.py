@@ -107,6 +107,7 @@ def _check(place: Workplace, roster: Roster, sharers: Sharers, cutoff: Cutoff) -
             f"the charter asks for {charter.min_sum_sites}"
         )
     place.policy.require_peers(cutoff.members)
+    place.require_grouped(cutoff.members)
     if place.exchange.exists(shortfall_key(place.ticket)):
         _refuse(f"round {number} is void: nothing of it is unmasked any more")
 

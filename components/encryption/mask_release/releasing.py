@@ -7,7 +7,6 @@ opens unless all of them agree on it (README.md of the encryption domain, "The r
 from __future__ import annotations
 
 from components.agreement.cutoff import Cutoff, read_cutoff
-from components.agreement.model_sums import earlier_sums, require_grouped
 from components.agreement.released import ReleasedMasks, release_key
 from components.agreement.roster import Roster, read_commitments, read_roster, roster_key
 from components.agreement.round_secrets import RoundSecrets, read_secrets
@@ -16,7 +15,7 @@ from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, reference
 from components.encryption.attempt_masks import attempt_names, private_half, public_halves
 from components.encryption.release_lock import release
-from components.errors import IntegrityError, ObjectMissingError, RefusedError
+from components.errors import ObjectMissingError, RefusedError
 from components.execution.outcome import Outcome
 
 
@@ -68,12 +67,7 @@ def _check(place: Workplace, roster: Roster, cutoff: Cutoff) -> None:
             f"the charter asks for {charter.min_sum_sites}"
         )
     place.policy.require_peers(cutoff.members)
-    try:
-        earlier = earlier_sums(place.exchange, place.keys_uri, place.ticket, charter)
-    except (IntegrityError, ObjectMissingError) as error:
-        text = f"the rounds before round {number}, which goes back to the model of one, cannot be traced"
-        raise RefusedError(f"{text}: {error}", disclosed=text) from error
-    require_grouped(earlier, cutoff.members, charter)
+    place.require_grouped(cutoff.members)
 
 
 def _secrets(place: Workplace) -> RoundSecrets:

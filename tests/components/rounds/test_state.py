@@ -21,7 +21,9 @@ from components.rounds.state import (
     read_checkpoint,
     read_record,
     record_of,
+    records,
     round_key,
+    standing_record,
 )
 from tests.components.aggregation.three_sites import ThreeSites, put_in_force
 from tests.components.rounds.walks import walk
@@ -242,3 +244,41 @@ def test_the_checkpoint_is_the_one_that_was_committed(home: Path, state: Store, 
     (home / "small/state" / key).write_bytes(b"mode1")
     with pytest.raises(DigestMismatchError, match="checkpoint of round 1 is not the one it committed"):
         read_checkpoint(state, record)
+
+
+class TestTheOneThatStands:
+    """Under an edition that goes back, until a round under it is committed."""
+
+    @pytest.fixture(autouse=True)
+    def three_rounds(self, state: Store, record: RoundRecord) -> None:
+        for number in (1, 2, 3):
+            commit(state, number, replace(record, round_number=number, model=f"{number}" * 64))
+
+    def standing(self, state: Store, charter: Charter) -> int:
+        found = standing_record(state, KEYS, charter, newest_record(state, KEYS, charter))
+        return found.round_number if found else 0
+
+    def test_is_the_newest_where_nothing_is_taken_back(self, three: ThreeSites, state: Store) -> None:
+        assert self.standing(state, three.charter) == 3
+        assert self.standing(state, next_edition(three.charter, max_rounds=50)) == 3
+
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_is_the_one_that_made_the_model_gone_back_to(
+        self, three: ThreeSites, state: Store, number: int
+    ) -> None:
+        assert self.standing(state, next_edition(three.charter, restart=f"{number}" * 64)) == number
+
+    def test_is_none_where_that_is_the_genesis(self, three: ThreeSites, state: Store) -> None:
+        assert self.standing(state, next_edition(three.charter, restart=three.charter.genesis)) == 0
+
+    def test_is_the_newest_again_after_a_round_under_the_edition(
+        self, three: ThreeSites, state: Store, record: RoundRecord
+    ) -> None:
+        back = next_edition(three.charter, restart="1" * 64)
+        commit(state, 4, replace(record, round_number=4, charter=back.digest, parent="1" * 64))
+        assert self.standing(state, back) == 4
+        assert [each.round_number for each in records(state, KEYS, back)] == [1, 2, 3, 4]
+
+    def test_a_model_that_no_round_made_is_refused(self, three: ThreeSites, state: Store) -> None:
+        with pytest.raises(IntegrityError, match="goes back to the model abababababab, which no round of"):
+            self.standing(state, next_edition(three.charter, restart="ab" * 32))
