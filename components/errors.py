@@ -3,6 +3,7 @@
     CrosscloudError                          exit 1: the run failed
     ├── UsageError                           exit 2: a person can mend it
     │   ├── FederationFileError              every problem of a federation file at once
+    │   ├── KeyProviderError                 the key holder's HSM or KMS does not wrap or unwrap
     │   └── UnknownSiteError
     ├── StoreError                           exit 2: a store cannot be used as asked
     │   ├── ObjectMissingError
@@ -51,6 +52,13 @@ class FederationFileError(UsageError):
         self.source = source
         self.problems = tuple(problems)
         super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+
+
+class KeyProviderError(UsageError):
+    """What wraps the key holder's secret keys cannot be used, or does not unwrap what is there.
+
+    Messages name places, key names and rules; never a PIN, a key, or what a server answered.
+    """
 
 
 class UnknownSiteError(UsageError):

@@ -6,37 +6,22 @@ import base64
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from components.agreement.charter import COORDINATOR, KEY_HOLDER, Charter, raw_key
 from components.agreement.charter_book import charter_in_force
-from components.agreement.key_certificate import (
-    CertifiedKey,
-    KeyCertificate,
-    certified_keys,
-    key_of_round,
-    secret_name,
-)
-from components.agreement.private_keys import (
-    check_private,
-    load_agreement_key,
-    load_signing_key,
-    private_folder,
-)
+from components.agreement.key_certificate import KeyCertificate, certified_keys
+from components.agreement.private_keys import load_agreement_key, load_signing_key, private_folder
 from components.agreement.replaced_keys import charter_agreement_key, charter_signing_key
 from components.artifacts.documents import digest
 from components.artifacts.stores import open_store
-from components.encryption.contexts import public_context
 from components.encryption.keys import KeyCard, certify_key, read_card
-from components.errors import RefusedError, SignatureError, UsageError
+from components.errors import SignatureError, UsageError
 from components.rounds.state import next_round_number
+from pipelines.encryption_key import encryption_key_problems, end_of
 from pipelines.federation import Federation
-
-SOON = 10
-"""A key is due soon once no more than a tenth of the rounds it may serve are left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +111,10 @@ def key_problems(federation: Federation, owners: Sequence[str]) -> KeyProblems:
             _check_own_keys(federation, charter, owner)
         except UsageError as error:
             found.wrong.append(f"{owner}: {error}")
-    if KEY_HOLDER in owners and charter:
-        _check_encryption_key(federation, charter, found)
+    if KEY_HOLDER in owners:
+        wrong, soon = encryption_key_problems(federation, charter)
+        found.wrong.extend(f"{KEY_HOLDER}: {line}" for line in wrong)
+        found.soon.extend(f"{KEY_HOLDER}: {line}" for line in soon)
     return found
 
 
@@ -174,20 +161,15 @@ def rotate_key(federation: Federation, *, first_round: int | None = None) -> Key
             f"round {number} was opened with the key before: a new key can serve from {least} on"
         )
     before = certified_keys(federation.keys_uri, charter, charter.protection)
-    if before and number > max(least, _end(charter, before[-1])):
+    if before and number > max(least, end_of(charter, before[-1])):
         raise UsageError(
-            f"rounds {_end(charter, before[-1])} to {number - 1} would have no key, the one before may serve "
-            f"{charter.rotation_rounds} rounds: rotate with an earlier --first-round"
+            f"rounds {end_of(charter, before[-1])} to {number - 1} would have no key, the one before may "
+            f"serve {charter.rotation_rounds} rounds: rotate with an earlier --first-round"
         )
     certificate = certify_key(charter, keys_uri=federation.keys_uri, first_round=number)
     if certificate is None:
         raise UsageError(f"protection {charter.protection} needs no encryption key: there is none to rotate")
     return certificate
-
-
-def _end(charter: Charter, certified: CertifiedKey) -> int:
-    """The first round that a key may no longer serve."""
-    return certified.certificate.first_round + charter.rotation_rounds
 
 
 def _check_own_keys(federation: Federation, charter: Charter | None, owner: str) -> None:
@@ -225,30 +207,3 @@ def _agreement(keys_uri: str, owner: str, charter: Charter | None) -> X25519Priv
     with contextlib.suppress(UsageError):
         return charter_agreement_key(keys_uri, owner, charter)
     return newest
-
-
-def _check_encryption_key(federation: Federation, charter: Charter, found: KeyProblems) -> None:
-    keys_uri = federation.keys_uri
-    following = next_round_number(open_store(federation.state_uri))
-    try:
-        serving = key_of_round(keys_uri, charter, following)
-    except UsageError as error:
-        found.wrong.append(f"{KEY_HOLDER}: {error}")
-        return
-    if serving is None:
-        return
-    chain = certified_keys(keys_uri, charter, charter.protection)
-    for certified in chain[chain.index(serving) :]:
-        certificate = certified.certificate
-        secret = Path(secret_name(certificate.protection, certificate.context))
-        try:
-            check_private(private_folder(keys_uri, KEY_HOLDER) / secret)
-            public_context(keys_uri, certified)
-        except (UsageError, RefusedError) as error:
-            found.wrong.append(f"{KEY_HOLDER}: {error}")
-    left = _end(charter, serving) - following
-    if serving == chain[-1] and left <= charter.rotation_rounds // SOON:
-        found.soon.append(
-            f"{KEY_HOLDER}: the encryption key may serve {left} more of its {charter.rotation_rounds} "
-            "rounds: make the next one with 'crosscloud keys rotate'"
-        )

@@ -7,23 +7,21 @@ the rest. `crosscloud charter sign` writes a first one; its owner edits it.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from components.agreement.data_policy import BigQueryPolicy, DriftRules, MaskingRules
+from components.agreement.owned_file import read_owned
 from components.agreement.private_keys import private_folder
 from components.artifacts.documents import canonical_json, digest
-from components.errors import RefusedError, UsageError
+from components.errors import RefusedError
 
 POLICY = "policy.yaml"
 BIGQUERY = "bigquery"
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -205,29 +203,7 @@ def load_policy(keys_uri: str, owner: str) -> SitePolicy:
     if not path.is_file():
         text = f"{owner} has no {POLICY}: it signs the charter first, with 'crosscloud charter sign'"
         raise RefusedError(text, disclosed=text)
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o022:
-        raise UsageError(f"{path} has mode {mode:04o} and may be written by others: 'chmod 600' it")
-    try:
-        content = path.read_text(encoding="utf-8")
-        _require_unique(path, yaml.compose(content, _LOADER))
-        document = yaml.load(content, _LOADER)  # noqa: S506 (the safe loader, in C where there is one)
-        return SitePolicy.model_validate(document)
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        raise UsageError("\n".join(f"{path}: {problem}" for problem in problems)) from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise UsageError(f"{path} is not YAML") from None
-
-
-def _require_unique(path: Path, node: yaml.Node | None) -> None:
-    """YAML keeps the last of two equal keys without a word; a rule must not vanish that way."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    names = [key.value for key, _ in node.value]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(f"{path}: {twice[0]} stands there twice: keep one")
+    return read_owned(path, SitePolicy.model_validate)
 
 
 def _refuse(text: str) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from components.agreement.attempt import Attempt
-from components.agreement.charter import KEY_HOLDER
-from components.agreement.key_certificate import CertifiedKey, context_key, secret_name
-from components.agreement.private_keys import check_private, private_folder
+from components.agreement.key_certificate import CertifiedKey, context_key
 from components.artifacts.stores import open_store
 from components.encryption.framing import context_fingerprint
+from components.encryption.key_store import KeyStore, SecretName
 from components.errors import ObjectMissingError, ObjectTooLargeError, RefusedError
 
 MAX_CONTEXT_BYTES = 1 << 20
@@ -40,16 +37,12 @@ def public_context(keys_uri: str, certified: CertifiedKey | None) -> bytes:
 
 
 def secret_context(attempt: Attempt) -> bytes:
-    """The key holder's own context of the attempt's round; empty where there is none to have.
+    """The key holder's own context of the attempt's round, in the clear; empty where there is none to have.
 
     Raises:
-        UsageError: it is missing, or readable by others.
+        UsageError: it is missing, readable by others, or does not unwrap.
     """
     certified = attempt.certificate()
     if certified is None:
         return b""
-    path: Path = private_folder(attempt.keys_uri, KEY_HOLDER) / secret_name(
-        certified.certificate.protection, certified.certificate.context
-    )
-    check_private(path)
-    return path.read_bytes()
+    return KeyStore.open(attempt.keys_uri).read(SecretName.of(certified.certificate))

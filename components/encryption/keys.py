@@ -17,7 +17,6 @@ from components.agreement.key_certificate import (
     certificate_key,
     certified_keys,
     context_key,
-    secret_name,
 )
 from components.agreement.private_keys import (
     AGREEMENT_KEY,
@@ -32,6 +31,7 @@ from components.agreement.replaced_keys import charter_signing_key, replace_priv
 from components.artifacts.documents import sign, verify
 from components.artifacts.stores import Store, create_or_read, open_store
 from components.encryption.framing import context_fingerprint
+from components.encryption.key_store import KeyStore, SecretName
 from components.encryption.protection import generate_contexts
 from components.errors import ObjectMissingError, SignatureError, UsageError
 
@@ -225,8 +225,8 @@ def certify_key(charter: Charter, *, keys_uri: str, first_round: int) -> KeyCert
         first_round=first_round,
         previous=before[-1].digest if before else "",
     )
-    kept = private_folder(keys_uri, KEY_HOLDER) / secret_name(charter.protection, certificate.context)
-    write_private(kept, secret)
+    own, name = KeyStore.open(keys_uri), SecretName.of(certificate)
+    own.keep(name, secret)
     store.create(context_key(charter.protection, certificate.context), public)
     document = certificate.signed(signing_key)
     if (
@@ -234,5 +234,5 @@ def certify_key(charter: Charter, *, keys_uri: str, first_round: int) -> KeyCert
         != document
     ):
         # Another start was faster: its key is the certified one, and serves as well.
-        kept.unlink()
+        own.forget(name)
     return certified_keys(keys_uri, charter, charter.protection)[-1].certificate

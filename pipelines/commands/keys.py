@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +24,7 @@ def init(federation: FederationFile, owners: Owners = None) -> None:
     from components.agreement.charter import KEY_HOLDER
     from components.agreement.private_keys import SIGNING_KEY, private_folder
     from components.encryption.keys import initialise_keys
+    from pipelines.encryption_key import make_wrapping_key
     from pipelines.keyring import chosen_parties, first_encryption_key
 
     chosen = load(federation)
@@ -32,9 +34,12 @@ def init(federation: FederationFile, owners: Owners = None) -> None:
     initialise_keys(chosen.federation, parties, keys_uri=chosen.keys_uri)
     rows = [(owner, "kept" if owner in kept else "made", relative(folders[owner])) for owner in parties]
     print_rows(rows, ("owner", "keys", "private keys lie in"))
-    made = first_encryption_key(chosen) if KEY_HOLDER in parties else None
-    if made:
-        typer.echo(_certified(made))
+    if KEY_HOLDER in parties:
+        _warn_of_development(chosen)
+        if wrapping := make_wrapping_key(chosen):
+            typer.echo(wrapping)
+        if made := first_encryption_key(chosen):
+            typer.echo(_certified(made))
     typer.echo(_next_after_init(chosen, str(federation)))
 
 
@@ -48,7 +53,34 @@ def rotate(
     """Make the key holder's next encryption key and certify it."""
     from pipelines.keyring import rotate_key
 
-    typer.echo(_certified(rotate_key(load(federation), first_round=first_round)))
+    chosen = load(federation)
+    _warn_of_development(chosen)
+    typer.echo(_certified(rotate_key(chosen, first_round=first_round)))
+
+
+@app.command("wrap")
+def wrap(
+    federation: FederationFile,
+    before: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="OLD.yaml",
+            help="The provider.yaml until now; without it, keys that lie in the clear are moved.",
+        ),
+    ] = None,
+) -> None:
+    """Move the key holder's secret keys under the provider that its provider.yaml names."""
+    from pipelines.encryption_key import wrap_keys
+
+    chosen = load(federation)
+    moves = wrap_keys(chosen, before=before)
+    _warn_of_development(chosen)
+    if not moves:
+        typer.echo("there are no secret keys here to move")
+        return
+    rows = [(move.file, "moved" if move.moved else "kept", relative(Path(move.place))) for move in moves]
+    print_rows(rows, ("secret key", "done", "lies in"))
 
 
 @app.command("replace")
@@ -94,16 +126,28 @@ def show(federation: FederationFile) -> None:
 @app.command("check")
 def check(federation: FederationFile, owners: Owners = None) -> None:
     """Check that private keys are there, private, and those that the charter names."""
+    from components.agreement.charter import KEY_HOLDER
     from pipelines.keyring import chosen_parties, key_problems
 
     chosen = load(federation)
     parties = chosen_parties(chosen, owners)
+    if KEY_HOLDER in parties:
+        _warn_of_development(chosen)
     found = key_problems(chosen, parties)
     for line in found.soon:
         typer.echo(f"crosscloud: {line}", err=True)
     if found.wrong:
         raise UsageError("\n".join(found.wrong))
     typer.echo(f"the keys of {', '.join(parties)} are in order")
+
+
+def _warn_of_development(federation: Federation) -> None:
+    """One line on standard error where whoever reads the key holder's files has its secret keys."""
+    from components.encryption.key_store import DEVELOPMENT
+    from pipelines.encryption_key import keeps_for_development
+
+    if keeps_for_development(federation):
+        typer.echo(f"crosscloud: key-holder: {DEVELOPMENT}", err=True)
 
 
 def _certified(key: KeyCertificate) -> str:

@@ -32,6 +32,7 @@ from components.artifacts.stores import create_or_read, key_of, open_store, refe
 from components.encryption.aggregate_opening.unmasking import attempt_opener
 from components.encryption.ciphertext_sum import MemberSum, attempt_summer, sealed_length
 from components.encryption.contexts import secret_context
+from components.encryption.key_rotation import rotate_when_due
 from components.encryption.protection import Opener, opener
 from components.encryption.update_vector import from_sum
 from components.errors import (
@@ -83,6 +84,7 @@ def open_aggregate(
     document = exchange.read(receipt_key(folder), limit=MAX_RECEIPT_BYTES)
     given = read_receipt(document, attempt.ticket, attempt.charter)
     require_aggregate(exchange, folder, given)
+    rotate_when_due(attempt)
     return Outcome(
         reference=reference(exchange, receipt_key(folder)),
         manifest={"sites": list(given.members), "sealed_sum": given.sealed_sum, "aggregate": given.aggregate},

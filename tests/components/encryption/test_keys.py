@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from components.agreement.charter import Charter
 from components.agreement.key_certificate import certificate_key, certified_keys, context_key
-from components.agreement.private_keys import load_signing_key, write_private
+from components.agreement.private_keys import load_signing_key
 from components.artifacts.documents import sign
 from components.artifacts.stores import open_store
+from components.encryption.key_store import KeyStore, SecretName
 from components.encryption.keys import (
     card_key,
     certify_key,
@@ -382,14 +383,14 @@ class TestEncryptionKeys:
     ) -> None:
         """The rival certifies its key after this start has looked and before it certifies its own."""
         initialise()
-        write = write_private
+        keep = KeyStore.keep
 
-        def after_the_rival(path: Path, content: bytes) -> None:
-            monkeypatch.setattr("components.encryption.keys.write_private", write)
+        def after_the_rival(own: KeyStore, name: SecretName, secret: bytes) -> None:
+            monkeypatch.setattr(KeyStore, "keep", keep)
             certify_key(charter("sealed"), keys_uri=KEYS, first_round=1)
-            write(path, content)
+            keep(own, name, secret)
 
-        monkeypatch.setattr("components.encryption.keys.write_private", after_the_rival)
+        monkeypatch.setattr(KeyStore, "keep", after_the_rival)
         certificate = certify_key(charter("sealed"), keys_uri=KEYS, first_round=1)
         [certified] = certified_keys(KEYS, charter("sealed"), "sealed")
         assert certificate == certified.certificate

@@ -236,8 +236,8 @@ def test_check_warns_in_the_last_tenth_and_refuses_after_it(file: FederationFile
     said = say("keys", "check", "small.yaml")
     assert (said.code, len(said.out.splitlines())) == (0, 1)
     assert said.complaints == [
-        "key-holder: the encryption key may serve 2 more of its 20 rounds: make the next one with "
-        "'crosscloud keys rotate'"
+        "key-holder: the encryption key may serve 2 more of its 20 rounds: step 'open' makes the next "
+        "one in time if it can store it, 'crosscloud keys rotate' does now"
     ]
     assert say("keys", "check", "small.yaml", "--as", "alpha").err == ""
     for number in (19, 20):

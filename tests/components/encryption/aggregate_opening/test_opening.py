@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from components.agreement.cutoff import cutoff_key, sum_key
-from components.agreement.key_certificate import certified_keys
+from components.agreement.key_certificate import certificate_key, certified_keys
 from components.agreement.receipt import aggregate_key, receipt_key
 from components.agreement.sealed_manifest import blob_key
 from components.artifacts import tensors
@@ -246,6 +246,8 @@ class TestTheKeyHolder:
     def test_of_a_round_that_his_key_no_longer_serves_opens_nothing(self) -> None:
         three = ThreeSites.start(protection="sealed", rotation_rounds=1)
         three.committed()
+        # The next key, which he has certified by himself, is withheld.
+        (three.keys_folder / certificate_key(three.charter, "sealed", 2)).unlink()
         with pytest.raises(UsageError, match="may serve 1 rounds and round 2 is not among them"):
             three.next_round().committed()
 
