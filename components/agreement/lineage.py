@@ -7,6 +7,7 @@ names as its `restart`.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from components.agreement.charter import Charter
@@ -70,14 +71,18 @@ def check_follows(
         released: round and folder of the newest attempt the site has released in; (0, "") before any.
 
     Raises:
-        RefusedError: that round has a receipt that gives a model, and the ticket starts from an earlier one.
+        RefusedError: that round has a receipt that gives a model, or whose sum is erased, and the ticket
+            starts from an earlier one.
     """
     round_number, folder = released
     origin = int(ticket.previous_folder.removeprefix("rounds/").partition("-")[0] or 0)
     if not origin < round_number < ticket.round_number:
         return
     try:
-        _model_after(exchange, opened_round(exchange, keys_uri, folder, charter))
+        opened = opened_round(exchange, keys_uri, folder, charter)
+        with contextlib.suppress(ObjectMissingError):
+            # A receipt whose sum or model is gone was committed: nothing else of an exchange is erased.
+            _model_after(exchange, opened)
     except (IntegrityError, ObjectMissingError):
         return
     text = f"round {ticket.round_number} passes over the receipt of round {round_number}, which is there"

@@ -203,8 +203,8 @@ def certify_key(charter: Charter, *, keys_uri: str, first_round: int) -> KeyCert
         The certificate; None under a protection that needs no key.
 
     Raises:
-        UsageError: a key serves from this round or a later one already, or the key holder's signing
-            key here is not the one that the charter names.
+        UsageError: a key serves from this round or a later one already, the key holder's signing key here
+            is not the one that the charter names, or its provider cannot keep the secret half.
     """
     signing_key = charter_signing_key(keys_uri, KEY_HOLDER, charter)
     public, secret = generate_contexts(charter.protection)

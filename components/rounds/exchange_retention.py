@@ -47,6 +47,9 @@ _KINDS = {
     "sum.bin": "sums of sealed updates",
     "commitments": "commitments",
     "released": "releases",
+    "shares": "shares of keys",
+    "sharers.json": "sets of sharers",
+    "unmasked": "unmaskings",
     "figures": "figures",
     "journal": "journals",
     _AGGREGATE: "opened sums",
@@ -96,7 +99,7 @@ def exchange_retention(
     keys = exchange.keys("rounds")
     erasable = [*_asked(exchange, answers, rounds)]
     erasable += _of_attempts(keys, rounds)
-    erasable += _models(exchange, keys, rounds)
+    erasable += _models(exchange, keys, rounds, charter)
     return erasable
 
 
@@ -129,13 +132,14 @@ def _of_attempts(keys: list[str], rounds: _Rounds) -> Iterator[Erasable]:
         yield Erasable(kind=_KINDS.get(part, "other objects of attempts"), key=key)
 
 
-def _models(exchange: Store, keys: list[str], rounds: _Rounds) -> Iterator[Erasable]:
+def _models(exchange: Store, keys: list[str], rounds: _Rounds, charter: Charter) -> Iterator[Erasable]:
     """Models that only rounds have made, or started from, that are over."""
     staying = [
         *rounds.lineage,
         *(each for number, each in rounds.records.items() if number not in rounds.over),
     ]
-    kept = {model for record in staying for model in (record.model, record.parent)}
+    # A round may be about to start from the model that the charter goes back to.
+    kept = {charter.restart, *(model for record in staying for model in (record.model, record.parent))}
     kept |= {
         _asked_model(exchange, key)
         for key in keys

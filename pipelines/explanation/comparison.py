@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from components.agreement.charter_book import pinned_charter
@@ -52,9 +52,10 @@ def compare(account: SiteAccount, exchange: Store, keys_uri: str) -> Comparison:
     for departure in account.departures:
         if departure.key:
             recorded.setdefault(departure.key, []).append(departure)
-    there = [key for key in exchange.keys("") if author(key) == account.site]
+    # The set of sharers bears nobody's name: the site that sealed first has written it.
+    there = [key for key in exchange.keys("") if author(key) == account.site or key in recorded]
     notices = [key for key in there if key.startswith(f"{_NOTICES}/") and key not in recorded]
-    lying = [key for key in there if key not in notices]
+    lying = [key for key in there if key not in notices and _is_own(key, account.site, recorded)]
     differences = [line for key in lying for line in _difference(exchange, key, recorded.get(key, ()))]
     missing = [
         key
@@ -90,6 +91,11 @@ def author(key: str) -> str:
         kind, name = names[1], names[2].partition(".")[0]
         return name.partition("-")[2] if kind == "journal" else name
     return names[0]
+
+
+def _is_own(key: str, site: str, recorded: Mapping[str, Sequence[Departure]]) -> bool:
+    """Whether an object is for the site to answer for: what it only met there was written by another."""
+    return author(key) == site or any(each.state == "sent" for each in recorded[key])
 
 
 def _difference(exchange: Store, key: str, departures: Sequence[Departure]) -> list[str]:

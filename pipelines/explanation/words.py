@@ -6,18 +6,24 @@ import contextlib
 import json
 from collections.abc import Mapping
 
+from components.agreement.protections import HE, MASKED, NONE, SEALED, SMC
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store
 from components.execution.departures import Departure
 
 _SUM = "only a sum of at least {least} sites opens it"
 _UPDATES = {
-    "sealed": f"sealed update: {_SUM}",
-    "he": "update under CKKS: the decryption key opens it, by itself or in a sum",
-    "none": "update in clear: whoever reads the exchange reads it",
+    SEALED: f"sealed update: {_SUM}",
+    MASKED: f"masked update: {_SUM}",
+    SMC: "masked update: whoever reads the exchange reads the sum that {least} sites or more have unmasked",
+    HE: "update under CKKS: the decryption key opens it, by itself or in a sum",
+    NONE: "update in clear: whoever reads the exchange reads it",
 }
 _OBJECTS = {
     "commitments": "commitment: a salted digest of the update, no contents",
+    "shares": "shares of the keys that mask the update, each encrypted to one site of the roster",
+    "sharers.json": "names of the sites that have dealt their shares, and digests",
+    "unmasked": "unmasking: one share of every site for one agreed sum, under a lock that a quorum opens",
     "figures": "figures: accuracy and confusion counts, allowed by the site's policy",
     "journal": "journal: seconds, bytes and words for what the step found",
     "outcomes": "outcome of the step, signed: the same that it tells its asker",
@@ -71,7 +77,7 @@ def _object(departure: Departure, sums: Mapping[str, tuple[str, ...]]) -> str:
 
 def _update(departure: Departure) -> str:
     occasion = departure.occasion
-    words = _UPDATES.get(occasion.protection, f"update under protection {occasion.protection}: {_SUM}")
+    words = _UPDATES.get(occasion.protection, "update under a protection that this version does not know")
     return words.format(least=occasion.least_sites)
 
 

@@ -86,6 +86,24 @@ def test_masks_are_released_under_sealed_only(
     assert set(others["open"].get("dependentTasks", [])) == {"aggregate", "open-round"}
 
 
+def test_under_smc_all_share_before_any_seals_and_unmasking_is_in_the_place_of_release(
+    quickstart: Federation, documents: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    spec = compile_round(quickstart.with_method("smc-fl"), tmp_path / "round.yaml")
+    compiled = list(yaml.safe_load_all(spec.read_text()))
+    ours, sealed = tasks(compiled), tasks(documents)
+    names = {key: task["taskInfo"]["name"] for key, task in compiled[0]["root"]["dag"]["tasks"].items()}
+    after = {name: {names[each] for each in task.get("dependentTasks", [])} for name, task in ours.items()}
+    assert set(ours) - set(sealed) == {f"{step} · {site}" for step in ("share", "unmask") for site in SITES}
+    assert set(sealed) - set(ours) == {f"release · {site}" for site in SITES}
+    shares = {f"share · {site}" for site in SITES}
+    for site in SITES:
+        assert after[f"share · {site}"] == {"open round", "roster", f"train · {site}"}
+        assert after[f"seal · {site}"] == {"open round", "roster", f"train · {site}", *shares}
+        assert after[f"unmask · {site}"] == {"open round", "aggregate", f"seal · {site}"}
+    assert after["open"] == {"open round", "aggregate", *(f"unmask · {site}" for site in SITES)}
+
+
 def test_every_field_is_one_that_kubeflow_knows(documents: list[dict[str, Any]]) -> None:
     spec, platform = documents
     parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())

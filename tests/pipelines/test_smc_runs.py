@@ -16,7 +16,7 @@ from components.encryption.update_vector import fixed_point
 from components.rounds.verification import verify_state
 from tests.conftest import SITES, SmallFederation
 from tests.pipelines.byte_search import outside_the_sites
-from tests.pipelines.conftest import ROWS, FinishedRun
+from tests.pipelines.conftest import ROWS, FinishedRun, typed
 from tests.pipelines.kept_updates import assert_mean_of_updates, committed, kept, record
 from tests.pipelines.run_in_progress import RunInProgress
 
@@ -92,6 +92,18 @@ def test_anybody_can_check_it(smc: FinishedRun, monkeypatch: pytest.MonkeyPatch)
     assert (found.problems, found.rounds, found.voided) == ((), 1, 0)
 
 
+def test_what_has_left_a_site_is_explained_in_words(smc: FinishedRun) -> None:
+    federation = smc.federation
+    said = typed("explain", str(federation.path), "--as", SITES[0], "--check", home=federation.home)
+    assert said.returncode == 0, said.stdout + said.stderr
+    for words in (
+        "shares of the keys that mask the update, each encrypted to one site of the roster",
+        "masked update: whoever reads the exchange reads the sum that 2 sites or more have unmasked",
+        "unmasking: one share of every site for one agreed sum, under a lock that a quorum opens",
+    ):
+        assert words in said.stdout
+
+
 def test_nothing_of_an_update_lies_outside_its_site(smc: FinishedRun) -> None:
     """Four values of a site's vector in a row, wherever they begin, are nowhere but in its own store."""
     home = smc.federation.home
@@ -108,6 +120,7 @@ def test_nothing_of_an_update_lies_outside_its_site(smc: FinishedRun) -> None:
     sealed = {path for path in contents if re.search(r"sealed/\w+\.bin$", path.as_posix())}
     assert len(sealed) == 3
     assert all(path.stat().st_size == sealed_size(home, ticket) for path in sealed)
+    assert list((home / "small/sites").glob("*/store/secrets/*")) == []
 
 
 def sealed_size(home: Path, ticket: str) -> int:

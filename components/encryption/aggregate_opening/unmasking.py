@@ -80,6 +80,7 @@ def unmasked_masks(summed: MemberSum) -> Masks:
     except QuorumNotReachedError:
         end_attempt(attempt.exchange, attempt.ticket, cutoff)
         raise
+    progress.tell(f"unmasked by {', '.join(recovered.unmasked)}")
     for remark in recovered.remarks:
         progress.tell(remark)
     return recovered.masks

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from components.agreement.commitment import Commitment
 from components.agreement.dealt_shares import DealtShares, shares_key
 from components.agreement.roster import Roster
-from components.agreement.round_secrets import read_secrets
+from components.agreement.round_secrets import RoundSecrets, read_secrets
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, reference
 from components.encryption.accepted_roster import accept_called_roster, kept_shares_key
@@ -53,11 +53,7 @@ def share_keys(place: Workplace, *, roster: str) -> Outcome:
 
 def _deal(place: Workplace, roster: Roster, commitments: Mapping[str, Commitment]) -> bytes:
     ticket, site, threshold = place.ticket, place.site, place.charter.min_sum_sites
-    try:
-        drawn = read_secrets(place.store, place.key, ticket.digest)
-    except ObjectMissingError:
-        _refuse(f"the site has erased its secrets of attempt {ticket.attempt} of round {ticket.round_number}")
-        raise
+    drawn = _secrets(place)
     names = attempt_names(ticket, roster)
     own = private_sharing_half(place, drawn)
     secrets = sharing_secrets(own, sharing_halves(place.charter, commitments))
@@ -74,6 +70,15 @@ def _deal(place: Workplace, roster: Roster, commitments: Mapping[str, Commitment
         selves=sealed_shares(masking, SELF, names, site, threshold=threshold, secrets=secrets),
         scalars=sealed_shares(scalar, SCALAR, names, site, threshold=threshold, secrets=secrets),
     ).signed(place.key)
+
+
+def _secrets(place: Workplace) -> RoundSecrets:
+    try:
+        return read_secrets(place.store, place.key, place.ticket.digest)
+    except ObjectMissingError:
+        number, attempt = place.ticket.round_number, place.ticket.attempt
+        text = f"the site has erased its secrets of attempt {attempt} of round {number}: it shares nothing"
+        raise RefusedError(text, disclosed=text) from None
 
 
 def _refuse(text: str) -> None:

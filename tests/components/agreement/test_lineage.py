@@ -360,3 +360,18 @@ class TestRestart:
         check(exchange, offered, charter)
         with pytest.raises(RefusedError, match="passes over the receipt of round 2, which is there"):
             check_follows(exchange, "keys", offered, charter, (2, again.ticket.folder))
+
+    @pytest.mark.parametrize("erased", ["aggregate.safetensors", "model"])
+    def test_of_whose_receipt_the_sum_is_erased_it_passes_over_nothing_either(
+        self, exchange: Store, home: Path, erased: str
+    ) -> None:
+        """What the coordinator prunes must not let him offer a model once more."""
+        first = opened(exchange)
+        second = opened(exchange, first, number=2)
+        offered = replace(after(first), round_number=3)
+        path = f"models/{second.ticket.model}.safetensors" if erased == "model" else ""
+        (home / "exchange" / (path or f"{second.ticket.folder}/{erased}")).unlink()
+        with pytest.raises(RefusedError, match="passes over the receipt of round 2, which is there"):
+            check_follows(exchange, "keys", offered, FIRST, (2, second.ticket.folder))
+        (home / "exchange" / second.ticket.folder / "receipt.json").unlink()
+        check_follows(exchange, "keys", offered, FIRST, (2, second.ticket.folder))

@@ -13,7 +13,15 @@ from components.agreement.commitment import Commitment
 from components.agreement.private_keys import load_agreement_key
 from components.agreement.roster import Roster, read_commitments
 from components.agreement.round_secrets import read_secrets
-from components.encryption.attempt_masks import attempt_names, private_half, public_halves, unusable_keys
+from components.encryption.attempt_masks import (
+    SHARING,
+    attempt_names,
+    private_half,
+    private_sharing_half,
+    public_halves,
+    sharing_halves,
+    unusable_keys,
+)
 from components.encryption.pair_keys import pad_key, shared_secret, site_masks
 from components.errors import SignatureError, UsageError
 from tests.components.aggregation.three_sites import AGREEMENT_KEY, SITES, ThreeSites
@@ -124,3 +132,46 @@ def test_a_site_without_its_agreement_key_is_told_where_it_belongs(three: ThreeS
     (three.keys_folder / "alpha" / AGREEMENT_KEY).unlink()
     with pytest.raises(UsageError, match=r"no private key at .*alpha/agreement\.key"):
         private_half(place, secrets)
+
+
+class TestSharingKeys:
+    """Under `smc` a second key of the attempt, to which the same rules apply."""
+
+    @pytest.fixture
+    def smc(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ThreeSites:
+        monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path / "smc"))
+        made = ThreeSites.start(protection="smc")
+        made.roster(made.train())
+        return made
+
+    def test_stand_in_the_place_of_ephemeral_ones(self, smc: ThreeSites) -> None:
+        halves = sharing_halves(smc.charter, commitments(smc))
+        for half, other in zip(halves, public_halves(smc.charter, commitments(smc)), strict=True):
+            assert (half.name, half.static) == (other.name, other.static)
+            assert half.ephemeral == base64.b64decode(commitments(smc)[half.name].sharing) != other.ephemeral
+            place = smc.place(half.name)
+            drawn = read_secrets(place.store, place.key, place.ticket.digest)
+            assert private_sharing_half(place, drawn).public() == half
+            assert private_half(place, drawn).public() == other
+
+    def test_are_usable_of_honest_sites_and_unusable_where_there_are_none(self, smc: ThreeSites) -> None:
+        found = commitments(smc)
+        assert unusable_keys(found, SHARING) == {}
+        found["beta"] = replace(found["beta"], sharing="")
+        assert unusable_keys(found, SHARING) == {"beta": "refused: its sharing key is unusable"}
+        assert unusable_keys(found) == {}
+        with pytest.raises(SignatureError, match="32 bytes"):
+            sharing_halves(smc.charter, found)
+
+    def test_are_unusable_of_low_order_and_twice(self, smc: ThreeSites) -> None:
+        found = commitments(smc)
+        found["alpha"] = replace(found["alpha"], sharing=base64.b64encode(bytes(32)).decode())
+        found["beta"] = replace(found["beta"], sharing=found["gamma"].sharing)
+        twice = "refused: two sites have committed with the same sharing key"
+        assert unusable_keys(found, SHARING) == {
+            "alpha": "refused: its sharing key is unusable",
+            "beta": twice,
+            "gamma": twice,
+        }
+        with pytest.raises(SignatureError, match=r"two sites .* same sharing key"):
+            sharing_halves(smc.charter, found)

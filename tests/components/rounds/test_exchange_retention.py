@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,7 +15,7 @@ from components.artifacts.stores import Store, open_store
 from components.errors import IntegrityError, SignatureError
 from components.rounds.exchange_retention import exchange_retention
 from components.rounds.verification import verify_state
-from tests.components.aggregation.three_sites import ThreeSites
+from tests.components.aggregation.three_sites import ThreeSites, put_in_force
 from tests.components.artifacts.test_object_store import S3Server, running_server, server, uri
 
 __all__ = ["running_server", "server", "uri"]
@@ -105,6 +106,15 @@ class TestModels:
             f"models/{records[0]['parent']}.safetensors",
             f"models/{records[0]['model']}.safetensors",
         }
+
+    def test_that_the_charter_goes_back_to_stay(self) -> None:
+        three = committed(4)
+        first = json.loads(open_store(three.state_uri).read("rounds/00001/round.json"))["body"]["model"]
+        before = three.charter
+        back = replace(before, edition=2, previous=before.digest, restart=first)
+        put_in_force(three.name, back)
+        assert three.charter.restart == first
+        assert f"models/{first}.safetensors" not in going(three)
 
     def test_that_nobody_has_committed_stay(self) -> None:
         """It may be that of a commit which is being made."""
