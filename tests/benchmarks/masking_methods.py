@@ -79,7 +79,9 @@ class Masking:
         self._signed.add(self._summer, blobs, None, expected=total)
         total.seek(0)
         decoded = self._points.decode(cast(NDArray[np.int64], opener.open(total, self._length)))
-        return cast(NDArray[np.float64], decoded[:-1] / decoded[-1])
+        mean = decoded[:-1]
+        mean /= decoded[-1]
+        return mean
 
 
 def ticket() -> Ticket:

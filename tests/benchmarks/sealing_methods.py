@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +115,9 @@ class Ckks:
         self._signed.add(self._summer, blobs, None, expected=total)
         total.seek(0)
         opened = opener.open(total, self._length)
-        return cast(NDArray[np.float64], opened[:-1] / opened[-1])
+        mean: NDArray[np.float64] = opened[:-1]
+        mean /= opened[-1]
+        return mean
 
 
 METHODS: dict[str, Callable[[NDArray[np.int64], int], Method]] = {
