@@ -15,11 +15,12 @@ from components.agreement.charter import Charter, raw_key
 from components.agreement.document_form import well_formed
 from components.agreement.ledger_head import read_ledger_head
 from components.agreement.ticket import Ticket
+from components.artifacts.background_hash import piece_digests
 from components.artifacts.documents import framed, sign, verify
 from components.errors import IntegrityError, SignatureError
 
 DOMAIN = "commitment"
-_HASH_BLOCK = 1 << 20
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,10 @@ class Commitment:
 
 
 def committed_digest(ticket: Ticket, site: str, salt: bytes, vector: NDArray[np.generic]) -> str:
-    """H(cd, td, site, salt, type, vector), every part with its length before it.
+    """H(cd, td, site, salt, type, length, H(x_1), H(x_2), …), every part with its length before it.
+
+    The vector's bytes are hashed in pieces of 2^20, the last one shorter, and the pieces' digests under the
+    salt: it binds to the vector as one hash of it would, and pieces of a long one are hashed side by side.
 
     Args:
         ticket: names cd and td.
@@ -64,9 +68,13 @@ def committed_digest(ticket: Ticket, site: str, salt: bytes, vector: NDArray[np.
     parts = [ticket.charter.encode(), ticket.digest.encode(), site.encode(), salt, little.str.encode()]
     hashed = hashlib.sha256(framed(parts))
     hashed.update((vector.size * little.itemsize).to_bytes(8, "big"))
-    for start in range(0, vector.size, _HASH_BLOCK):
-        block = np.ascontiguousarray(vector[start : start + _HASH_BLOCK].astype(little, copy=False))
-        hashed.update(block.data)
+    values = _PIECE_BYTES // little.itemsize
+    pieces = (
+        np.ascontiguousarray(vector[start : start + values].astype(little, copy=False)).data
+        for start in range(0, vector.size, values)
+    )
+    for each in piece_digests(pieces):
+        hashed.update(each)
     return hashed.hexdigest()
 
 

@@ -10,6 +10,7 @@ import hashlib
 import os
 import threading
 from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -58,18 +59,23 @@ class BackgroundHash:
                     threads.moved.wait()
 
     def _hash_waiting(self, threads: _Threads) -> None:
-        """One thread at a time for each hash, so that pieces are hashed in their order."""
-        while True:
-            with threads.moved:
-                if not self._waiting:
-                    self._running = False
-                    threads.moved.notify_all()
-                    return
-                piece = self._waiting.popleft()
+        """One thread at a time for each hash, so that pieces are hashed in their order; hashes take turns."""
+        with threads.moved:
+            pieces = list(self._waiting)
+            self._waiting.clear()
+        for piece in pieces:
             self._hash.update(piece)
-            with threads.moved:
-                threads.waiting -= len(piece)
-                threads.moved.notify_all()
+        with threads.moved:
+            threads.waiting -= sum(map(len, pieces))
+            self._running = bool(self._waiting)
+            if self._running:
+                threads.pool.submit(self._hash_waiting, threads)
+            threads.moved.notify_all()
+
+
+def piece_digests(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """SHA-256 of each piece by itself, 32 bytes each, in their order: some at a time."""
+    return _threads().pool.map(lambda piece: hashlib.sha256(piece).digest(), pieces)
 
 
 @dataclass
