@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from components.encryption.framing import Frame, context_fingerprint
 from components.encryption.masks import Masks
-from components.encryption.sources import read_part, require_end
+from components.encryption.sources import fill, read_part, require_end
 from components.encryption.vectors import require_integers
 
 __all__ = ["LARGEST_SUM", "MaskStreams", "RingOpener", "RingSealer", "RingSummer"]
@@ -179,14 +179,14 @@ class RingOpener:
             CiphertextError: It fails `RingSummer.check`.
         """
         _frame(self._name, self._fingerprint, length).read_header(source)
-        opened = np.empty(length, np.uint32)
+        opened = np.empty(length, "<u4")
         streams = MaskStreams(self._masks)
         for start, stop in _blocks(length):
             words = opened[start:stop]
-            words[:] = _read_words(source, stop - start)
+            fill(source, words.data.cast("B"))
             streams.take_off(words)
         require_end(source)
-        return opened.view(np.int32)
+        return opened.view("<i4").astype(np.int32, copy=False)
 
 
 def sealed_size(name: str, length: int) -> int:

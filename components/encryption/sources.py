@@ -6,6 +6,7 @@ only once the source has been read to its end without an error.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
@@ -27,6 +28,19 @@ def read_part(source: BinaryIO, size: int) -> bytes:
     if len(content) != size:
         raise CiphertextError("a sealed update ends before its header says: truncated, seal it again")
     return content
+
+
+def fill(source: BinaryIO, target: memoryview) -> None:
+    """Read as many bytes as `target` has straight into it, without a copy where the source can do that.
+
+    Raises:
+        CiphertextError: The source ends before.
+    """
+    filled = 0
+    if isinstance(source, io.BufferedIOBase):
+        while filled < len(target) and (count := source.readinto(target[filled:])):
+            filled += count
+    target[filled:] = read_part(source, len(target) - filled)
 
 
 def require_end(source: BinaryIO) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import BinaryIO
 
+from components.artifacts.background_hash import BackgroundHash
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store
 from components.errors import ObjectExistsError
@@ -77,7 +77,7 @@ class _Counted:
     """Chunks on their way, with their number of bytes and SHA-256 so far."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks, self._hashed, self.size = chunks, hashlib.sha256(), 0
+        self._chunks, self._hashed, self.size = chunks, BackgroundHash(), 0
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self._chunks:

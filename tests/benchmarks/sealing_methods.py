@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.encryption import ckks
 from components.encryption.protection import generate_contexts
-from tests.benchmarks.masking_methods import Releasing
+from tests.benchmarks.masking_methods import Masking
 from tests.benchmarks.signed_updates import SignedUpdates
 
 _BLOCK = 1 << 20
@@ -115,14 +115,17 @@ class Ckks:
         self._signed.add(self._summer, blobs, None, expected=total)
         total.seek(0)
         opened = opener.open(total, self._length)
-        return cast(NDArray[np.float64], opened[:-1] / opened[-1])
+        mean: NDArray[np.float64] = opened[:-1]
+        mean /= opened[-1]
+        return mean
 
 
 METHODS: dict[str, Callable[[NDArray[np.int64], int], Method]] = {
     "nvflare_ckks": NvflareCkks,
     "he": Ckks,
-    "sealed": Releasing,
-    "sealed_one_value": partial(Releasing, values_per_slot=1),
-    "masked": partial(Releasing, protection="masked"),
+    "sealed": Masking,
+    "sealed_one_value": partial(Masking, values_per_slot=1),
+    "masked": partial(Masking, protection="masked"),
+    "smc": partial(Masking, protection="smc"),
     "plain": Plain,
 }

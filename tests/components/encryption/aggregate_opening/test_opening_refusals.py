@@ -15,14 +15,13 @@ from components.agreement.receipt import aggregate_key, receipt_key
 from components.agreement.released import read_release, release_key
 from components.agreement.roster import roster_key
 from components.agreement.sealed_manifest import blob_key
+from components.encryption.bfv_context import BlockDecryptor
 from components.encryption.ciphertext_sum import attempt_summer
-from components.encryption.sealed import SealedOpener
 from components.errors import (
     CiphertextError,
     DigestMismatchError,
     IntegrityError,
     QuorumNotReachedError,
-    UsageError,
 )
 from tests.components.encryption.aggregate_opening.opened import (
     SITES,
@@ -170,14 +169,18 @@ class TestTheSet:
         assert three.open_sum(total).manifest["sites"] == list(SITES)
 
     def test_is_remembered_before_anything_is_decrypted(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def out_of_memory(*_: object) -> None:
-            raise MemoryError
-
         walked = walk("released", "sealed")
         three = walked.three
-        monkeypatch.setattr(SealedOpener, "open", out_of_memory)
-        with pytest.raises(UsageError, match="memory ran out while the sum of round 1 was opened"):
+        remembered = three.keys_folder.parent / "remembered"
+
+        def note(*_: object) -> None:
+            remembered.write_text(str(len(content("small/key-holder"))))
+            raise CiphertextError
+
+        monkeypatch.setattr(BlockDecryptor, "decrypt", note)
+        with pytest.raises(CiphertextError, match="does not open"):
             three.open_sum(walked.total)
+        assert remembered.read_text() == "1"
         [record] = content("small/key-holder").values()
         attempt = three.attempt()
         roster = attempt.roster()

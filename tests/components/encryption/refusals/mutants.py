@@ -134,10 +134,10 @@ class Mutants:
         return with_words(self._blob, self._generator.integers(0, MODULUS, WORDS, dtype=np.uint64))
 
     def multiple(self, blob: bytes) -> bytes:
-        """A site that is in the sum several times over: its words times a number up to 21."""
+        """A site that is in the sum several times over, up to seven: of more the noise would not open."""
         words = words_of(blob)
         total = words.copy()
-        for _ in range(1 + self.below(20)):
+        for _ in range(1 + self.below(6)):
             add_residues(total, words)
         return with_words(self._blob, total)
 

@@ -22,6 +22,7 @@ from components.encryption.framing import context_fingerprint
 from components.encryption.keys import certify_key
 from components.encryption.protection import generate_contexts
 from components.errors import (
+    CiphertextError,
     IntegrityError,
     QuorumNotReachedError,
     RefusedError,
@@ -260,7 +261,7 @@ class TestEncryptionKey:
             signing_key(three, KEY_HOLDER)
         )
         (three.keys_folder / certificate_key(three.charter, "sealed", 1)).write_bytes(certificate)
-        with refused(three, UsageError, "this context holds a secret key", remembers=ROSTER_SEEN):
+        with refused(three, CiphertextError, "is none to seal under, it has", remembers=ROSTER_SEEN):
             three.seal(walk.roster, ["alpha"])
 
 
