@@ -37,12 +37,12 @@ class TestDrawing:
     def test_every_ticket_has_its_own(self, store: Store) -> None:
         tickets = [TICKET, *OTHER_TICKETS]
         parts = [part for ticket in tickets for part in raw(draw_once(store, KEY, ticket.digest))]
-        assert len(set(parts)) == 3 * len(tickets)
+        assert len(set(parts)) == 4 * len(tickets)
 
     def test_no_two_sites_draw_alike(self, home: Path) -> None:
         """Not from the keys, not from the ticket: from the operating system, every time anew."""
         parts = [part for number in range(5) for part in raw(draw_once(open_store(f"s{number}"), KEY, TD))]
-        assert len(set(parts)) == 15
+        assert len(set(parts)) == 20
 
     def test_of_all_who_draw_one_does(self, store: Store) -> None:
         start, drawn = threading.Barrier(8), []

@@ -116,7 +116,7 @@ class Chain:
 
 def build_chain() -> None:
     """Round 2 is void; round 3 needs two attempts and loses delta; round 4 is under edition 2 and key 2."""
-    one = ThreeSites.start("chain", protection="sealed", sites=SITES, rotation_rounds=3)
+    one = ThreeSites.start("chain", protection="sealed", sites=SITES, rotation_rounds=10)
     one.committed()
     two = one.next_round()
     summed = two.aggregate(two.sealed()).reference
