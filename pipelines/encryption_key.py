@@ -9,10 +9,10 @@ from components.agreement.key_certificate import CertifiedKey, certified_keys, k
 from components.agreement.protections import TRAITS
 from components.artifacts.stores import open_store
 from components.encryption.contexts import public_context
-from components.encryption.key_moves import Move, clear_keys, move_keys
 from components.encryption.key_providers.provider import require_working
 from components.encryption.key_providers.settings import FileSettings, load_settings
-from components.encryption.key_store import KeyStore, SecretName
+from components.encryption.secret_keys.key_moves import Move, clear_keys, move_keys
+from components.encryption.secret_keys.key_store import KeyStore, SecretName
 from components.errors import RefusedError, UsageError
 from components.rounds.state import next_round_number
 from pipelines.federation import Federation

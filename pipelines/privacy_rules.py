@@ -18,8 +18,8 @@ from components.agreement.charter import (
 from components.agreement.protections import SEALED
 from components.agreement.released_sum import feature_norm
 from components.agreement.ridge_head import gram_length, gram_sensitivity
+from components.encryption.bfv.packing import largest_sum
 from components.encryption.fixed_point import FixedPoint
-from components.encryption.packing import largest_sum
 from components.errors import UsageError
 from components.privacy.mechanism import SumMechanism
 from components.privacy.schedule import AUTO, PrivacyTerms, noise_multipliers

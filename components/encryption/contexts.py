@@ -6,7 +6,7 @@ from components.agreement.attempt import Attempt
 from components.agreement.key_certificate import CertifiedKey, context_key
 from components.artifacts.stores import open_store
 from components.encryption.framing import context_fingerprint
-from components.encryption.key_store import KeyStore, SecretName
+from components.encryption.secret_keys.key_store import KeyStore, SecretName
 from components.errors import ObjectMissingError, ObjectTooLargeError, RefusedError
 
 MAX_CONTEXT_BYTES = 1 << 20

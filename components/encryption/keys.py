@@ -31,8 +31,8 @@ from components.agreement.replaced_keys import charter_signing_key, replace_priv
 from components.artifacts.documents import sign, verify
 from components.artifacts.stores import Store, create_or_read, open_store
 from components.encryption.framing import context_fingerprint
-from components.encryption.key_store import KeyStore, SecretName
 from components.encryption.protection import generate_contexts
+from components.encryption.secret_keys.key_store import KeyStore, SecretName
 from components.errors import ObjectMissingError, SignatureError, UsageError
 
 DOMAIN = "key card"

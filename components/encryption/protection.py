@@ -17,11 +17,16 @@ from typing import Any, BinaryIO, Final, Literal, Protocol
 from numpy.typing import NDArray
 
 from components.agreement.protections import HE, MASKED, NONE, SEALED, SMC, TRAITS
-from components.encryption import bfv_context, ckks, ckks_context, holder_pads, plain, ring, sealed
-from components.encryption.ckks_context import generate_contexts as generate_ckks_contexts
+from components.encryption import plain, ring
+from components.encryption.bfv import context as bfv_context
+from components.encryption.bfv import sealed
+from components.encryption.bfv.packing import Packing
+from components.encryption.ckks import context as ckks_context
+from components.encryption.ckks import roles as ckks
+from components.encryption.ckks.context import generate_contexts as generate_ckks_contexts
 from components.encryption.framing import context_fingerprint
-from components.encryption.masks import Masks
-from components.encryption.packing import Packing
+from components.encryption.masking import holder_pads
+from components.encryption.masking.masks import Masks
 from components.encryption.ring import RingOpener, RingSealer, RingSummer
 from components.errors import CiphertextError, UsageError
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algori
 from numpy.typing import NDArray
 
 from components.encryption.framing import Frame, context_fingerprint
-from components.encryption.masks import Masks
+from components.encryption.masking.masks import Masks
 from components.encryption.sources import fill, read_part, require_end
 from components.encryption.vectors import require_integers
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.encryption.framing import Frame, read_exactly
-from components.encryption.seal_words import CIPHERTEXT_BYTES, add_residues, require_residues
+from components.encryption.native.seal_words import CIPHERTEXT_BYTES, add_residues, require_residues
 from components.errors import CiphertextError
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from components.agreement.charter import Charter
 from components.agreement.protections import MASKED, SMC
 from components.agreement.released_sum import Shapes, released_sum
-from components.encryption import packing, ring
+from components.encryption import ring
+from components.encryption.bfv import packing
 from components.encryption.fixed_point import FixedPoint
 from components.privacy.mechanism import decoded, noisy_integers
 from components.privacy.round_noise import round_mechanism, shares_noise

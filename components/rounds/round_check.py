@@ -33,8 +33,8 @@ from components.agreement.void import check_attempt
 from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store
-from components.encryption.attempt_masks import public_halves
-from components.encryption.recovered_masks import recovered_masks
+from components.encryption.masking.attempt_masks import public_halves
+from components.encryption.masking.recovered_masks import recovered_masks
 from components.encryption.update_vector import vector_length
 from components.errors import DigestMismatchError, IntegrityError, QuorumNotReachedError
 from components.rounds.findings import Findings

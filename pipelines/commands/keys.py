@@ -143,7 +143,7 @@ def check(federation: FederationFile, owners: Owners = None) -> None:
 
 def _warn_of_development(federation: Federation) -> None:
     """One line on standard error where whoever reads the key holder's files has its secret keys."""
-    from components.encryption.key_store import DEVELOPMENT
+    from components.encryption.secret_keys.key_store import DEVELOPMENT
     from pipelines.encryption_key import keeps_for_development
 
     if keeps_for_development(federation):

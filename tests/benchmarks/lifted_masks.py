@@ -11,13 +11,19 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from components.agreement.charter import least_sum_sites
 from components.agreement.dealt_shares import DealtShares
 from components.agreement.protections import MASKED
-from components.encryption import shamir
-from components.encryption.holder_pads import member_pads, site_pad
-from components.encryption.masks import Masks
-from components.encryption.pair_keys import AttemptNames, PrivateHalf, PublicHalf, self_key, site_masks
-from components.encryption.recoverable_pads import recoverable_masks, remaining_masks
-from components.encryption.release_lock import Release, open_releases, release
-from components.encryption.share_keys import (
+from components.encryption.masking import shamir
+from components.encryption.masking.holder_pads import member_pads, site_pad
+from components.encryption.masking.masks import Masks
+from components.encryption.masking.pair_keys import (
+    AttemptNames,
+    PrivateHalf,
+    PublicHalf,
+    self_key,
+    site_masks,
+)
+from components.encryption.masking.recoverable_pads import recoverable_masks, remaining_masks
+from components.encryption.masking.release_lock import Release, open_releases, release
+from components.encryption.masking.share_keys import (
     SCALAR,
     SELF,
     opened_share,
@@ -27,7 +33,7 @@ from components.encryption.share_keys import (
     share_key,
     sharing_secrets,
 )
-from components.encryption.unmask_lock import AgreedSum, Locked, lock, open_locks
+from components.encryption.masking.unmask_lock import AgreedSum, Locked, lock, open_locks
 
 NAMES = AttemptNames(charter="1" * 64, ticket="2" * 64, purpose="update", roster="3" * 64)
 CUTOFF, SHARERS = "4" * 64, "7" * 64

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from components.encryption import ckks
+from components.encryption.ckks import roles as ckks
 from components.encryption.protection import generate_contexts
 from tests.benchmarks.masking_methods import Masking
 from tests.benchmarks.signed_updates import SignedUpdates

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from components.agreement.protections import TRAITS
 from components.artifacts.file_store import FileStore
 from components.encryption import protection
-from components.encryption.masks import KEY_BYTES, Masks
+from components.encryption.masking.masks import KEY_BYTES, Masks
 from components.errors import BadDataError, CiphertextError
 
 HEADER_BYTES = 80

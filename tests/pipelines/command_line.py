@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from components.encryption.key_store import DEVELOPMENT
+from components.encryption.secret_keys.key_store import DEVELOPMENT
 from pipelines.cli import main
 
 

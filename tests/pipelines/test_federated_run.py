@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from components.agreement.charter_book import charter_in_force
-from components.encryption.ckks import ABSOLUTE_ERROR
+from components.encryption.ckks.roles import ABSOLUTE_ERROR
 from components.encryption.update_vector import fixed_point
 from components.rounds.verification import verify_state
 from tests.conftest import SITES, SmallFederation

@@ -11,8 +11,8 @@ import pytest
 from components.agreement.key_certificate import certified_keys
 from components.artifacts.stores import open_store
 from components.encryption.key_providers.settings import Pkcs11Settings
-from components.encryption.key_store import KeyStore
 from components.encryption.protection import generate_contexts
+from components.encryption.secret_keys.key_store import KeyStore
 from components.errors import UsageError
 from components.rounds.verification import verify_state
 from pipelines.chartering import ensure_charter, propose_charter, sign_charter

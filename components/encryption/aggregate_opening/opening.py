@@ -32,8 +32,8 @@ from components.artifacts.stores import create_or_read, key_of, open_store, refe
 from components.encryption.aggregate_opening.unmasking import attempt_opener
 from components.encryption.ciphertext_sum import MemberSum, attempt_summer, sealed_length
 from components.encryption.contexts import secret_context
-from components.encryption.key_rotation import rotate_when_due
 from components.encryption.protection import Opener, opener
+from components.encryption.secret_keys.key_rotation import rotate_when_due
 from components.encryption.update_vector import from_sum
 from components.errors import (
     CiphertextError,

@@ -9,14 +9,14 @@ from components.agreement.cutoff import Cutoff, end_attempt, shortfall_key
 from components.agreement.protections import MASKED, RELEASE, UNMASK
 from components.agreement.released import read_release
 from components.agreement.roster import read_commitments
-from components.encryption.attempt_masks import attempt_names, public_halves
 from components.encryption.ciphertext_sum import MemberSum
 from components.encryption.contexts import public_context
-from components.encryption.holder_pads import member_pads
-from components.encryption.masks import Masks
+from components.encryption.masking.attempt_masks import attempt_names, public_halves
+from components.encryption.masking.holder_pads import member_pads
+from components.encryption.masking.masks import Masks
+from components.encryption.masking.recovered_masks import recovered_masks
+from components.encryption.masking.release_lock import Release, open_releases
 from components.encryption.protection import Opener, unmasking_opener
-from components.encryption.recovered_masks import recovered_masks
-from components.encryption.release_lock import Release, open_releases
 from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, QuorumNotReachedError
 from components.execution import progress
 from components.execution.outcome import disclosed_reason

@@ -11,9 +11,9 @@ from components.agreement.round_secrets import RoundSecrets, read_secrets
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, reference
 from components.encryption.accepted_roster import accept_called_roster, kept_shares_key
-from components.encryption.attempt_masks import attempt_names, private_sharing_half, sharing_halves
-from components.encryption.pair_keys import self_key
-from components.encryption.share_keys import SCALAR, SELF, sealed_shares, self_digest, sharing_secrets
+from components.encryption.masking.attempt_masks import attempt_names, private_sharing_half, sharing_halves
+from components.encryption.masking.pair_keys import self_key
+from components.encryption.masking.share_keys import SCALAR, SELF, sealed_shares, self_digest, sharing_secrets
 from components.errors import ObjectMissingError, RefusedError
 from components.execution.outcome import Outcome
 

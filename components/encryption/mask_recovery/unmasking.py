@@ -18,11 +18,11 @@ from components.agreement.site_records import accept_cutoff, accepted_roster, ac
 from components.agreement.unmasking import Unmasking, unmasking_key
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, reference
-from components.encryption.attempt_masks import attempt_names, private_sharing_half, sharing_halves
-from components.encryption.pair_keys import AttemptNames
-from components.encryption.recovered_masks import agreed_sum
-from components.encryption.share_keys import SCALAR, SELF, share_key, sharing_secrets
-from components.encryption.unmask_lock import lock
+from components.encryption.masking.attempt_masks import attempt_names, private_sharing_half, sharing_halves
+from components.encryption.masking.pair_keys import AttemptNames
+from components.encryption.masking.recovered_masks import agreed_sum
+from components.encryption.masking.share_keys import SCALAR, SELF, share_key, sharing_secrets
+from components.encryption.masking.unmask_lock import lock
 from components.errors import IntegrityError, ObjectMissingError, RefusedError
 from components.execution.outcome import Outcome
 

@@ -13,8 +13,8 @@ from components.agreement.round_secrets import RoundSecrets, read_secrets
 from components.agreement.site_records import accept_cutoff, accepted_roster
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, reference
-from components.encryption.attempt_masks import attempt_names, private_half, public_halves
-from components.encryption.release_lock import release
+from components.encryption.masking.attempt_masks import attempt_names, private_half, public_halves
+from components.encryption.masking.release_lock import release
 from components.errors import ObjectMissingError, RefusedError
 from components.execution.outcome import Outcome
 

@@ -10,12 +10,12 @@ from components.agreement.protections import MASKED, SMC
 from components.agreement.roster import Roster
 from components.agreement.round_secrets import RoundSecrets
 from components.agreement.workplace import Workplace
-from components.encryption.attempt_masks import attempt_names, private_half, public_halves
-from components.encryption.holder_pads import site_pad
-from components.encryption.masks import Masks
-from components.encryption.pair_keys import site_masks
+from components.encryption.masking.attempt_masks import attempt_names, private_half, public_halves
+from components.encryption.masking.holder_pads import site_pad
+from components.encryption.masking.masks import Masks
+from components.encryption.masking.pair_keys import site_masks
+from components.encryption.masking.recoverable_pads import recoverable_masks
 from components.encryption.protection import Sealer, masking_sealer
-from components.encryption.recoverable_pads import recoverable_masks
 
 
 def attempt_sealer(

@@ -14,7 +14,7 @@ from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.roster import Roster, roster_key
 from components.artifacts.documents import digest
 from components.artifacts.stores import create_or_read, reference
-from components.encryption.attempt_masks import SHARING, unusable_keys
+from components.encryption.masking.attempt_masks import SHARING, unusable_keys
 from components.errors import IntegrityError, ObjectMissingError, QuorumNotReachedError, RefusedError
 from components.execution.outcome import Outcome, disclosed_reason
 from components.privacy.charging import follow_head

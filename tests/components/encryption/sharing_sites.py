@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from components.encryption.pair_keys import AttemptNames, PrivateHalf
-from components.encryption.share_keys import points_of, sharing_secrets
-from components.encryption.unmask_lock import AgreedSum
+from components.encryption.masking.pair_keys import AttemptNames, PrivateHalf
+from components.encryption.masking.share_keys import points_of, sharing_secrets
+from components.encryption.masking.unmask_lock import AgreedSum
 
 NAMES = AttemptNames(charter="cd", ticket="td", purpose="update", roster="rd")
 FIVE = ("aws", "azure", "gcp", "onprem", "other")

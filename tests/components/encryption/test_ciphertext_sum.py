@@ -11,6 +11,8 @@ import pytest
 from components.agreement.cutoff import Cutoff
 from components.agreement.sealed_manifest import blob_key, manifest_key
 from components.artifacts.documents import digest
+from components.encryption.bfv.packing import Packing
+from components.encryption.bfv.sealed import SealedOpener
 from components.encryption.ciphertext_sum import (
     MemberSum,
     attempt_summer,
@@ -19,10 +21,8 @@ from components.encryption.ciphertext_sum import (
     sealed_length,
 )
 from components.encryption.contexts import secret_context
-from components.encryption.masks import Masks
-from components.encryption.packing import Packing
+from components.encryption.masking.masks import Masks
 from components.encryption.protection import opener
-from components.encryption.sealed import SealedOpener
 from components.errors import CiphertextError, DigestMismatchError, IntegrityError, SignatureError
 from tests.components.aggregation.three_sites import CLASSES, FEATURES, ThreeSites
 from tests.components.rounds.walks import walk

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
+from components.encryption.bfv.packing import Packing
 from components.encryption.fixed_point import BLOCK_VALUES, FixedPoint
-from components.encryption.packing import Packing
 from components.errors import BadDataError, CiphertextError, UsageError
 
 TWO_A_SLOT, ONE_A_SLOT, RING = 2**22 - 1, (70368743669761 - 1) // 2, 2**31 - 1

@@ -15,7 +15,7 @@ import tenseal
 from numpy.typing import NDArray
 
 from components.encryption import protection
-from components.encryption.ckks_words import serialised_ciphertext
+from components.encryption.ckks.words import serialised_ciphertext
 
 DEGREE = 8192
 MODULUS = 1152921504606748673

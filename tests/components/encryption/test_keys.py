@@ -24,7 +24,6 @@ from components.agreement.key_certificate import certificate_key, certified_keys
 from components.agreement.private_keys import load_signing_key
 from components.artifacts.documents import sign
 from components.artifacts.stores import open_store
-from components.encryption.key_store import KeyStore, SecretName
 from components.encryption.keys import (
     card_key,
     certify_key,
@@ -34,6 +33,7 @@ from components.encryption.keys import (
     replace_keys,
 )
 from components.encryption.protection import context_fingerprint
+from components.encryption.secret_keys.key_store import KeyStore, SecretName
 from components.errors import SignatureError, UsageError
 from components.rounds.round_opening.opening import ModelShape
 from tests.components.aggregation.three_sites import draft_charter

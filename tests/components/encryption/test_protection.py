@@ -5,9 +5,9 @@ import hashlib
 import pytest
 
 from components.encryption import protection
-from components.encryption.masks import Masks
+from components.encryption.bfv.sealed import SealedSummer
+from components.encryption.masking.masks import Masks
 from components.encryption.ring import RingSummer
-from components.encryption.sealed import SealedSummer
 from components.errors import UsageError
 
 

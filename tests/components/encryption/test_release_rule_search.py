@@ -20,8 +20,8 @@ from typing import NamedTuple
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from components.encryption.pair_keys import AttemptNames, PrivateHalf, site_masks
-from components.encryption.release_lock import open_releases, release
+from components.encryption.masking.pair_keys import AttemptNames, PrivateHalf, site_masks
+from components.encryption.masking.release_lock import open_releases, release
 from tests.components.encryption.equations import PRIME, Row, echelon, quorum, subsets
 
 SITES = "abcd"

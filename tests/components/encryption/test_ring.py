@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from components.encryption.masks import Masks
+from components.encryption.masking.masks import Masks
 from components.encryption.ring import (
     BLOCK_WORDS,
     LARGEST_SUM,

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from components.encryption import protection
-from components.encryption.masks import KEY_BYTES, Masks
+from components.encryption.masking.masks import KEY_BYTES, Masks
 from components.encryption.ring import BLOCK_WORDS, RingOpener, RingSealer
 from tests.contracts.protection import ProtectionContract, Roles
 

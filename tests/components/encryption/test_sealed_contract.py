@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from components.encryption import protection
-from components.encryption.masks import KEY_BYTES, Masks
-from components.encryption.packing import Packing
-from components.encryption.sealed import SealedOpener, SealedSealer
+from components.encryption.bfv.packing import Packing
+from components.encryption.bfv.sealed import SealedOpener, SealedSealer
+from components.encryption.masking.masks import KEY_BYTES, Masks
 from tests.contracts.protection import ProtectionContract, Roles
 
 

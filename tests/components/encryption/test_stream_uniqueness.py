@@ -20,11 +20,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
-from components.encryption.masks import Masks
-from components.encryption.packing import Packing
-from components.encryption.pair_keys import AttemptNames, PrivateHalf, site_masks
-from components.encryption.release_lock import open_releases, release
-from components.encryption.sealed import SealedOpener, SealedSealer, SealedSummer, generate_contexts
+from components.encryption.bfv.packing import Packing
+from components.encryption.bfv.sealed import SealedOpener, SealedSealer, SealedSummer, generate_contexts
+from components.encryption.masking.masks import Masks
+from components.encryption.masking.pair_keys import AttemptNames, PrivateHalf, site_masks
+from components.encryption.masking.release_lock import open_releases, release
 
 SITES = ("aws", "azure", "gcp", "onprem")
 LENGTH = 20_000

@@ -26,9 +26,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from components.agreement.cutoff import Cutoff
 from components.agreement.sharers import Sharers
 from components.encryption.mask_recovery.unmasking import revealed_keys
-from components.encryption.pair_keys import AttemptNames, PrivateHalf
-from components.encryption.recoverable_pads import recoverable_masks
-from components.encryption.share_keys import SELF, share_key
+from components.encryption.masking.pair_keys import AttemptNames, PrivateHalf
+from components.encryption.masking.recoverable_pads import recoverable_masks
+from components.encryption.masking.share_keys import SELF, share_key
 from tests.components.encryption.equations import PRIME, Row, echelon, quorum, subsets
 
 SITES = "abcdefghij"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from components.encryption.packing import PLAIN_MODULUS
+from components.encryption.bfv.packing import PLAIN_MODULUS
 from components.errors import BadDataError, UsageError
 from components.privacy.mechanism import LARGEST_SUM, STEPS, SumMechanism, decoded, noisy_integers
 from components.privacy.zcdp import release_rho

@@ -15,7 +15,7 @@ from components.agreement.receipt import aggregate_key, receipt_key
 from components.agreement.released import read_release, release_key
 from components.agreement.roster import roster_key
 from components.agreement.sealed_manifest import blob_key
-from components.encryption.bfv_context import BlockDecryptor
+from components.encryption.bfv.context import BlockDecryptor
 from components.encryption.ciphertext_sum import attempt_summer
 from components.errors import (
     CiphertextError,

@@ -11,11 +11,11 @@ import pytest
 from components.agreement.commitment import commitment_key, read_commitment
 from components.agreement.dealt_shares import DealtShares, shares_key, verified_shares
 from components.agreement.roster import Roster
-from components.encryption import shamir
-from components.encryption.attempt_masks import attempt_names
 from components.encryption.key_sharing.sharing import share_keys
-from components.encryption.pair_keys import self_key
-from components.encryption.share_keys import SCALAR, SELF, Kind, opened_share, points_of, share_key
+from components.encryption.masking import shamir
+from components.encryption.masking.attempt_masks import attempt_names
+from components.encryption.masking.pair_keys import self_key
+from components.encryption.masking.share_keys import SCALAR, SELF, Kind, opened_share, points_of, share_key
 from components.errors import QuorumNotReachedError, RefusedError, SignatureError
 from tests.components.aggregation.three_sites import ThreeSites, set_policy
 from tests.components.encryption.mask_recovery.recoveries import drawn, secrets_of

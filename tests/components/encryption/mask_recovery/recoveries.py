@@ -19,10 +19,10 @@ from components.agreement.sharers import Sharers, read_sharers
 from components.agreement.unmasking import DOMAIN as UNMASKING
 from components.agreement.unmasking import read_unmasking, unmasking_key
 from components.artifacts.documents import sign
-from components.encryption.attempt_masks import private_sharing_half, sharing_halves
-from components.encryption.recovered_masks import Recovered, agreed_sum, recovered_masks
-from components.encryption.share_keys import sharing_secrets
-from components.encryption.unmask_lock import Locked, lock, open_locks
+from components.encryption.masking.attempt_masks import private_sharing_half, sharing_halves
+from components.encryption.masking.recovered_masks import Recovered, agreed_sum, recovered_masks
+from components.encryption.masking.share_keys import sharing_secrets
+from components.encryption.masking.unmask_lock import Locked, lock, open_locks
 from tests.components.aggregation.three_sites import ThreeSites
 from tests.components.encryption.refusals.walk import assert_exact_sum
 

@@ -15,10 +15,10 @@ from components.agreement.sharers import Sharers, sharers_key
 from components.agreement.site_update import read_update
 from components.agreement.unmasking import unmasking_key
 from components.artifacts.documents import digest
-from components.encryption.attempt_masks import attempt_names
 from components.encryption.mask_recovery.unmasking import revealed_keys
-from components.encryption.pair_keys import self_key
-from components.encryption.share_keys import SCALAR, SELF, sealed_shares
+from components.encryption.masking.attempt_masks import attempt_names
+from components.encryption.masking.pair_keys import self_key
+from components.encryption.masking.share_keys import SCALAR, SELF, sealed_shares
 from components.errors import CiphertextError, IntegrityError, QuorumNotReachedError, RefusedError
 from tests.components.aggregation.three_sites import ThreeSites, set_policy
 from tests.components.encryption.mask_recovery.recoveries import (

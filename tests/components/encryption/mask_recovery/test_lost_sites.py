@@ -15,13 +15,13 @@ from components.agreement.roster import read_commitments
 from components.agreement.sharers import read_dealings, sharers_key
 from components.agreement.site_update import read_update
 from components.agreement.unmasking import unmasking_key
-from components.encryption.attempt_masks import attempt_names, private_half, public_halves
 from components.encryption.framing import HEADER_BYTES
-from components.encryption.masks import Masks
-from components.encryption.pair_keys import self_key
-from components.encryption.recoverable_pads import recoverable_masks
+from components.encryption.masking.attempt_masks import attempt_names, private_half, public_halves
+from components.encryption.masking.masks import Masks
+from components.encryption.masking.pair_keys import self_key
+from components.encryption.masking.recoverable_pads import recoverable_masks
+from components.encryption.masking.share_keys import SCALAR, SELF, opened_share
 from components.encryption.ring import RingOpener
-from components.encryption.share_keys import SCALAR, SELF, opened_share
 from components.errors import IntegrityError, QuorumNotReachedError, RefusedError
 from tests.components.aggregation.three_sites import ThreeSites
 from tests.components.encryption.mask_recovery.recoveries import (

@@ -11,9 +11,9 @@ import pytest
 from components.agreement.cutoff import Cutoff, cutoff_key, end_attempt
 from components.agreement.sharers import Sharers, sharers_key
 from components.agreement.unmasking import unmasking_key
-from components.encryption.attempt_masks import attempt_names
 from components.encryption.mask_recovery.unmasking import revealed_keys, unmask_sum
-from components.encryption.share_keys import SCALAR, SELF, Kind, share_key
+from components.encryption.masking.attempt_masks import attempt_names
+from components.encryption.masking.share_keys import SCALAR, SELF, Kind, share_key
 from components.errors import IntegrityError, ObjectMissingError, RefusedError
 from tests.components.aggregation.three_sites import ThreeSites, set_policy
 from tests.components.encryption.mask_recovery.recoveries import (

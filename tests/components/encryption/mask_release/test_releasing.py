@@ -12,10 +12,10 @@ import pytest
 from components.agreement.released import read_release, release_key
 from components.agreement.roster import read_commitments, roster_key
 from components.agreement.round_secrets import read_secrets
-from components.encryption.attempt_masks import attempt_names, private_half, public_halves
 from components.encryption.mask_release.releasing import release_masks
-from components.encryption.pair_keys import pad_key, self_key, shared_secret
-from components.encryption.release_lock import Release, open_releases
+from components.encryption.masking.attempt_masks import attempt_names, private_half, public_halves
+from components.encryption.masking.pair_keys import pad_key, self_key, shared_secret
+from components.encryption.masking.release_lock import Release, open_releases
 from components.errors import (
     IntegrityError,
     SignatureError,

@@ -18,12 +18,12 @@ from components.agreement.cutoff import Cutoff
 from components.agreement.sealed_manifest import blob_key, manifest_key
 from components.artifacts.stores import Store
 from components.encryption.aggregate_opening.unmasking import released_masks
-from components.encryption.bfv_words import MODULUS
+from components.encryption.bfv.packing import Packing
+from components.encryption.bfv.sealed import SealedOpener
+from components.encryption.bfv.words import MODULUS
 from components.encryption.ciphertext_sum import MemberSum, attempt_summer, sealed_length
 from components.encryption.contexts import secret_context
-from components.encryption.packing import Packing
 from components.encryption.protection import Opener, opener
-from components.encryption.sealed import SealedOpener
 from components.errors import CiphertextError, IntegrityError, ObjectTooLargeError
 from components.execution.outcome import disclosed_reason
 from tests.components.encryption.refusals.mutants import SITE, Upload

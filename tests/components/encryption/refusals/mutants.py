@@ -16,7 +16,7 @@ import numpy as np
 from components.agreement.cutoff import Cutoff
 from components.agreement.sealed_manifest import DOMAIN, SealedManifest
 from components.artifacts.documents import canonical_json, digest, sign
-from components.encryption.bfv_words import MODULUS, RING_DEGREE, WORDS, add_residues
+from components.encryption.bfv.words import MODULUS, RING_DEGREE, WORDS, add_residues
 from components.encryption.framing import HEADER_BYTES
 from tests.components.encryption.refusals.walk import signing_key, with_words, words_of
 from tests.components.rounds.walks import Walked

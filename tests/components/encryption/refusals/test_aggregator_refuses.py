@@ -12,7 +12,7 @@ import pytest
 
 from components.agreement.cutoff import cutoff_key, sum_key
 from components.agreement.sealed_manifest import blob_key, manifest_key
-from components.encryption.bfv_words import MODULUS
+from components.encryption.bfv.words import MODULUS
 from components.encryption.framing import HEADER_BYTES
 from components.errors import DigestMismatchError, IntegrityError, SignatureError
 from tests.components.aggregation.three_sites import ThreeSites

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from components.agreement.cutoff import shortfall_key
-from components.encryption import bfv_context, ckks_context
-from components.encryption.tenseal_contexts import ContextKind
+from components.encryption.bfv import context as bfv_context
+from components.encryption.ckks import context as ckks_context
+from components.encryption.native.tenseal_contexts import ContextKind
 from components.encryption.update_sealing.sealing import seal_update
 from components.errors import CiphertextError, UsageError
 from components.execution.site_step import SiteStep

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from components.agreement.cutoff import sum_key
 from components.artifacts.stores import key_of
 from components.encryption.aggregate_opening.unmasking import released_masks
-from components.encryption.bfv_context import BlockDecryptor, load_secret_context
-from components.encryption.bfv_words import MODULUS, WORDS
+from components.encryption.bfv.context import BlockDecryptor, load_secret_context
+from components.encryption.bfv.packing import VALUE_SLOTS, Packing
+from components.encryption.bfv.sealed import SealedOpener
+from components.encryption.bfv.words import MODULUS, WORDS
 from components.encryption.ciphertext_sum import MemberSum, sealed_length
-from components.encryption.masks import Masks
-from components.encryption.packing import VALUE_SLOTS, Packing
-from components.encryption.sealed import SealedOpener
+from components.encryption.masking.masks import Masks
 from components.encryption.update_vector import fixed_point, from_sum
 from components.errors import DigestMismatchError
 from tests.components.aggregation.three_sites import ThreeSites

@@ -20,11 +20,11 @@ from components.agreement.round_secrets import read_secrets
 from components.agreement.sealed_manifest import blob_key
 from components.agreement.void import void_document, void_key
 from components.artifacts.stores import open_store, reference
-from components.encryption.attempt_masks import attempt_names, private_half, public_halves
-from components.encryption.bfv_words import MODULUS
+from components.encryption.bfv.packing import BLOCK_SLOTS, PLAIN_MODULUS
+from components.encryption.bfv.words import MODULUS
 from components.encryption.ciphertext_sum import MemberSum, attempt_summer, sealed_length
-from components.encryption.packing import BLOCK_SLOTS, PLAIN_MODULUS
-from components.encryption.release_lock import Release, open_releases, release
+from components.encryption.masking.attempt_masks import attempt_names, private_half, public_halves
+from components.encryption.masking.release_lock import Release, open_releases, release
 from components.errors import (
     CiphertextError,
     DigestMismatchError,

@@ -17,12 +17,12 @@ from components.agreement.roster import read_commitments
 from components.agreement.round_secrets import read_secrets
 from components.artifacts.documents import digest
 from components.encryption.aggregate_opening.unmasking import released_masks
-from components.encryption.attempt_masks import attempt_names, private_half, public_halves
-from components.encryption.bfv_context import BlockDecryptor, load_secret_context
+from components.encryption.bfv.context import BlockDecryptor, load_secret_context
+from components.encryption.bfv.packing import PLAIN_MODULUS, Packing
 from components.encryption.ciphertext_sum import MemberSum, sealed_length
-from components.encryption.masks import Masks
-from components.encryption.packing import PLAIN_MODULUS, Packing
-from components.encryption.pair_keys import site_masks
+from components.encryption.masking.attempt_masks import attempt_names, private_half, public_halves
+from components.encryption.masking.masks import Masks
+from components.encryption.masking.pair_keys import site_masks
 from components.errors import QuorumNotReachedError, RefusedError
 from tests.components.aggregation.three_sites import ThreeSites
 from tests.components.encryption.refusals.uniformity import departures

@@ -17,12 +17,12 @@ import pytest
 from numpy.typing import NDArray
 
 from components.agreement.key_certificate import CertifiedKey, certificate_key, certified_keys, context_key
+from components.encryption.bfv.packing import Packing
+from components.encryption.bfv.sealed import SealedSealer
 from components.encryption.contexts import public_context
 from components.encryption.framing import HEADER_BYTES, context_fingerprint
-from components.encryption.masks import KEY_BYTES, Masks
-from components.encryption.packing import Packing
+from components.encryption.masking.masks import KEY_BYTES, Masks
 from components.encryption.protection import Sealer, require_form, sealer
-from components.encryption.sealed import SealedSealer
 from components.errors import CiphertextError, RefusedError, UsageError
 from components.execution.outcome import disclosed_reason
 from tests.components.aggregation.three_sites import ThreeSites

@@ -19,11 +19,11 @@ import tenseal
 from numpy.typing import NDArray
 
 from components.encryption import protection
-from components.encryption.bfv_words import MODULUS, WORDS
-from components.encryption.bfv_words import serialised_ciphertext as bfv_ciphertext
-from components.encryption.ckks_words import serialised_ciphertext as ckks_vector
-from components.encryption.native_child import Compute, Limits, NativeChild
-from components.encryption.seal_words import varint
+from components.encryption.bfv.words import MODULUS, WORDS
+from components.encryption.bfv.words import serialised_ciphertext as bfv_ciphertext
+from components.encryption.ckks.words import serialised_ciphertext as ckks_vector
+from components.encryption.native.native_child import Compute, Limits, NativeChild
+from components.encryption.native.seal_words import varint
 from components.errors import CiphertextError
 
 SLOTS = {"sealed": 8192, "he": 4096}

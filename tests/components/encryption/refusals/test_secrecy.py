@@ -19,17 +19,17 @@ import tenseal
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
-from components.encryption.bfv_context import (
+from components.encryption.bfv.context import (
     BlockDecryptor,
     generate_contexts,
     load_public_context,
     load_secret_context,
 )
-from components.encryption.bfv_words import WORDS, add_residues, serialised_ciphertext
-from components.encryption.masks import Masks
-from components.encryption.packing import BLOCK_SLOTS, PLAIN_MODULUS, VALUE_SLOTS, Packing
-from components.encryption.pair_keys import AttemptNames, PrivateHalf, site_masks
-from components.encryption.sealed import SealedOpener, SealedSealer
+from components.encryption.bfv.packing import BLOCK_SLOTS, PLAIN_MODULUS, VALUE_SLOTS, Packing
+from components.encryption.bfv.sealed import SealedOpener, SealedSealer
+from components.encryption.bfv.words import WORDS, add_residues, serialised_ciphertext
+from components.encryption.masking.masks import Masks
+from components.encryption.masking.pair_keys import AttemptNames, PrivateHalf, site_masks
 from components.errors import UsageError
 from tests.components.encryption.refusals.uniformity import correlation, departures
 from tests.components.encryption.refusals.walk import THREE, WalkTo, blob_of, words_of

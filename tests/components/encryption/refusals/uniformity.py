@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from components.encryption.packing import PLAIN_MODULUS
+from components.encryption.bfv.packing import PLAIN_MODULUS
 
 BINS = 256
 # k-th central moment of a uniform variable on [0, 1), and the variance of its estimate.

@@ -21,14 +21,14 @@ from components.agreement.sealed_manifest import blob_key, manifest_key
 from components.agreement.site_update import keep_update, read_update, update_key
 from components.artifacts.documents import digest
 from components.artifacts.stores import key_of
-from components.encryption.attempt_masks import attempt_names, private_half, public_halves
+from components.encryption.bfv.packing import Packing
+from components.encryption.bfv.sealed import SealedOpener
 from components.encryption.contexts import secret_context
 from components.encryption.keys import certify_key
-from components.encryption.masks import Masks
-from components.encryption.packing import Packing
-from components.encryption.pair_keys import site_masks
+from components.encryption.masking.attempt_masks import attempt_names, private_half, public_halves
+from components.encryption.masking.masks import Masks
+from components.encryption.masking.pair_keys import site_masks
 from components.encryption.protection import opener
-from components.encryption.sealed import SealedOpener
 from components.encryption.update_sealing.sealing import seal_update
 from components.errors import BadDataError, CiphertextError, ObjectMissingError, RefusedError, SignatureError
 from components.execution.outcome import Outcome

@@ -1,0 +1,1 @@
+"""Protection `sealed`: exact integer sums under BFV."""

@@ -1,0 +1,1 @@
+"""Protection `he`: approximate sums under CKKS."""

@@ -1,0 +1,1 @@
+"""What hides a site in a sum: keys of streams, who shares them, how they are lifted for one agreed set."""
