@@ -15,7 +15,7 @@ _SUM = "only a sum of at least {least} sites opens it"
 _UPDATES = {
     SEALED: f"sealed update: {_SUM}",
     MASKED: f"masked update: {_SUM}",
-    SMC: "masked update: whoever reads the exchange reads the sum that {least} sites or more have unmasked",
+    SMC: "masked update: only a sum of at least {least} sites can be read, by whoever reads the exchange",
     HE: "update under CKKS: the decryption key opens it, by itself or in a sum",
     NONE: "update in clear: whoever reads the exchange reads it",
 }

@@ -289,7 +289,7 @@ def test_a_site_without_its_table_is_left_out_of_round_1(rounds: TwoRounds) -> N
         "delta": "bad_data: the query failed: there is no table or column lost",
     }
     left = own(rounds.federation.home, "delta")
-    assert {path.relative_to(rounds.store("delta")).parts[0] for path in left} == {"tickets", "notes"}
+    assert {path.relative_to(rounds.store("delta")).parts[0] for path in left} == {"tickets", "notes", "left"}
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ MISTAKES: dict[str, tuple[Spoil, str]] = {
     ),
     "unknown value": (
         put("protection", value="rot13"),
-        "protection: Input should be 'none', 'he' or 'sealed', got 'rot13'",
+        "protection: Input should be 'none', 'he', 'smc', 'masked' or 'sealed', got 'rot13'",
     ),
     "quorum of all and more": (
         put("quorum", "min_sites", value=4),
@@ -180,7 +180,7 @@ def test_an_unknown_method_is_named(small_federation: Callable[..., SmallFederat
         said = say(command, federation.path, "--method", "magic")
         assert (said.code, said.complaints) == (
             2,
-            ["unknown method 'magic': known are ours, sealed, fedavg, he-fl, dp-fl"],
+            ["unknown method 'magic': known are ours, sealed, fedavg, he-fl, smc-fl, masked, dp-fl"],
         )
     assert everything_below(federation.home) == before
 

@@ -98,7 +98,7 @@ def test_what_has_left_a_site_is_explained_in_words(smc: FinishedRun) -> None:
     assert said.returncode == 0, said.stdout + said.stderr
     for words in (
         "shares of the keys that mask the update, each encrypted to one site of the roster",
-        "masked update: whoever reads the exchange reads the sum that 2 sites or more have unmasked",
+        "masked update: only a sum of at least 2 sites can be read, by whoever reads the exchange",
         "unmasking: one share of every site for one agreed sum, under a lock that a quorum opens",
     ):
         assert words in said.stdout

@@ -230,6 +230,8 @@ class TestEncryptionKey:
         walk_to("opened")  # sets the home
         first = ThreeSites.start("short", protection="sealed", rotation_rounds=1)
         first.committed()
+        # As if the key holder had not made the next one when the round was opened.
+        (first.keys_folder / certificate_key(first.charter, "sealed", 2)).unlink()
         second = first.next_round()
         roster = second.roster(second.train())
         text = "may serve 1 rounds and round 2 is not among them: 'crosscloud keys rotate'"
