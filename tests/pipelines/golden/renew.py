@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipelines.compile import compile_round
@@ -17,15 +19,30 @@ KEPT = "ours"
 DIGESTS = HERE / "digests.json"
 
 
-def compile_all(folder: Path) -> dict[tuple[str, str], Path]:
-    """Every shipped federation under every method, by the name of its file and the method."""
-    found = {}
-    for name in FEDERATIONS:
-        federation = load_federation(Path(f"manifests/federations/{name}.yaml"))
-        for method in METHODS:
-            target = folder / f"{name}-{method}.yaml"
-            found[name, method] = compile_round(federation.with_method(method), target)
-    return found
+class Compiled(Mapping[tuple[str, str], Path]):
+    """Every shipped federation under every method, by the name of its file and the method.
+
+    Each is compiled when it is first asked for.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Writes into `folder`."""
+        self._folder = folder
+        self._found: dict[tuple[str, str], Path] = {}
+
+    def __getitem__(self, key: tuple[str, str]) -> Path:
+        name, method = key
+        if key not in self._found:
+            federation = load_federation(Path(f"manifests/federations/{name}.yaml"))
+            target = self._folder / f"{name}-{method}.yaml"
+            self._found[key] = compile_round(federation.with_method(method), target)
+        return self._found[key]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return itertools.product(FEDERATIONS, METHODS)
+
+    def __len__(self) -> int:
+        return len(FEDERATIONS) * len(METHODS)
 
 
 def kept(name: str) -> Path:
@@ -41,7 +58,7 @@ def digest(spec: Path) -> str:
 def main() -> None:
     """Takes what is compiled now as golden."""
     with tempfile.TemporaryDirectory() as folder:
-        compiled = compile_all(Path(folder))
+        compiled = Compiled(Path(folder))
         for name in FEDERATIONS:
             kept(name).write_bytes(compiled[name, KEPT].read_bytes())
         digests = {

@@ -1,4 +1,4 @@
-"""Every shipped federation under every method, compiled once."""
+"""Every shipped federation under every method, compiled once and when it is needed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.golden.renew import compile_all
+from tests.pipelines.golden.renew import Compiled
 from tests.pipelines.spec_check.specs import Documents, Shipped, only, read
 
 
 @pytest.fixture(scope="session")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> Shipped:
-    return compile_all(tmp_path_factory.mktemp("shipped"))
+    return Compiled(tmp_path_factory.mktemp("shipped"))
 
 
 @pytest.fixture(scope="session")
