@@ -182,7 +182,10 @@ class FixedPoint:
             # Names no value: a key holder that explains its refusals can be asked questions.
             raise CiphertextError("this sum does not open to a sum of updates: refused")
         decoded = np.empty(sums.size - 1)
-        np.divide(sums[:-2], self.scale, out=decoded[:-1])
+        for block in _blocks(decoded.size - 1):
+            part = decoded[block]
+            part[:] = sums[block]
+            part /= self.scale
         decoded[-1] = num_examples
         return decoded
 

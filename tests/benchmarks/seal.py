@@ -1,4 +1,4 @@
-"""The seal against what the field ships, side by side: five interleaved rounds, medians.
+"""The seal against what the field ships, side by side: nine interleaved rounds, medians.
 
 Writes build/bench/seal.json and prints a table. The baseline is NVFlare's shipped CKKS setting
 (N = 8192, [60, 40, 40], scale 2^40, symmetric: one key for all clients, and the server divides).
@@ -32,7 +32,7 @@ from tests.benchmarks.sealing_methods import METHODS
 
 OUTPUT = Path("build/bench/seal.json")
 BASELINE = "nvflare_ckks"
-ROUNDS = 5
+ROUNDS = 9
 SIZES = (10_000, 1_000_000)
 SITES = (3, 20)
 SCALE = 100_000_000
