@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from components.agreement.charter import Charter
-from components.agreement.receipt import read_receipt, receipt_key
+from components.agreement.receipt import MAX_RECEIPT_BYTES, read_receipt, receipt_key
 from components.agreement.roster import read_roster, roster_key
 from components.agreement.ticket import Ticket
 from components.agreement.void import is_void
@@ -38,7 +38,7 @@ def require_open(exchange: Store, ticket: Ticket, charter: Charter, site: str) -
         if site not in roster.sites:
             how = f"went on without {site}"
     with contextlib.suppress(IntegrityError, ObjectMissingError):
-        read_receipt(exchange.read(receipt_key(ticket.folder), limit=1 << 16), ticket, charter)
+        read_receipt(exchange.read(receipt_key(ticket.folder), limit=MAX_RECEIPT_BYTES), ticket, charter)
         how = "has ended"
     if how:
         text = f"attempt {ticket.attempt} of round {ticket.round_number} {how}: it is too late to take part"
