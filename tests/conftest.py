@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import random
@@ -38,11 +39,20 @@ def pytest_configure() -> None:
     it, or names --basetemp, has his files there. Threads that wait awake take the processor from the tests
     of other processes.
     """
+    # Nothing that is collected goes before the end: looking through it again and again is for nothing.
+    gc.disable()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if os.access(MEMORY, os.W_OK | os.X_OK):
         found = os.statvfs(MEMORY)
         if found.f_bavail * found.f_frsize >= ROOM and not found.f_flag & os.ST_NOEXEC:
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def pytest_collection_finish() -> None:
+    """What was collected is not looked through for garbage any more, nor copied by children for that."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

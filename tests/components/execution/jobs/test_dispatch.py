@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from components.execution.jobs.client import ClusterClient
 from components.execution.jobs.dispatch import cancel, run_job
 from components.execution.jobs.ends import JobEnd
 from components.execution.jobs.order import Cluster
+from components.execution.jobs.patience import Patience
 from tests.components.execution.jobs.conftest import NAMESPACE, SWIFT, TRAIN, made_before
 from tests.jobs_api.process_runner import ProcessRunner
 from tests.jobs_api.server import JobsServer
@@ -31,16 +32,16 @@ order, cluster, patience = map(json.loads, sys.argv[1:])
 print(run_job(JobOrder(**order), Cluster(**cluster), patience=Patience(**patience)).reason)
 """
 
-Start = Callable[[], "subprocess.Popen[str]"]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def start(cluster: Cluster) -> Iterator[Start]:
     """Starts a dispatcher."""
     begun: list[subprocess.Popen[str]] = []
-    terms = [json.dumps(asdict(each)) for each in (TRAIN, cluster, SWIFT)]
 
-    def start_one() -> subprocess.Popen[str]:
+    def start_one(patience: Patience = SWIFT) -> subprocess.Popen[str]:
+        terms = [json.dumps(asdict(each)) for each in (TRAIN, cluster, patience)]
         begun.append(
             subprocess.Popen(
                 [sys.executable, "-c", PROGRAM, *terms],
@@ -139,7 +140,8 @@ def test_a_signal_during_creation_leaves_no_job(
 def test_a_signal_while_the_api_server_is_away_ends_the_process_all_the_same(
     server: JobsServer, start: Start, sleeper: ProcessRunner
 ) -> None:
-    process = start()
+    # It must not give up by itself before the signal comes, however slow the machine is.
+    process = start(replace(SWIFT, unreachable_s=60.0))
     until(lambda: watched(server), "no watch was opened")
     server.stop()
     process.send_signal(signal.SIGTERM)
