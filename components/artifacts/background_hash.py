@@ -7,6 +7,7 @@ the interpreter's lock, so other threads take it off the reader's way.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import threading
 from collections import deque
@@ -18,6 +19,8 @@ from typing import Final
 _THREADS: Final = 2
 _SMALL: Final = 1 << 14
 """Bytes that are hashed at once: handing them over would take longer."""
+_SHORT: Final = 1 << 19
+"""Bytes of each hash that are hashed at once: what is no longer needs no threads at all."""
 _MOST_WAITING: Final = 4 << 20
 """Bytes of all hashes that may wait: sources that are faster than SHA-256 must not pile up in memory."""
 
@@ -29,12 +32,14 @@ class BackgroundHash:
         self._hash = hashlib.sha256()
         self._waiting: deque[bytes] = deque()
         self._running = False
+        self._here = _SHORT
 
     def update(self, piece: bytes) -> None:
         """Take the next piece."""
-        if len(piece) < _SMALL:
+        if self._here > 0 or len(piece) < _SMALL:
             self._finish()
             self._hash.update(piece)
+            self._here -= len(piece)
             return
         threads = _threads()
         with threads.moved:
@@ -74,8 +79,16 @@ class BackgroundHash:
 
 
 def piece_digests(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """SHA-256 of each piece by itself, 32 bytes each, in their order: some at a time."""
-    return _threads().pool.map(lambda piece: hashlib.sha256(piece).digest(), pieces)
+    """SHA-256 of each piece by itself, 32 bytes each, in their order; several are hashed side by side."""
+    remaining = iter(pieces)
+    first = list(itertools.islice(remaining, 2))
+    if len(first) < 2:
+        return map(_digest, first)
+    return _threads().pool.map(_digest, itertools.chain(first, remaining))
+
+
+def _digest(piece: bytes | memoryview) -> bytes:
+    return hashlib.sha256(piece).digest()
 
 
 @dataclass

@@ -34,7 +34,7 @@ def test_many_at_once_keep_their_pieces_apart() -> None:
     found, expected = [BackgroundHash() for _ in range(7)], [hashlib.sha256() for _ in range(7)]
     for _ in range(20):
         for one, other in zip(found, expected, strict=True):
-            piece = os.urandom(50_000)
+            piece = os.urandom(70_000)
             one.update(piece)
             other.update(piece)
     assert [each.hexdigest() for each in found] == [each.hexdigest() for each in expected]
@@ -72,3 +72,16 @@ def test_a_forked_child_hashes_with_threads_of_its_own() -> None:
     timer.cancel()
     with os.fdopen(reader) as pipe:
         assert pipe.read() == hashlib.sha256(bytes(200_000)).hexdigest()
+
+
+def test_what_is_short_needs_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_threads() -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(background_hash, "_threads", no_threads)
+    hashed = BackgroundHash()
+    for _ in range(4):
+        hashed.update(bytes(131_072))
+    assert hashed.hexdigest() == hashlib.sha256(bytes(4 * 131_072)).hexdigest()
+    (digest,) = background_hash.piece_digests([bytes(1 << 20)])
+    assert digest == hashlib.sha256(bytes(1 << 20)).digest()
