@@ -64,18 +64,23 @@ class BackgroundHash:
                     threads.moved.wait()
 
     def _hash_waiting(self, threads: _Threads) -> None:
-        """One thread at a time for each hash, so that pieces are hashed in their order; hashes take turns."""
-        with threads.moved:
-            pieces = list(self._waiting)
-            self._waiting.clear()
-        for piece in pieces:
-            self._hash.update(piece)
-        with threads.moved:
-            threads.waiting -= sum(map(len, pieces))
-            self._running = bool(self._waiting)
-            if self._running:
-                threads.pool.submit(self._hash_waiting, threads)
-            threads.moved.notify_all()
+        """One thread at a time for each hash, so that pieces are hashed in their order.
+
+        It goes on until none waits: to ask for another turn could be refused, and then all would wait.
+        """
+        while True:
+            with threads.moved:
+                pieces = list(self._waiting)
+                self._waiting.clear()
+                if not pieces:
+                    self._running = False
+                    threads.moved.notify_all()
+                    return
+            for piece in pieces:
+                self._hash.update(piece)
+            with threads.moved:
+                threads.waiting -= sum(map(len, pieces))
+                threads.moved.notify_all()
 
 
 def piece_digests(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
