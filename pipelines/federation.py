@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from components.agreement.charter import PRIVATE, least_sum_sites
+from components.agreement.methods import METHODS
 from components.agreement.protections import TRAITS
 from components.errors import FederationFileError, UnknownSiteError, UsageError
 from pipelines.federation_rules import disagreements
@@ -33,17 +34,6 @@ from pipelines.federation_sections import (
 from pipelines.placement_sections import Images, Placement
 from pipelines.retention_section import Retention
 from pipelines.schedule_section import Schedule
-
-METHODS = {
-    "ours": ("sealed", "fedsgd"),
-    "sealed": ("sealed", "fedavg"),
-    "fedavg": ("none", "fedavg"),
-    "he-fl": ("he", "fedavg"),
-    "smc-fl": ("smc", "fedavg"),
-    "masked": ("masked", "fedavg"),
-    "dp-fl": ("none", "dp-sgd"),
-}
-"""Protection and algorithm by name of the method."""
 
 
 class Federation(Section):

@@ -8,6 +8,7 @@ the count, as integers with the site's share of the noise in them.
 
 from __future__ import annotations
 
+import os
 from typing import cast
 
 import numpy as np
@@ -19,6 +20,7 @@ from components.agreement.released_sum import Shapes, released_sum
 from components.encryption import ring
 from components.encryption.bfv import packing
 from components.encryption.fixed_point import FixedPoint
+from components.privacy.exact_uniform import RandomBytes
 from components.privacy.mechanism import decoded, noisy_integers
 from components.privacy.round_noise import round_mechanism, shares_noise
 
@@ -44,7 +46,13 @@ def fixed_point(charter: Charter) -> FixedPoint:
 
 
 def to_vector(
-    charter: Charter, values: NDArray[np.float64], num_examples: int, *, round_number: int, shapes: Shapes
+    charter: Charter,
+    values: NDArray[np.float64],
+    num_examples: int,
+    *,
+    round_number: int,
+    shapes: Shapes,
+    random_bytes: RandomBytes = os.urandom,
 ) -> NDArray[np.generic]:
     """The vector a site commits to and seals; where sites share noise it is drawn here, once a ticket.
 
@@ -54,6 +62,7 @@ def to_vector(
         num_examples: n, training rows behind it, or 1 where sites count alike.
         round_number: the ticket's, which decides the noise.
         shapes: of the model's tensors.
+        random_bytes: of the noise: the operating system's, but in a rehearsal.
 
     Returns:
         Integers, shape (d + 1,), where sites share noise; integers, shape (d + 2,), under protections
@@ -67,7 +76,8 @@ def to_vector(
     if shares_noise(charter):
         if num_examples:
             points.require_count(num_examples)
-        return noisy_integers(values, num_examples, round_mechanism(charter, round_number, shapes))
+        mechanism = round_mechanism(charter, round_number, shapes)
+        return noisy_integers(values, num_examples, mechanism, random_bytes)
     if charter.traits.integers:
         return points.encode(values, num_examples)
     points.require_count(num_examples)

@@ -1,4 +1,4 @@
-"""What a comparison learns from: rows that may lie in one place, as features with and without a language model.
+"""What a comparison learns from: rows that may lie in one place, as features of two kinds.
 
 A federation's own rows never come together. A corpus is for experiments: a published data set, or the
 sample data of a federation file. It is made once (`corpus_preparation`) and read by every measurement.

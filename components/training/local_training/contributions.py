@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from components.agreement.charter import Charter
 from components.agreement.noise_terms import LocalTraining
 from components.agreement.released_sum import CLASS_SUMS, GRADIENTS, GRAM_SUMS, released_sum, shapes_of
-from components.agreement.workplace import Workplace
+from components.agreement.ticket import Ticket
 from components.errors import BadDataError, RefusedError, UsageError
 from components.privacy.round_noise import round_mechanism, round_noise_multiplier, shares_noise
 from components.training.features import Examples
@@ -25,18 +26,29 @@ Head = Mapping[str, NDArray[np.float32]]
 
 
 def contribution(
-    place: Workplace, model: Head, examples: Examples, *, device: str
+    charter: Charter,
+    ticket: Ticket,
+    site: str,
+    model: Head,
+    examples: Examples,
+    *,
+    device: str,
+    seed: int | None = None,
 ) -> tuple[NDArray[np.float64], int]:
-    """The values that the site adds to the round's sum, and the count beside them.
+    """The values that a site adds to the round's sum, and the count beside them.
 
     A sum over no examples is zero: where there is noise, a site without training rows takes part like any
     other, as one row would otherwise change whether it does.
 
     Args:
-        place: the site at work; charter and ticket say what is asked.
+        charter: says what is asked.
+        ticket: the round's.
+        site: whose rows they are.
         model: the global model.
         examples: the site's training rows.
         device: `auto`, `cpu` or `cuda`.
+        seed: of the noise of `dp-sgd` in a rehearsal; None, for everything else, takes the operating
+            system's randomness.
 
     Returns:
         float64, (d,), and the number of examples; 1 under `dp-sgd`, where every site counts alike.
@@ -45,11 +57,10 @@ def contribution(
         BadDataError: there are no training rows where the count is not private, rows do not fit the model,
             or training diverged.
     """
-    charter, classes = place.charter, len(model["output.bias"])
-    released = released_sum(charter, place.ticket.round_number, shapes_of(model))
-    count = len(examples.labels)
+    classes, count = len(model["output.bias"]), len(examples.labels)
+    released = released_sum(charter, ticket.round_number, shapes_of(model))
     if shares_noise(charter):
-        _require_exact_sums(place, model)
+        _require_exact_sums(charter, ticket.round_number, model)
     if released.of == GRADIENTS:
         norm = released.clipping_norm
         return clipped_gradient_sum(model, examples, max_grad_norm=norm, device=chosen(device)), count
@@ -61,30 +72,39 @@ def contribution(
         return gram_sums(examples, classes=classes, hidden_weight=public, cross_weight=weight), count
     local = charter.privacy.local if charter.privacy else None
     if local is not None:
-        return _privately(place, model, examples, local, chosen(device)), 1
+        noise = round_noise_multiplier(charter, ticket.round_number)
+        return _privately(charter, local, noise, model, examples, device=chosen(device), seed=seed), 1
     if not count:
         raise BadDataError("the query returned no training rows", disclosed="there are no training rows")
-    return _trained(place, model, examples, chosen(device)), count
+    return _trained(charter, ticket, site, model, examples, device=chosen(device)), count
 
 
-def _trained(place: Workplace, model: Head, examples: Examples, device: str) -> NDArray[np.float64]:
+def _trained(
+    charter: Charter, ticket: Ticket, site: str, model: Head, examples: Examples, *, device: str
+) -> NDArray[np.float64]:
     """Δw of federated averaging, in the order of the tensors' names."""
-    ticket = place.ticket
     update = local_update(
         model,
         examples,
         local_epochs=ticket.local_epochs,
         learning_rate=ticket.learning_rate,
         batch_size=ticket.batch_size,
-        seed=site_seed(ticket.seed, ticket.round_number, place.site),
+        seed=site_seed(ticket.seed, ticket.round_number, site),
         device=device,
-        proximal=place.charter.proximal,
+        proximal=charter.proximal,
     )
     return _flat(update, ticket.learning_rate)
 
 
 def _privately(
-    place: Workplace, model: Head, examples: Examples, local: LocalTraining, device: str
+    charter: Charter,
+    local: LocalTraining,
+    noise_multiplier: float,
+    model: Head,
+    examples: Examples,
+    *,
+    device: str,
+    seed: int | None,
 ) -> NDArray[np.float64]:
     """Δw of DP-SGD, which the site's own noise protects; of no rows it is noise alone.
 
@@ -98,22 +118,23 @@ def _privately(
         sample_rate=local.sample_rate,
         learning_rate=local.learning_rate,
         max_grad_norm=local.max_grad_norm,
-        noise_multiplier=round_noise_multiplier(place.charter, place.ticket.round_number),
+        noise_multiplier=noise_multiplier,
         device=device,
+        seed=seed,
         engine="closed_form",
-        expected_batch=max(1, int(local.sample_rate * place.charter.max_examples)),
+        expected_batch=max(1, int(local.sample_rate * charter.max_examples)),
     )
     return _flat(update, local.learning_rate)
 
 
-def _require_exact_sums(place: Workplace, model: Head) -> None:
+def _require_exact_sums(charter: Charter, round_number: int, model: Head) -> None:
     """Refuses a charter whose bounds the sensitivity does not cover, whoever has signed it.
 
     Raises:
         RefusedError: a value could leave its range, or float64 sums could pass the sensitivity.
     """
-    rows = place.charter.max_examples
-    mechanism = round_mechanism(place.charter, place.ticket.round_number, shapes_of(model))
+    rows = charter.max_examples
+    mechanism = round_mechanism(charter, round_number, shapes_of(model))
     try:
         mechanism.require_range(
             max_examples=rows, additions=min(rows, ROWS_AT_ONCE) + -(-rows // ROWS_AT_ONCE)

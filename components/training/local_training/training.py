@@ -89,7 +89,7 @@ def _train(place: Workplace, features: str, device: str) -> tuple[NDArray[np.gen
     with telling_the_mend("in training", mend="lower training.batch_size or head.hidden_units"):
         examples = read_features(place.store, features).train
         start = time.perf_counter()
-        values, count = contribution(place, model, examples, device=device)
+        values, count = contribution(place.charter, ticket, place.site, model, examples, device=device)
         seconds = time.perf_counter() - start
         shapes = shapes_of(model)
         vector = to_vector(place.charter, values, count, round_number=ticket.round_number, shapes=shapes)

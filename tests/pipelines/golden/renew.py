@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from components.agreement.methods import METHODS
 from pipelines.compile import compile_round
-from pipelines.federation import METHODS, load_federation
+from pipelines.federation import load_federation
 
 HERE = Path(__file__).parent
 FEDERATIONS = ("quickstart", "complaints-bigquery", "three-clusters")

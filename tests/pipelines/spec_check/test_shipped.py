@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.federation import METHODS
+from components.agreement.methods import METHODS
 from pipelines.spec_check.examination import examine_file
 from tests.pipelines.golden.renew import DIGESTS, FEDERATIONS, KEPT, digest, kept
 from tests.pipelines.spec_check.specs import Shipped
