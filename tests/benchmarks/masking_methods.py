@@ -19,7 +19,7 @@ from components.encryption.protection import (
     unmasking_opener,
 )
 from components.encryption.update_vector import largest_sum
-from components.evaluation.rehearsal.lifted_masks import FixedSets, Releases, Unmaskings
+from components.evaluation.rehearsal.lifted_masks import FixedSets, Lifting, Releases, Unmaskings
 from components.evaluation.rehearsal.site_keys import REHEARSED_TICKET
 from tests.benchmarks.signed_sites import NAMES, keys_of, signed_updates
 
@@ -56,7 +56,7 @@ class Masking:
         self._sites = list(self._keys)
         self._signed = signed_updates(self._keys, protection, self._length)
         self._unmaskings = Unmaskings(self._keys, NAMES, least_sum_sites(sites, 1))
-        self._lifting: Releases | Unmaskings = (
+        self._lifting: Lifting = (
             self._unmaskings
             if protection == SMC
             else Releases(self._keys, NAMES, protection, (self._public, secret))

@@ -44,7 +44,7 @@ from components.encryption.protection import (
     unmasking_opener,
 )
 from components.errors import DigestMismatchError
-from components.evaluation.rehearsal.lifted_masks import FixedSets, Releases, Unmaskings
+from components.evaluation.rehearsal.lifted_masks import FixedSets, Lifting, Releases, Unmaskings
 from components.evaluation.rehearsal.signed_updates import SignedUpdates
 from components.evaluation.rehearsal.site_keys import REHEARSED_TICKET as TICKET
 from components.evaluation.rehearsal.site_keys import SiteKeys, drawn_keys, key_text
@@ -207,7 +207,7 @@ class RehearsedAttempt:
         return Unmaskings(self._keys, self._names, self._terms.min_sum_sites)
 
     @property
-    def _lifting(self) -> Releases | Unmaskings:
+    def _lifting(self) -> Lifting:
         unmasked = TRAITS[self._terms.protection].lifted_by == UNMASK
         return self._unmaskings if unmasked else self._releases
 
