@@ -105,6 +105,23 @@ def require_linear(model: Mapping[str, NDArray[np.float32]]) -> None:
         )
 
 
+def require_rows(sighting: Sighting, examples: Examples) -> None:
+    """Passes rows that fit a sighting's head.
+
+    Raises:
+        UsageError: they have other features or labels.
+    """
+    classes, features = sighting.model["output.weight"].shape
+    labels = examples.labels
+    if examples.features.shape != (len(labels), features) or (
+        len(labels) and not 0 <= labels.min() <= labels.max() < classes
+    ):
+        raise UsageError(
+            f"rows must have {features} features and a label in 0…{classes - 1} for this head, "
+            f"got {examples.features.shape} features of {len(labels)} rows"
+        )
+
+
 def probabilities(model: Mapping[str, NDArray[np.float32]], features: Float32) -> Float32:
     """Softmax of a head's scores, (n, classes)."""
     scores = logits(model, features)
@@ -123,15 +140,8 @@ def row_errors(sighting: Sighting, examples: Examples) -> Float32:
     Raises:
         UsageError: rows do not fit the head.
     """
-    classes, features = sighting.model["output.weight"].shape
-    labels = examples.labels
-    if examples.features.shape != (len(labels), features) or (
-        len(labels) and not 0 <= labels.min() <= labels.max() < classes
-    ):
-        raise UsageError(
-            f"rows must have {features} features and a label in 0…{classes - 1} for this head, "
-            f"got {examples.features.shape} features of {len(labels)} rows"
-        )
+    require_rows(sighting, examples)
+    labels, classes = examples.labels, len(sighting.model["output.bias"])
     rows = np.arange(len(labels))
     if sighting.of == CLASS_SUMS:
         errors = np.zeros((len(labels), classes), np.float32)
