@@ -40,6 +40,8 @@ class Sighting:
         clipping_norm: largest norm of one row's part, in units of `seen`; that of DP-SGD for updates that
             come of it. None where rows are not clipped, or nobody knows to what: gradients then count with
             norm 1 and their scale is found from what is seen.
+        after: the head that a site's own update has led to, where the adversary can tell: from Δw, or n·Δw
+            and n in the clear. Label inference then reads errors off halfway.
 
     Raises:
         UsageError: the head is not linear, the round is of another kind, or lengths differ.
@@ -51,10 +53,13 @@ class Sighting:
     background: Float
     deviation: float = 0.0
     clipping_norm: float | None = None
+    after: Head | None = None
 
     def __post_init__(self) -> None:
         """Checks its parts against each other."""
         require_linear(self.model)
+        if self.after is not None:
+            require_linear(self.after)
         if self.of not in (CLASS_SUMS, GRADIENTS, WEIGHTED_UPDATES):
             raise UsageError(f"no attack here reads {self.of}: it reads class sums, gradients and updates")
         classes, features = self.model["output.weight"].shape
