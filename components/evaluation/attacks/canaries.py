@@ -1,15 +1,16 @@
 """White-box membership inference with canaries, on all that a party sees of a training.
 
-Nasr, Shokri and Houmansadr 2019, "Comprehensive Privacy Analysis of Deep Learning", IEEE S&P, section III:
+Nasr, Shokri and Houmansadr 2019, "Comprehensive Privacy Analysis of Deep Learning", IEEE S&P:
 who sees updates compares them with a row's own gradient. Steinke, Nasr and Jagielski 2023, "Privacy Auditing
 with One (1) Training Run", NeurIPS, Algorithm 1: many canaries at once, each included by its own fair coin,
 make one training enough. Their part in a sum is what differential privacy bounds: the score's advantage is
 at most the trade-off of the mechanism, and reaches it where the canaries are alone with the noise (Dong, Roth
-and Su 2022, "Gaussian Differential Privacy", section 2.3: AUC = Φ(μ/√2)).
+and Su 2022, "Gaussian Differential Privacy", JRSS B: AUC = Φ(μ/√2) under μ-GDP).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -150,7 +151,7 @@ def released_steps(models: Sequence[Head], backgrounds: Sequence[Float] | None =
     if len(models) < 2:
         raise UsageError(f"a step leads from one model to another, got {len(models)}")
     steps = []
-    for number, (before, after) in enumerate(zip(models, models[1:], strict=False)):
+    for number, (before, after) in enumerate(itertools.pairwise(models)):
         moved = [after[name].astype(np.float64) - before[name] for name in sorted(before)]
         seen = np.concatenate([values.ravel() for values in moved])
         background = np.zeros_like(seen) if backgrounds is None else backgrounds[number]
@@ -163,7 +164,7 @@ def model_scores(model: Mapping[str, NDArray[np.float32]], examples: Examples) -
 
     `loss`: ln p of the true class (Yeom et al. 2018, "Privacy Risk in Machine Learning", IEEE CSF,
     Adversary 2). `confidence`: `scaled_confidence`. `margin`: true logit less the largest other (Carlini
-    et al. 2022, section VI-A). `confidence in its class`: less the mean of all rows asked about with that
+    et al. 2022). `confidence in its class`: less the mean of all rows asked about with that
     label, which takes off how hard a class is (Watson et al. 2022, "On the Importance of Difficulty
     Calibration in Membership Inference Attacks", ICLR).
     """
@@ -181,7 +182,7 @@ def model_scores(model: Mapping[str, NDArray[np.float32]], examples: Examples) -
 
 
 def scaled_confidence(model: Mapping[str, NDArray[np.float32]], examples: Examples) -> Float:
-    """φ = ln(p / (1 − p)) of the true class, (n,): Carlini et al. 2022, Eq. 3, without rounding p to 1."""
+    """φ = ln(p / (1 − p)) of the true class, (n,): Carlini et al. 2022, Algorithm 1, without rounding p to 1."""
     return _confidences(model, examples)[0]
 
 

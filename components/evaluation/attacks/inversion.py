@@ -1,11 +1,11 @@
 """The embeddings of a small batch, read off what was summed over it.
 
 Phong et al. 2018, "Privacy-Preserving Deep Learning via Additively Homomorphic Encryption", IEEE TIFS 13(5),
-section 3, example 2: behind a linear layer with a bias, the gradient of a row of weights over that of its
+section III: behind a linear layer with a bias, the gradient of a row of weights over that of its
 bias *is* the input, for one example exactly. Zhu, Liu and Han 2019, "Deep Leakage from Gradients", NeurIPS,
 and Geiping et al. 2020, "Inverting Gradients – How Easy Is It to Break Privacy in Federated Learning?",
-NeurIPS, section 3: for a batch, look for inputs whose gradients would be the ones seen. A linear head needs no
-optimiser for that: given the errors, the inputs solve a linear system, and given the inputs the errors follow.
+NeurIPS: for a batch, look for inputs whose gradients would be the ones seen. A linear head needs
+no optimiser for that: given the errors, the inputs solve a linear system, and the errors follow from them.
 
 What is found is one embedding a class: rows of one class add up. From an embedding to a text it is a nearest
 neighbour among candidates, `candidate_scores`.
@@ -34,8 +34,8 @@ def inverted(sighting: Sighting) -> dict[str, Float]:
     `rows`: the class's own row of the sum, signed as an example of the class moves it. `bias ratio`: Phong's
     row over bias. `less the common row`: less the median over classes, which is what a batch of few
     classes adds to the rows of all others. `fixed point`: rows are solved for and errors computed in turn,
-    for classes that the bias tells to be present; the others keep the row less the common one. Class sums have
-    only `rows`, which are exact.
+    for classes that the bias tells to be present; the others keep the row less the common one. Class sums
+    have only `rows`, which are exact.
 
     Args:
         sighting: one site's vector of one round; a background is subtracted where there is one.
@@ -55,31 +55,27 @@ def inverted(sighting: Sighting) -> dict[str, Float]:
     }
 
 
-def candidate_scores(embeddings: Float, candidates: Examples, centre: Float | None = None) -> Float:
+def candidate_scores(embeddings: Float, candidates: Examples) -> Float:
     """Cosine of each candidate row with what was inverted for its class, (n,); 0 where nothing was.
 
     Args:
         embeddings: (classes, features), one variant of `inverted`.
         candidates: rows that may be in the batch, with their labels.
-        centre: (features,), what all rows of the population have in common, taken off the candidates and,
-            along their length, off the embeddings; None where features are centred.
 
     Raises:
         UsageError: candidates do not fit.
     """
     classes, features = embeddings.shape
     rows = candidates.features.astype(np.float64)
-    if rows.shape[1:] != (features,) or (len(rows) and not 0 <= candidates.labels.max() < classes):
-        raise UsageError(f"candidates must have {features} features and a label below {classes}")
-    found = embeddings
-    if centre is not None:
-        lengths = np.linalg.norm(found, axis=1, keepdims=True)
-        typical = float(np.linalg.norm(rows, axis=1).mean()) if len(rows) else 0.0
-        found = np.where(lengths > _TINY, found * typical / np.maximum(lengths, _TINY) - centre, 0.0)
-        rows = rows - centre
-    found = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), _TINY)
-    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _TINY)
-    scores: Float = np.einsum("ij,ij->i", rows, found[candidates.labels])
+    if rows.shape[1:] != (features,) or (
+        len(rows) and not 0 <= candidates.labels.min() <= candidates.labels.max() < classes
+    ):
+        raise UsageError(
+            f"candidates must have {features} features and a label in 0…{classes - 1}, got {rows.shape}"
+        )
+    scores: Float = np.einsum(
+        "ij,ij->i", _of_length(rows, 1.0), _of_length(embeddings, 1.0)[candidates.labels]
+    )
     return scores
 
 
@@ -91,11 +87,11 @@ def _fixed_point(sighting: Sighting, rows: Float, bias: Float) -> Float:
     if not len(present):
         return found
     inputs = found[present]
+    seen = sighting.weights.astype(np.float64)
     for _ in range(_STEPS):
         examples = Examples(features=inputs.astype(np.float32), labels=present.astype(np.int64))
         errors = row_errors(sighting, examples).astype(np.float64)
-        seen = sighting.weights.astype(np.float64)
-        solved = np.linalg.lstsq(errors.T, seen, rcond=1e-6)[0]
+        solved: Float = np.linalg.lstsq(errors.T, seen, rcond=1e-6)[0].astype(np.float64)
         inputs = _of_length(solved, length)
     found[present] = inputs
     return found

@@ -1,14 +1,14 @@
 """Which rows are in a sum, asked of all of them together: the best linear estimate.
 
-Steinke, Nasr and Jagielski 2023, "Privacy Auditing with One (1) Training Run", NeurIPS, section 5, take the
+Steinke, Nasr and Jagielski 2023, "Privacy Auditing with One (1) Training Run", NeurIPS, take the
 inner product of a canary with what was seen. With thousands of canaries the others' parts are most of its
 noise; and a site's own rows lie where the population's lie. Both are known to an adversary who has drawn the
 canaries and holds public rows. With
 
     seen − background = Σᵢ bᵢ·gᵢ + rows' residual + noise,    bᵢ = 0 or 1 by a fair coin,
 
-the linear estimate of least mean square error (Kay 1993, "Estimation Theory", Eq. 12.26, Gauss–Markov with
-prior) is
+the linear estimate of least mean square error (Kay 1993, "Fundamentals of Statistical Signal Processing:
+Estimation Theory", Theorem 12.1, Bayesian Gauss–Markov) is
 
     ½ + (Gᵀ R⁻¹ G + 4·I)⁻¹ Gᵀ R⁻¹ (seen − background − ½·G·1),
 
@@ -48,6 +48,7 @@ class JointInclusion:
 
     Args:
         examples: the rows asked about: all that were drawn, about half of which are in the sum.
+        classes: of the head.
     """
 
     def __init__(self, examples: Examples, classes: int) -> None:
@@ -79,9 +80,9 @@ class JointInclusion:
         self._known_scale &= known_scale
         rest = sighting.weights - np.float32(scale) * middle
         self._projected += np.float32(weight) * (errors @ rest)
-        for block, gram, label in zip(self._blocks, self._errors, self._classes_of, strict=True):
+        for number, (block, label) in enumerate(zip(self._blocks, self._classes_of, strict=True)):
             own = errors[block]
-            gram += np.float32(weight) * (own @ own.T)
+            self._errors[number] += np.float32(weight) * (own @ own.T)
             mean = float(own[:, label].mean())
             share = weight * len(block)
             self._own_rows[label] += share * mean * rest[label]

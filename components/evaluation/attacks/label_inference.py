@@ -2,13 +2,14 @@
 
 Zhao, Mopuri and Bilen 2020, "iDLG: Improved Deep Leakage from Gradients", section 3: the gradient of the last
 layer's bias is softmax − onehot, negative only for the true class of a row. Wainakh et al. 2022,
-"User-Level Label Leakage from Gradients in Federated Learning" (LLG), PoPETs, section 4: over a batch the
+"User-Level Label Leakage from Gradients in Federated Learning" (LLG), PoPETs: over a batch the
 gradient of each class's row grows with the number of its examples, and how much one example adds can be
 learned from auxiliary rows.
 
 An adversary with public rows of every class knows what a row of each class adds on average; the counts are
-then a regression of what was seen on that. No prior over classes is assumed known here: leave
-`Sighting.background` at 0.
+then a regression of what was seen on that. Where a site takes many steps its errors are large at the start
+and small at the end; halfway they are near their mean, and the counts nearer to the truth. No prior over
+classes is taken for known here: leave `Sighting.background` at 0.
 """
 
 from __future__ import annotations

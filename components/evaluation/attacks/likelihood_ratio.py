@@ -1,7 +1,7 @@
 """Likelihood-ratio membership inference with shadow models, offline.
 
 Carlini, Chien, Nasr, Song, Terzis and Tramèr 2022, "Membership Inference Attacks From First Principles",
-IEEE S&P, section VI: an attacker who can train models like the target asks how unusual the target's
+IEEE S&P, Algorithm 1 in its offline variant: an attacker who can train models like the target asks how unusual the target's
 confidence in a row is among models that never saw the row.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from components.errors import UsageError
 
 POOLED_BELOW: Final = 64
-"""Shadow models from which on a row's own variance is better than all rows' (section VI-C)."""
+"""Shadow models from which on a row's own variance is better than all rows', as the paper has it."""
 _TINY: Final = 1e-12
 
 
@@ -26,9 +26,9 @@ def offline_scores(
 ) -> NDArray[np.float64]:
     """How far the target's confidence in each row stands above that of models without the row.
 
-    (φ(x) − μ_out(x)) / σ_out, Eq. 4 before the normal distribution function, which keeps the order. φ is
-    the logit-scaled confidence of `canaries.scaled_confidence`, which is nearly normal over models
-    (section VI-A). With fewer than `POOLED_BELOW` shadows without a row σ_out is pooled over all rows.
+    (φ(x) − μ_out(x)) / σ_out, the paper's 1 − Pr[Z > φ(x)] before the normal distribution function, which
+    keeps the order. φ is the logit-scaled confidence of `canaries.scaled_confidence`, which is nearly
+    normal over models. With fewer than `POOLED_BELOW` shadows without a row σ_out is pooled over all rows.
 
     Args:
         target: confidence of the attacked model in the true class of each row, (n,).

@@ -130,9 +130,9 @@ def require_rows(sighting: Sighting, examples: Examples) -> None:
 def probabilities(model: Mapping[str, NDArray[np.float32]], features: Float32) -> Float32:
     """Softmax of a head's scores, (n, classes)."""
     scores = logits(model, features)
-    scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-    scores /= scores.sum(axis=1, keepdims=True)
-    return scores
+    shares: Float32 = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares
 
 
 def row_errors(sighting: Sighting, examples: Examples) -> Float32:

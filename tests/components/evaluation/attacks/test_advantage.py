@@ -1,4 +1,4 @@
-"""AUC against scikit-learn's and its laws; what chance gives; what choosing an attack may and may not gain."""
+"""AUC against scikit-learn's and its laws; what chance gives; what choosing an attack may gain."""
 
 from __future__ import annotations
 
