@@ -130,7 +130,7 @@ def test_public_rows_without_two_of_a_class_are_refused() -> None:
         trajectory_scores(sightings, examples, lonely)
 
 
-def test_parts_of_canaries_alone_are_read_exactly() -> None:
+def test_parts_of_canaries_alone_are_read_off() -> None:
     generator = np.random.default_rng(7)
     drawn = drawn_canaries(240, sites=1, features=FEATURES, classes=CLASSES, generator=generator)
     model = blank(CLASSES, FEATURES)
@@ -139,4 +139,5 @@ def test_parts_of_canaries_alone_are_read_exactly() -> None:
     seen = parts_sum(blind, row_errors(blind, included), included)
     sighting = Sighting(of=GRADIENTS, model=model, seen=seen, background=zeros(model), clipping_norm=1.0)
     scores = trajectory_scores([sighting], drawn.examples)["jointly"]
-    assert auc(scores[drawn.included], scores[~drawn.included]) == 1.0
+    # Forty rows in 96 directions are apart, but for the ridge that stands for what is not known.
+    assert auc(scores[drawn.included], scores[~drawn.included]) > 0.999
