@@ -160,7 +160,7 @@ def test_an_overfit_model_is_surer_of_its_members_and_of_nothing_else() -> None:
     low, high = chance_interval(members, 400 - members, CONFIDENCE)
     assert np.mean(logits(overfit, included.features).argmax(axis=1) == included.labels) > 0.95
     for name, values in model_scores(overfit, drawn.examples).items():
-        assert auc(values[drawn.included], values[~drawn.included]) > 0.95, name
+        assert auc(values[drawn.included], values[~drawn.included]) > 0.9, name
     for name, values in model_scores(overfit, fresh.examples).items():
         assert low < auc(values[fresh.included], values[~fresh.included]) < high, name
 

@@ -1,4 +1,4 @@
-"""The joint estimate against the dense formula, and what it gains over inner products where many are in a sum."""
+"""The joint estimate against the dense formula, and what it gains over inner products in a crowd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The offline likelihood ratio: its closed form, success on overfit models, chance on rows nobody trained on."""
+"""The offline likelihood ratio: closed form, success on overfit models, chance on rows nobody trained on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.evaluation.attacks.canaries import drawn_canaries, scaled_confid
 from components.evaluation.attacks.likelihood_ratio import POOLED_BELOW, offline_scores
 from components.training.features import Examples
 from components.training.heads import Head
-from tests.components.evaluation.attacks.population import blank, moved, rows, taken, updated
+from tests.components.evaluation.attacks.population import blank, moved, taken, updated
 
 Float = NDArray[np.float64]
 CLASSES, FEATURES, SHADOWS = 5, 64, 16
@@ -49,7 +49,7 @@ def test_scores_of_normal_confidences_reach_the_closed_form() -> None:
 def test_few_shadows_pool_the_variance_and_many_have_one_a_row() -> None:
     count = 3000
     spread = np.where(np.arange(count) % 2, 10.0, 0.1)
-    for shadows, of_each in ((10, False), (4 * POOLED_BELOW, True)):
+    for shadows, of_each in ((24, False), (4 * POOLED_BELOW, True)):
         found, included, is_member, target = simulated(count, shadows, spread, 0.0, seed=2)
         others = ~is_member
         scores = offline_scores(target, found, included)
@@ -65,11 +65,10 @@ def trained(examples: Examples, which: NDArray[np.bool_], seed: int) -> Head:
 
 @pytest.fixture(scope="module")
 def models() -> tuple[Head, list[Head], NDArray[np.bool_], Examples]:
-    """A model and 16 shadows that know half of 240 rows with random labels by heart."""
+    """A model and 16 shadows, each of which knows its half of 160 rows with random labels by heart."""
     generator = np.random.default_rng(3)
-    own = rows(240, classes=CLASSES, features=FEATURES, seed=4)
-    examples = Examples(features=own.features, labels=generator.integers(0, CLASSES, 240))
-    included = generator.random((SHADOWS + 1, 240)) < 0.5
+    examples = drawn_canaries(160, sites=1, features=FEATURES, classes=CLASSES, generator=generator).examples
+    included = generator.random((SHADOWS + 1, 160)) < 0.5
     found = [trained(examples, which, seed) for seed, which in enumerate(included)]
     return found[0], found[1:], included, examples
 

@@ -24,7 +24,7 @@ Float = NDArray[np.float64]
 CLASSES, FEATURES = 8, 64
 LENGTH = CLASSES * (FEATURES + 1)
 CERTAIN = 1 - 1e-9
-"""Confidence of the interval of chance where TenSEAL draws its own randomness: no test in a billion leaves it."""
+"""Confidence of the interval of chance: TenSEAL draws its own randomness, and one test in a billion fails."""
 SCALE = 2.0**20
 
 
@@ -55,7 +55,7 @@ def test_words_before_they_are_masked_give_canaries_away(update: Float, canaries
     blob = np.rint(update * SCALE).astype("<i4").tobytes()
     found = strengths(as_numbers(blob, LENGTH), canaries)
     assert found["jointly"] > 0.99
-    assert found["rounds by their noise"] > 0.9
+    assert found["rounds by their noise"] > 0.8
 
 
 def test_masked_words_are_at_chance(update: Float, canaries: Canaries) -> None:
