@@ -30,12 +30,17 @@ class Setting:
 
     @property
     def title(self) -> str:
-        """As a panel is headed."""
-        extra = []
-        if self.hidden_units is not None:
-            extra.append(f"{self.hidden_units} hidden units" if self.hidden_units else "linear head")
-        words = "with language model" if self.features == "language model" else "without language model"
-        return ", ".join([words, f"Dirichlet {self.concentration:g}", *extra])
+        """In one line, for a table."""
+        return self.heading.replace("\n", ", ")
+
+    @property
+    def heading(self) -> str:
+        """In lines that are short enough for a panel."""
+        words = "with" if self.features == "language model" else "without"
+        first = f"{words} language model, Dirichlet {self.concentration:g}"
+        if self.hidden_units is None:
+            return first
+        return f"{first}\n{f'{self.hidden_units} hidden units' if self.hidden_units else 'linear head'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +124,7 @@ def series(measured: DataSet, figure: str, setting: Setting, outcome: str) -> li
     ]
 
 
-def places(lines: Sequence[Series]) -> list[float]:
+def places_of(lines: Sequence[Series]) -> list[float]:
     """Every place on the axis that a line has."""
     return sorted({place for line in lines for place in line.cells})
 

@@ -6,6 +6,7 @@ matplotlib's own window system is never loaded.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from components.evaluation.comparison_report.records import label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Kind = Literal["png", "svg"]
 
 COLOURS: Final = {
     "fedavg": "#5b5b5b",
@@ -26,7 +30,7 @@ COLOURS: Final = {
     "ours": "#d55e00",
 }
 MARKERS: Final = {"fedavg": "s", "smc-fl": "P", "he-fl": "X", "dp-fl": "o", "ours": "D"}
-DASHES: Final = {"fedavg": (0, (1, 1)), "smc-fl": (0, (5, 3)), "he-fl": (2, (2, 4))}
+DASHES: Final = {"fedavg": (0, (1, 1)), "smc-fl": (0, (5, 3)), "he-fl": (0, (2, 2))}
 OTHER_COLOUR: Final = "#cc79a7"
 OTHER_MARKER: Final = "*"
 PANEL_INCHES: Final = (4.6, 3.9)
@@ -70,12 +74,12 @@ class Drawing:
     columns: int = 2
 
 
-def rendered(panels: Sequence[Panel], kind: Literal["png", "svg"], *, columns: int = 1) -> bytes:
-    """Draws panels beside and below each other.
+def rendered(panels: Sequence[Panel], *kinds: Kind, columns: int = 1) -> dict[Kind, bytes]:
+    """Draws panels beside and below each other, once for all kinds of files.
 
     Args:
         panels: at least one.
-        kind: of the file.
+        kinds: of files.
         columns: panels in a row.
     """
     import matplotlib as mpl
@@ -83,32 +87,38 @@ def rendered(panels: Sequence[Panel], kind: Literal["png", "svg"], *, columns: i
     from matplotlib.figure import Figure
 
     columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
+    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
     width = columns * max(panel.inches[0] for panel in panels)
-    height = sum(
-        max(panel.inches[1] for panel in panels[row * columns : (row + 1) * columns]) for row in range(rows)
-    )
+    heights = [max(panel.inches[1] for panel in row) for row in rows]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, sum(heights)), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights).ravel()
         for panel, each in zip(panels, axes, strict=False):
             panel.draw(each)
             each.set_title(panel.title, loc="left")
         for unused in axes[len(panels) :]:
             unused.set_axis_off()
-        target = BytesIO()
-        # A date or a version in the file would make it differ from one made of the same numbers.
-        nothing: dict[str, Any] = (
-            {"Software": None} if kind == "png" else dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
-        figure.savefig(target, format=kind, dpi=160, metadata=nothing)
+        layout = figure.get_layout_engine()
+        if layout is not None:
+            # Once is enough: saving would lay the same figure out again for each file.
+            layout.execute(figure)
+            figure.set_layout_engine("none")
+        return {kind: _saved(figure, kind) for kind in kinds}
+
+
+def _saved(figure: Figure, kind: Kind) -> bytes:
+    # A date or a version in the file would make it differ from one made of the same numbers.
+    unsaid = ("Software",) if kind == "png" else ("Date", "Creator", "Format", "Type")
+    nothing: dict[str, Any] = dict.fromkeys(unsaid)
+    target = BytesIO()
+    figure.savefig(target, format=kind, dpi=160, metadata=nothing)
     return target.getvalue()
 
 
 def inline_svg(panel: Panel) -> str:
     """A panel as an SVG element for an HTML page: no prologue, no address, and it takes the page's width."""
-    text = rendered([panel], "svg").decode()
+    text = rendered([panel], "svg")["svg"].decode()
     text = text[text.index("<svg ") :]
     head, rest = text.split(">", 1)
     head = re.sub(r' (?:xmlns(?::\w+)?|version|width|height)="[^"]*"', "", head)
@@ -121,19 +131,44 @@ def style(method: str) -> dict[str, Any]:
 
 
 def band_line(
-    axes: Axes, method: str, epsilon: float | None, points: Sequence[tuple[float, Band]], **how: Any
+    axes: Axes,
+    method: str,
+    epsilon: float | None,
+    points: Sequence[tuple[float, Band]],
+    *,
+    shaded: bool,
+    aside: float = 1.0,
 ) -> None:
-    """A method's line of means with the bands shaded and their ends marked."""
-    if not points:
-        return
-    looks = style(method) | how
-    xs = [place for place, _ in points]
-    means = [value.mean for _, value in points]
-    if all(value.half_width is not None for _, value in points):
+    """A method's line of means with the ends of the bands, named in the legend even without a point.
+
+    Args:
+        axes: to draw on.
+        method: whose line it is.
+        epsilon: its ε, where the legend is to say it.
+        points: place on the axis, and band.
+        shaded: shade the bands, where few lines lie above each other.
+        aside: factor on the places, so that equal lines are seen side by side.
+    """
+    xs = [aside * place for place, _ in points]
+    banded = all(value.half_width is not None for _, value in points)
+    if shaded and banded and points:
         lows, highs = [value.low for _, value in points], [value.high for _, value in points]
-        axes.fill_between(xs, lows, highs, color=looks["color"], alpha=0.13, linewidth=0)
-    widths = [value.half_width or 0.0 for _, value in points]
-    axes.errorbar(xs, means, yerr=widths, label=label(method, epsilon), capsize=2.5, elinewidth=1, **looks)
+        axes.fill_between(xs, lows, highs, color=style(method)["color"], alpha=0.13, linewidth=0)
+    axes.errorbar(
+        xs,
+        [value.mean for _, value in points],
+        yerr=[value.half_width or 0.0 for _, value in points],
+        label=label(method, epsilon),
+        capsize=2.5,
+        elinewidth=1,
+        **style(method),
+    )
+
+
+def aside(places: Sequence[float], rank: int, count: int) -> float:
+    """Factor that moves the `rank`-th of `count` lines aside, by 50ths of a logarithmic axis."""
+    span = math.log(places[-1] / places[0]) if len(places) > 1 else 1.0
+    return math.exp(span * 0.02 * (rank - (count - 1) / 2))
 
 
 def band_level(axes: Axes, method: str, value: Band) -> None:
@@ -155,5 +190,5 @@ def legend_below(axes: Axes, columns: int = 3) -> None:
             bbox_to_anchor=(0.5, -0.17),
             ncols=columns,
             columnspacing=1.2,
-            handlelength=1.8,
+            handlelength=2.4,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -15,6 +14,7 @@ from components.evaluation.comparison_report.convergence import (
     NOT_REACHED,
     TARGETS,
     Series,
+    places_of,
     series,
     settings,
 )
@@ -22,6 +22,7 @@ from components.evaluation.comparison_report.costs import Costs, costs
 from components.evaluation.comparison_report.drawing import (
     Drawing,
     Panel,
+    aside,
     band_level,
     band_line,
     legend_below,
@@ -61,7 +62,7 @@ def hidden_units_figure(measured: DataSet) -> Drawing | None:
     """Figure 2: rounds to the targets against hidden units."""
     panels = [
         Panel(
-            title=f"rounds to {target}\n{setting.title}",
+            title=f"rounds to {target}\n{setting.heading}",
             draw=partial(
                 _against_size,
                 series(measured, HIDDEN_UNITS, setting, f"rounds_{key}"),
@@ -80,7 +81,7 @@ def learning_rate_figure(measured: DataSet) -> Drawing | None:
     """Figure 3: processor seconds and rounds to the targets against the learning rate."""
     panels = [
         Panel(
-            title=f"{name} to {target}\n{setting.title}",
+            title=f"{name} to {target}\n{setting.heading}",
             draw=partial(
                 _against_size,
                 series(measured, LEARNING_RATE, setting, f"{what}_{key}"),
@@ -138,9 +139,9 @@ def _against_epsilon(bands: dict[tuple[str, float | None], Band], axes: Axes) ->
             band_level(axes, method, value)
         else:
             lines.setdefault(method, []).append((epsilon, value))
-    for method, points in lines.items():
-        band_line(axes, method, None, points)
     places = sorted({place for points in lines.values() for place, _ in points})
+    for rank, (method, points) in enumerate(lines.items()):
+        band_line(axes, method, None, points, shaded=True, aside=aside(places, rank, len(lines)))
     if places:
         _size_axis(axes, places, 2)
     axes.set_xlabel("ε: more ε is less noise")
@@ -149,30 +150,47 @@ def _against_epsilon(bands: dict[tuple[str, float | None], Band], axes: Axes) ->
 
 def _against_size(lines: Sequence[Series], name: str, base: int, logarithmic: bool, axes: Axes) -> None:
     """Lines over a logarithmic axis, and a strip at the top for runs that never got there."""
-    places = sorted({place for line in lines for place in line.cells})
-    span = math.log(places[-1] / places[0]) if len(places) > 1 else 1.0
-    highest, lowest = _limits(lines)
+    places = places_of(lines)
     for rank, line in enumerate(lines):
         points = [(place, cell.band) for place, cell in line.cells.items() if cell.band is not None]
-        band_line(axes, line.method, line.epsilon, points)
-        # Methods that fail at the same place stand side by side.
-        aside = math.exp(span * 0.02 * (rank - (len(lines) - 1) / 2))
+        # Methods at the same height, or failing at the same place, stand side by side.
+        factor = aside(places, rank, len(lines))
+        band_line(axes, line.method, line.epsilon, points, shaded=False, aside=factor)
         for place, cell in line.cells.items():
             for word, count in ((NOT_REACHED, cell.not_reached), (DIVERGED, cell.diverged)):
                 if count:
-                    _missed(axes, place * aside, line.method, word)
-    if logarithmic:
-        low = lowest / 1.5
-        axes.set_yscale("log")
-        axes.set_ylim(low, low * (1.1 * highest / low) ** (1 / TOP))
-    else:
-        axes.set_ylim(0, 1.05 * highest / TOP)
+                    _missed(axes, place * factor, line.method, word)
+    _height_axis(axes, lines, logarithmic)
     axes.plot([0, 1], [TOP + 0.04] * 2, ":", color="#999999", linewidth=0.8, transform=axes.transAxes)
     _size_axis(axes, places, base)
     axes.set_xlabel(name)
     for word, marker in MARKS.items():
         axes.plot([], [], linestyle="", marker=marker, color="#777777", fillstyle="none", label=word)
-    legend_below(axes, columns=2)
+    legend_below(axes)
+
+
+def _height_axis(axes: Axes, lines: Sequence[Series], logarithmic: bool) -> None:
+    """Room for the lines below the strip; no numbers where no run reached the target."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    bands = [cell.band for line in lines for cell in line.cells.values() if cell.band is not None]
+    if not bands:
+        axes.set_ylim(0, 1)
+        axes.set_yticks([])
+        middle = axes.transAxes
+        axes.text(0.5, 0.45, "no run reached the target", ha="center", color="#777777", transform=middle)
+        return
+    highest = max(value.high for value in bands)
+    lowest = min(value.mean for value in bands)
+    if not logarithmic or lowest <= 0:
+        axes.set_ylim(0, 1.05 * highest / TOP)
+        return
+    low = lowest / 1.5
+    axes.set_yscale("log")
+    axes.set_ylim(low, low * (1.1 * highest / low) ** (1 / TOP))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _missed(axes: Axes, place: float, method: str, word: str) -> None:
@@ -188,13 +206,6 @@ def _missed(axes: Axes, place: float, method: str, word: str) -> None:
         clip_on=False,
         transform=axes.get_xaxis_transform(),  # places in numbers, heights in shares of the axes
     )
-
-
-def _limits(lines: Sequence[Series]) -> tuple[float, float]:
-    """Highest end of a band and lowest mean; 1 where nothing reached the target."""
-    bands = [cell.band for line in lines for cell in line.cells.values() if cell.band is not None]
-    means = [value.mean for value in bands if value.mean > 0]
-    return max((value.high for value in bands), default=1.0) or 1.0, min(means, default=1.0)
 
 
 def _size_axis(axes: Axes, places: Sequence[float], base: int) -> None:
@@ -253,5 +264,6 @@ def _dumbbells(sites: Sequence[Cloud], axes: Axes) -> None:
     names = [f"{cloud.name}\n(joins late)" if cloud.late else cloud.name for cloud in sites]
     axes.set_yticks(range(len(sites)), names)
     axes.set_ylim(len(sites) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
     axes.set_xlabel("accuracy")
     axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.5 / (0.4 + 0.38 * len(sites))), ncols=3)

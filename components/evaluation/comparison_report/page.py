@@ -20,6 +20,7 @@ from components.evaluation.comparison_report.drawing import Drawing, inline_svg
 from components.evaluation.comparison_report.records import DataSet
 from components.evaluation.comparison_report.relations import FAILS, HOLDS, TIE, UNMEASURED, Relation
 from components.evaluation.comparison_report.tables import Table, choices
+from components.evaluation.comparison_report.verdict_tables import at_a_glance
 from components.evaluation.comparison_report.wording import duration
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Part:
 
     measured: DataSet
     sentences: Sequence[tuple[str, str]]
+    glance: Table
     relations: Sequence[Relation]
     chapters: Sequence[tuple[Chapter, Sequence[tuple[str, str]]]]
     plans: Table | None
@@ -57,6 +59,7 @@ def _part(measured: DataSet, drawings: Sequence[Drawing]) -> Part:
     return Part(
         measured=measured,
         sentences=verdict_sentences(found),
+        glance=at_a_glance(found),
         relations=found,
         chapters=[
             (chapter, [(panel.title, inline_svg(panel)) for panel in panels.get(chapter.figure, ())])

@@ -22,7 +22,7 @@ UNMEASURED: Final = "not measured"
 WORDS: Final = (FAILS, TIE, HOLDS, UNMEASURED)
 
 EPSILONS: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
-ANYWHERE: Final = "no ε"
+ANYWHERE: Final = "any ε"
 MARGIN: Final = 0.02
 FACTOR: Final = 1.05
 LOW_EPSILONS: Final = (0.5, 1.0, 2.0)
@@ -195,7 +195,7 @@ def spoken(relations: Iterable[Relation], word: str) -> list[str]:
         places = relation.places(word)
         if places:
             everywhere = len(places) == len(relation.verdicts)
-            where = "" if everywhere else _places(places)
+            where = "" if everywhere else f" ({said_once(places)})"
             told.setdefault((relation.claim, where), []).append(relation.measure)
     sentences = []
     for (claim, where), measures in told.items():
@@ -204,9 +204,9 @@ def spoken(relations: Iterable[Relation], word: str) -> list[str]:
     return sentences
 
 
-def _places(places: Sequence[str]) -> str:
-    """In brackets; what all places begin with, as "ε = ", is said once."""
+def said_once(places: Sequence[str]) -> str:
+    """Places in a row; what all of them begin with, as "ε = ", is said once."""
     heads = {place.partition(" = ")[0] for place in places if " = " in place}
     if len(heads) == 1 and all(" = " in place for place in places):
-        return f" ({heads.pop()} = {', '.join(place.partition(' = ')[2] for place in places)})"
-    return f" ({', '.join(places)})"
+        return f"{heads.pop()} = {', '.join(place.partition(' = ')[2] for place in places)}"
+    return ", ".join(places)

@@ -50,9 +50,9 @@ def write_comparison(results: Path, *, output: Path, results_page: Path | None =
     for one in data_sets:
         for drawing in drawings[one.name]:
             stem = output / "figures" / f"{slug(one.name)}-{drawing.name}"
-            for kind in ("png", "svg"):
+            for kind, content in rendered(drawing.panels, "png", "svg", columns=drawing.columns).items():
                 path = stem.with_name(f"{stem.name}.{kind}")
-                _write(path, rendered(drawing.panels, kind, columns=drawing.columns))
+                _write(path, content)
                 figures.append(path)
     page = output / "report.html"
     _write(page, render(data_sets, drawings).encode())

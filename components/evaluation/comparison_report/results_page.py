@@ -7,7 +7,7 @@ which data set a part is of, so that measuring one data set does not lose what w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from components.evaluation.comparison_report import prose
@@ -18,8 +18,9 @@ from components.evaluation.comparison_report.chapters import (
     verdict_sentences,
 )
 from components.evaluation.comparison_report.records import DataSet
-from components.evaluation.comparison_report.relations import FAILS, HOLDS, TIE, UNMEASURED, Relation
+from components.evaluation.comparison_report.relations import FAILS, HOLDS, TIE, UNMEASURED
 from components.evaluation.comparison_report.tables import Table, choices
+from components.evaluation.comparison_report.verdict_tables import at_a_glance, with_numbers
 from components.evaluation.comparison_report.wording import duration
 
 OPENING: Final = "# Results of the comparison"
@@ -80,7 +81,9 @@ def _part(measured: DataSet) -> str:
     missing = missing_figures(measured)
     if missing:
         blocks.append(f"Not measured here: {'; '.join(missing)}.")
-    blocks += ["### Relations", _markdown(_relations_table(relations(measured)))]
+    found = relations(measured)
+    blocks += ["### Relations", _markdown(at_a_glance(found))]
+    blocks += _folded(with_numbers(found))
     for chapter in chapters(measured):
         blocks += [f"### {chapter.title}", _escaped(chapter.caption)]
         if chapter.figure == "protection":
@@ -123,13 +126,9 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _relations_table(found: Iterable[Relation]) -> Table:
-    rows = [
-        (relation.claim, relation.measure or "–", verdict.at, verdict.word, verdict.finding)
-        for relation in found
-        for verdict in relation.verdicts
-    ]
-    return Table(caption="", columns=("claim", "under", "at", "verdict", "found"), rows=tuple(rows))
+def _folded(table: Table) -> list[str]:
+    """A long table that opens on demand where the page is rendered."""
+    return ["<details>", f"<summary>{table.caption}</summary>", _markdown(table), "</details>"]
 
 
 def _markdown(table: Table) -> str:

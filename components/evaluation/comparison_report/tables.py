@@ -13,7 +13,7 @@ from components.evaluation.comparison_report.convergence import (
     HIDDEN_UNITS,
     LEARNING_RATE,
     TARGETS,
-    places,
+    places_of,
     series,
     settings,
 )
@@ -145,7 +145,7 @@ def _convergence(figure: str, measured: DataSet) -> tuple[Table, ...]:
         for key, target in TARGETS.items():
             for what in whats:
                 lines = series(measured, figure, setting, f"{what}_{key}")
-                axis = places(lines)
+                axis = places_of(lines)
                 rows = tuple(
                     (
                         label(line.method, line.epsilon),

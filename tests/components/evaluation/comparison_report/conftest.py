@@ -58,7 +58,7 @@ def protections(
 def convergences(
     rounds: Sequence[int | None], *, method: str = "ours", epsilon: float | None = 4.0, **changes: Any
 ) -> Records:
-    """Convergence records with so many rounds to 85 %, of seeds 1, 2 and so on; None where it is not reached."""
+    """Convergence records with so many rounds to 85 % of seeds 1, 2 and so on; None where not reached."""
     configuration = {
         "figure": "hidden-units",
         "hidden_units": 32,
@@ -125,10 +125,10 @@ def full() -> Records:
     extra = {"label_error": {"aggregator": 0.2, "guess": 0.5}, "reidentified": {"aggregator": 0.25}}
     for method, level in METHODS:
         made += protections(method, None, [level, level + 0.01, level - 0.01], 0.88, **extra)
-    for epsilon in (0.5, 1.0, 2.0, 4.0, 8.0):
-        level = 0.99 - 0.02 * epsilon
-        made += protections("dp-fl", epsilon, [level, level + 0.01, level - 0.01], 0.6 + 0.03 * epsilon)
-        made += protections("ours", epsilon, [level, level - 0.01, level + 0.01], 0.7 + 0.02 * epsilon)
+    for spent in (0.5, 1.0, 2.0, 4.0, 8.0):
+        level = 0.99 - 0.02 * spent
+        made += protections("dp-fl", spent, [level, level + 0.01, level - 0.01], 0.6 + 0.03 * spent)
+        made += protections("ours", spent, [level, level - 0.01, level + 0.01], 0.7 + 0.02 * spent)
     shared = {"by_seed": {"1": [attempt(0.9, "likelihood-ratio", "model")]}, "shadows": 16}
     made += [record("likelihood-ratio", shared | {"stands_for": ["ours"]}, method="ours", epsilon=8.0)]
     for features in ("language model", "words"):
