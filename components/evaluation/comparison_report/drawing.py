@@ -122,7 +122,9 @@ def inline_svg(panel: Panel) -> str:
     text = text[text.index("<svg ") :]
     head, rest = text.split(">", 1)
     head = re.sub(r' (?:xmlns(?::\w+)?|version|width|height)="[^"]*"', "", head)
-    return f'{head} role="img">{rest.replace("xlink:href", "href")}'
+    # Names that nothing refers to, as axes_1, would be those of every other panel on the page too.
+    body = re.sub(r' id="[\w.]+_\d+"|<!--.*?-->', "", rest.replace("xlink:href", "href"))
+    return f'{head} role="img">{body}'
 
 
 def style(method: str) -> dict[str, Any]:

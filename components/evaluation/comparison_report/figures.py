@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TOP: Final = 0.86  # share of an axis below the strip for runs that never got there
-MARKS: Final = {NOT_REACHED: "^", DIVERGED: "x"}
+MARKS: Final = {NOT_REACHED: "o", DIVERGED: "x"}  # in the legend; who did not get there has its own mark
 MODEL_LOOKS: Final = {"before": ("#5b5b5b", "o"), "local": ("#0072b2", "s"), "adapted": ("#d55e00", "D")}
 MODEL_NAMES: Final = {"before": "common model", "local": "local only", "adapted": "adapted"}
 
@@ -199,7 +199,7 @@ def _missed(axes: Axes, place: float, method: str, word: str) -> None:
         [place],
         [0.945 if word == NOT_REACHED else 0.985],
         linestyle="",
-        marker=MARKS[word],
+        marker=style(method)["marker"] if word == NOT_REACHED else MARKS[word],
         color=style(method)["color"],
         fillstyle="none",
         markeredgewidth=1.5,

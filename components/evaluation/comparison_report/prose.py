@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 UNREACHED: Final = (
-    "A mark in the strip at the top is a run that did not get there: a hollow triangle went on learning "
-    "to the end of its rounds, a cross diverged. A line is the mean of the runs that did reach the "
-    "target."
+    "A mark in the strip at the top is a run that did not get there: a hollow one went on learning to "
+    "the end of its rounds, a cross diverged. A line is the mean of the runs that did reach the target."
 )
 
 HIDDEN_UNITS: Final = (

@@ -71,7 +71,8 @@ def _relations_line(measured: DataSet) -> str:
     sentences = dict(verdict_sentences(relations(measured)))
     told = [_SAYS[word].format(_escaped(text)) for word, text in sentences.items()]
     if FAILS not in sentences:
-        told.insert(0, "no relation was found not to hold.")
+        judged = bool({TIE, HOLDS} & sentences.keys())
+        told.insert(0, "no relation fails to hold." if judged else "no relation could be judged.")
     quick = " (a reduced run, which shows that everything works and no more)" if measured.quick else ""
     return f"On **{measured.name}**{quick}, {' '.join(told)} <!-- relations of {measured.name} -->"
 

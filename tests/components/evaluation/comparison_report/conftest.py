@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def convergences(
     ]
 
 
-def migrations(clouds: dict[str, Sequence[tuple[float, float, float]]], late: str = "") -> Records:
+def migrations(clouds: Mapping[str, Sequence[tuple[float, float, float]]], late: str = "") -> Records:
     """Migration records: by cloud (before, local, adapted) of seeds 1, 2 and so on."""
     return [
         record(
