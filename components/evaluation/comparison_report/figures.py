@@ -105,7 +105,7 @@ def costs_figure(measured: DataSet) -> Drawing | None:
     inches = (1.9 + 0.9 * len(found.methods), 1.3 + 0.32 * len(found.rows))
     panels = tuple(
         Panel(title=title, draw=partial(_heat, found, what), inches=inches)
-        for title, what in (("bytes sent by a party", "bytes"), ("processor seconds of a party", "seconds"))
+        for title, what in (("bytes sent by a party", "bytes"), ("seconds of a party", "seconds"))
     )
     return Drawing(name="costs", panels=panels)
 

@@ -15,6 +15,7 @@ from typing import Final
 from components.evaluation.attacks.advantage import Attempt, strongest
 from components.evaluation.comparison_report.bands import Band, band
 from components.evaluation.comparison_report.records import DataSet, method_order
+from components.evaluation.rehearsal.corpus import LANGUAGE_MODEL
 
 ALL_ATTACKS: Final = "all attacks"
 EXAMPLE_LEVEL: Final = "example-level attacks"
@@ -48,11 +49,19 @@ class Protection:
         found = {(record.method, record.epsilon) for record in self.measured.of_kind("protection")}
         return tuple(sorted(found, key=lambda point: (method_order(point[0]), point[1] or 0.0)))
 
-    @cached_property
+    @property
     def centralised(self) -> Band | None:
-        """Accuracy of centralised training; None where it was not measured."""
-        found = [float(record.outcome["accuracy"]) for record in self.measured.of_kind("centralised")]
-        return band(found) if found else None
+        """Accuracy of centralised training on a language model's features; None where not measured."""
+        return self.centralised_by_features.get(LANGUAGE_MODEL)
+
+    @cached_property
+    def centralised_by_features(self) -> dict[str, Band]:
+        """Accuracy of centralised training over seeds."""
+        found: dict[str, list[float]] = {}
+        for record in self.measured.of_kind("centralised"):
+            features = str(record.configuration.get("features", LANGUAGE_MODEL))
+            found.setdefault(features, []).append(float(record.outcome["accuracy"]))
+        return {features: band(values) for features, values in sorted(found.items())}
 
     def attempts(self, method: str, epsilon: float | None) -> dict[int, list[Attempt]]:
         """Every attack's attempts at a point, by seed."""

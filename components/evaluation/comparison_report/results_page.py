@@ -111,7 +111,7 @@ def _measured(measured: DataSet) -> str:
         f"- Hardware: {_listed(measured.machine)}",
         f"- Versions: {_listed(measured.versions)}",
         f"- Time: {duration(measured.seconds)} in all"
-        + (f"; processor time by figure: {by_figure}" if by_figure else ""),
+        + (f"; time of processes by figure: {by_figure}" if by_figure else ""),
         f"- Finished: {measured.measured_at}",
     ]
     return "\n".join(line if line.startswith("- Command") else _escaped(line) for line in lines)

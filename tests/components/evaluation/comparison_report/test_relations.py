@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 AT_LEAST = "ours protects no worse than DP-FL less 0.02"
 PRODUCT = "ours has at least 1.05 times DP-FL's protection × relative accuracy at ε ≤ 2"
 ROUNDS = "ours reaches 85 % within 15 rounds at ε = 4 at every hidden size"
-ADAPTED = "an adapted model is no worse than the better of the common and a local one, to 1 point"
+ADAPTED = (
+    "under ours, ε = 4 an adapted model is no worse than the better of the common and a local one, to 1 point"
+)
 
 
 def verdicts(results: Results, records: Records, claim: str) -> dict[str, Verdict]:
@@ -127,8 +129,8 @@ def test_rounds_are_judged_at_every_hidden_size_with_dp_fl_beside(results: Resul
     records = results.convergences([10, 11, 12], hidden_units=32)
     records += results.convergences([30, 31, 32], hidden_units=64)
     records += results.convergences([None, None, None], hidden_units=128)
-    records += results.convergences([None, 10, 10], hidden_units=256, given=12)
-    records += results.convergences([None, None, None], hidden_units=512, ended="diverged", given=3)
+    records += results.convergences([None, 10, 10], hidden_units=256, rounds=12, planned=12, length=12)
+    records += results.convergences([None, None, None], hidden_units=512, ended="diverged", length=3)
     records += results.convergences([20, 20, 20], hidden_units=32, method="dp-fl")
     # Neither of these is what the claim is about.
     records += results.convergences([99, 99, 99], hidden_units=32, epsilon=1.0)
@@ -143,11 +145,19 @@ def test_rounds_are_judged_at_every_hidden_size_with_dp_fl_beside(results: Resul
     }
     assert found["hidden units = 32"].finding == "ours 11.0 ± 2.5; DP-FL 20.0 ± 0.0"
     assert found["hidden units = 128"].finding.startswith("ours not reached, counted as 41 rounds")
-    assert "after 12 rounds" in found["hidden units = 256"].finding
+    assert "1 of 3 runs were allowed 12 rounds" in found["hidden units = 256"].finding
+
+
+def test_a_plan_that_spent_its_epsilon_in_fewer_rounds_did_not_get_there(results: Results) -> None:
+    records = results.convergences([None, None, None], planned=10, length=10)
+    found = verdicts(results, records, ROUNDS)["hidden units = 32"]
+    assert found.word == FAILS
+    assert found.finding == "ours not reached, counted as 16 rounds; DP-FL not measured"
 
 
 def test_rounds_to_85_are_not_judged_where_centralised_training_is_below(results: Results) -> None:
     records = [results.record("centralised", {"accuracy": 0.84, "epochs": 1}, seed=1)]
+    records += [results.record("centralised", {"accuracy": 0.9, "epochs": 1}, seed=1, features="words")]
     found = verdicts(results, records + results.convergences([None, None]), ROUNDS)
     assert {verdict.word for verdict in found.values()} == {UNMEASURED}
     assert found["hidden units = 32"].finding == "centralised training itself reaches only 84.0 %"
@@ -161,8 +171,12 @@ def test_adaptation_is_judged_against_the_better_of_before_and_local(results: Re
         "alike": [(0.8, 0.7, 0.8), (0.8, 0.7, 0.79), (0.8, 0.7, 0.81)],
     }
     found = verdicts(results, results.migrations(clouds, late="loses"), ADAPTED)
-    words = {at.partition(" ")[0]: verdict.word for at, verdict in found.items()}
-    assert words == {"gains": HOLDS, "loses": FAILS, "a-point": HOLDS, "alike": TIE}
+    assert {at: verdict.word for at, verdict in found.items()} == {
+        "gains": HOLDS,
+        "loses": FAILS,
+        "a-point": HOLDS,
+        "alike": TIE,
+    }
 
 
 def test_without_records_everything_is_not_measured(results: Results) -> None:
