@@ -18,6 +18,7 @@ from components.evaluation.comparison_report.records import DataSet, label
 from components.evaluation.comparison_report.relations import (
     FAILS,
     HOLDS,
+    NO_FIGURES,
     TIE,
     UNMEASURED,
     Relation,
@@ -53,7 +54,7 @@ def rounds_relation(measured: DataSet) -> Relation:
             reason = f"centralised training itself reaches only {percent(central.mean)}"
             verdicts.append(Verdict(at=at, word=UNMEASURED, finding=reason))
         elif size not in ours:
-            verdicts.append(Verdict(at=at, word=UNMEASURED, finding="no figures of ours"))
+            verdicts.append(Verdict(at=at, word=UNMEASURED, finding=f"{NO_FIGURES} ours"))
         else:
             verdicts.append(_rounds_verdict(at, ours[size], other.get(size)))
     claim = f"ours reaches 85 % within {MOST_ROUNDS} rounds at ε = {AT_EPSILON:g} at every hidden size"
@@ -76,7 +77,7 @@ def migration_relations(measured: DataSet) -> list[Relation]:
         claim = f"under {label(method, epsilon)} {said}"
         found.append(Relation(claim=claim, measure="", verdicts=tuple(verdicts)))
     if not found:
-        nothing = Verdict(at="every cloud", word=UNMEASURED, finding="no figures of any cloud")
+        nothing = Verdict(at="every cloud", word=UNMEASURED, finding=f"{NO_FIGURES} any cloud")
         found = [Relation(claim=said, measure="", verdicts=(nothing,))]
     return found
 

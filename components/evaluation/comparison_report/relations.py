@@ -22,6 +22,7 @@ UNMEASURED: Final = "not measured"
 WORDS: Final = (FAILS, TIE, HOLDS, UNMEASURED)
 
 EPSILONS: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+NO_FIGURES: Final = "no figures of"
 ANYWHERE: Final = "any ε"
 MARGIN: Final = 0.02
 FACTOR: Final = 1.05
@@ -52,6 +53,13 @@ class Relation:
     claim: str
     measure: str
     verdicts: tuple[Verdict, ...]
+
+    @property
+    def reason(self) -> str:
+        """Why nothing was judged although there are figures; empty where that is not so."""
+        findings = {verdict.finding for verdict in self.verdicts if verdict.word == UNMEASURED}
+        found = "".join(findings) if len(findings) == 1 else ""
+        return "" if found.startswith(NO_FIGURES) else found
 
     def places(self, word: str) -> tuple[str, ...]:
         """Where the verdict is `word`."""
@@ -101,7 +109,7 @@ def compared(
     if not pairs:
         missing = " and ".join(name for name, values in (first, second) if not values)
         missing = missing or "both with the same seed"
-        return Verdict(at=at, word=UNMEASURED, finding=f"no figures of {missing}")
+        return Verdict(at=at, word=UNMEASURED, finding=f"{NO_FIGURES} {missing}")
     difference = band(pairs)
     word = not_below(difference, bound)
     means = ", ".join(f"{name} {in_band(band(list(values.values())))}" for name, values in (first, second))
@@ -196,6 +204,8 @@ def spoken(relations: Iterable[Relation], word: str) -> list[str]:
         if places:
             everywhere = len(places) == len(relation.verdicts)
             where = "" if everywhere else f" ({said_once(places)})"
+            if word == UNMEASURED and relation.reason:
+                where += f" ({relation.reason})"
             told.setdefault((relation.claim, where), []).append(relation.measure)
     sentences = []
     for (claim, where), measures in told.items():

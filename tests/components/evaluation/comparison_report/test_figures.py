@@ -57,8 +57,8 @@ def test_protection_has_lines_over_epsilon_and_levels_without(results: Results) 
     assert drawing is not None
     # There is no centralised training to divide by, so no product is drawn.
     assert [panel.title for panel in drawing.panels] == [
-        "protection: all attacks",
-        "protection: example-level attacks",
+        "protection\nall attacks",
+        "protection\nexample-level attacks",
     ]
     axes = drawn(0, drawing)
     heights = [np.asarray(line.get_ydata(), float) for line in axes.get_lines()]

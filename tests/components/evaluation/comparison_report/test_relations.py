@@ -161,6 +161,8 @@ def test_rounds_to_85_are_not_judged_where_centralised_training_is_below(results
     found = verdicts(results, records + results.convergences([None, None]), ROUNDS)
     assert {verdict.word for verdict in found.values()} == {UNMEASURED}
     assert found["hidden units = 32"].finding == "centralised training itself reaches only 84.0 %"
+    told = dict(verdict_sentences(relations(results.data_set(records))))
+    assert f"{ROUNDS} (centralised training itself reaches only 84.0 %)" in told[UNMEASURED]
 
 
 def test_adaptation_is_judged_against_the_better_of_before_and_local(results: Results) -> None:

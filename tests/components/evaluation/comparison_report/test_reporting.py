@@ -76,7 +76,7 @@ def test_the_page_needs_nothing_but_itself(results: Results) -> None:
     assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object", "embed"}
     assert all(attrs.get("src") is None for _, attrs in page.tags)
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
-    for told in ("a processor", "make compare DATA=sample", "numpy 2.4.6", "1, 2, 3", "8000"):
+    for told in ("a processor", "make compare DATA=sample", "numpy 2.4.6", "1, 2, 3", "train rows 8,000"):
         assert told in page.text
     assert page.text.count("Protection falls as ε grows") == 1
 
