@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from components.evaluation.comparison_report.bands import ROUNDING, Band, band, paired
-from components.evaluation.comparison_report.protection import MEASURES, Protection
+from components.evaluation.comparison_report.protection import MEASURES, Point, Protection
 from components.evaluation.comparison_report.records import DataSet, label
 from components.evaluation.comparison_report.wording import in_band
 
@@ -121,10 +121,22 @@ def compared(
     return Verdict(at=at, word=word, finding=finding)
 
 
-def _effect(
-    protection: Protection, measure: str, method: str, epsilon: float | None = None
-) -> tuple[str, dict[int, float]]:
-    return label(method), protection.effects(measure, method, epsilon)
+def _points_compared(
+    protection: Protection, measure: str, at: str, first: Point, second: Point, *, bound: float = 0.0
+) -> Verdict:
+    """Compares protection at two points by the attacks that were made at both."""
+    without = protection.unshared(first, second)
+    named = [
+        (label(point[0]), protection.effects(measure, *point, without=without)) for point in (first, second)
+    ]
+    return _without(compared(at, named[0], named[1], bound), without)
+
+
+def _without(verdict: Verdict, without: frozenset[str]) -> Verdict:
+    if verdict.word == UNMEASURED or not without:
+        return verdict
+    said = f"{verdict.finding}; without {', '.join(sorted(without))}, not made on both"
+    return Verdict(at=verdict.at, word=verdict.word, finding=said)
 
 
 def _at(epsilon: float) -> str:
@@ -139,27 +151,18 @@ def _epsilons(protection: Protection, claimed: Sequence[float] = EPSILONS) -> Se
 
 def _at_least_dp_fl(protection: Protection, measure: str) -> Relation:
     verdicts = [
-        compared(
-            _at(epsilon),
-            _effect(protection, measure, "ours", epsilon),
-            _effect(protection, measure, "dp-fl", epsilon),
-            -MARGIN,
+        _points_compared(
+            protection, measure, _at(epsilon), ("ours", epsilon), ("dp-fl", epsilon), bound=-MARGIN
         )
         for epsilon in _epsilons(protection)
     ]
-    return Relation(
-        claim=f"ours protects no worse than DP-FL less {MARGIN:g}", measure=measure, verdicts=tuple(verdicts)
-    )
+    claim = f"ours protects no worse than DP-FL less {MARGIN:g}"
+    return Relation(claim=claim, measure=measure, verdicts=tuple(verdicts))
 
 
 def _above(protection: Protection, measure: str, method: str, other: str) -> Relation:
     verdicts = [
-        compared(
-            _at(epsilon),
-            _effect(protection, measure, method, epsilon),
-            _effect(protection, measure, other),
-            0.0,
-        )
+        _points_compared(protection, measure, _at(epsilon), (method, epsilon), (other, None))
         for epsilon in _epsilons(protection)
     ]
     claim = f"{label(method)} protects better than {label(other)}"
@@ -167,9 +170,12 @@ def _above(protection: Protection, measure: str, method: str, other: str) -> Rel
 
 
 def _encryption_alike(protection: Protection, measure: str) -> Relation:
-    first, second = _effect(protection, measure, "he-fl"), _effect(protection, measure, "smc-fl")
-    verdict = compared(ANYWHERE, first, second, -MARGIN)
-    pairs = paired(first[1], second[1])
+    verdict = _points_compared(protection, measure, ANYWHERE, ("he-fl", None), ("smc-fl", None))
+    without = protection.unshared(("he-fl", None), ("smc-fl", None))
+    pairs = paired(
+        protection.effects(measure, "he-fl", None, without=without),
+        protection.effects(measure, "smc-fl", None, without=without),
+    )
     if pairs:
         verdict = Verdict(at=verdict.at, word=alike(band(pairs), MARGIN), finding=verdict.finding)
     claim = f"HE-FL and SMC-FL protect alike, to {MARGIN:g}"
@@ -177,18 +183,20 @@ def _encryption_alike(protection: Protection, measure: str) -> Relation:
 
 
 def _above_fedavg(protection: Protection, measure: str, method: str) -> Relation:
-    first, second = _effect(protection, measure, method), _effect(protection, measure, "fedavg")
+    verdict = _points_compared(protection, measure, ANYWHERE, (method, None), ("fedavg", None))
     claim = f"{label(method)} protects better than FedAvg"
-    return Relation(claim=claim, measure=measure, verdicts=(compared(ANYWHERE, first, second, 0.0),))
+    return Relation(claim=claim, measure=measure, verdicts=(verdict,))
 
 
 def _product(protection: Protection, measure: str) -> Relation:
     verdicts = []
     for epsilon in _epsilons(protection, LOW_EPSILONS):
-        ours = protection.products(measure, "ours", epsilon)
-        other = protection.products(measure, "dp-fl", epsilon)
+        without = protection.unshared(("ours", epsilon), ("dp-fl", epsilon))
+        ours = protection.products(measure, "ours", epsilon, without=without)
+        other = protection.products(measure, "dp-fl", epsilon, without=without)
         scaled = {seed: FACTOR * value for seed, value in other.items()}
-        verdicts.append(compared(_at(epsilon), ("ours", ours), (f"{FACTOR:g} × DP-FL", scaled), 0.0))
+        verdict = compared(_at(epsilon), ("ours", ours), (f"{FACTOR:g} × DP-FL", scaled), 0.0)
+        verdicts.append(_without(verdict, without))
     claim = (
         f"ours has at least {FACTOR:g} times DP-FL's protection × relative accuracy "
         f"at ε ≤ {max(LOW_EPSILONS):g}"

@@ -125,6 +125,24 @@ def test_the_product_must_exceed_that_of_dp_fl_by_a_twentieth(results: Results) 
     assert "ε = 4" not in verdicts(results, records + better, PRODUCT)
 
 
+def test_an_attack_that_was_made_on_one_side_only_compares_nothing(results: Results) -> None:
+    strong = {str(seed): [results.attempt(0.1, "likelihood-ratio", "model")] for seed in (1, 2, 3)}
+
+    def shadowed(method: str, epsilon: float | None) -> Records:
+        outcome = {"by_seed": strong, "stands_for": [method], "shadows": 16}
+        return [results.record("likelihood-ratio", outcome, method=method, epsilon=epsilon)]
+
+    records = results.protections("ours", 1.0, [0.7, 0.71, 0.69])
+    records += results.protections("he-fl", None, [0.8, 0.8, 0.8]) + shadowed("he-fl", None)
+    # HE-FL's protection is 0.1 under all its attacks, but those that both saw put it above ours.
+    found = verdicts(results, records, "ours protects better than HE-FL")["ε = 1"]
+    assert found.word == FAILS
+    assert found.finding.endswith("HE-FL 0.800 ± 0.000); without likelihood-ratio, not made on both")
+    both = verdicts(results, records + shadowed("ours", 1.0), "ours protects better than HE-FL")["ε = 1"]
+    assert both.word == TIE
+    assert both.finding == "difference +0.000 ± 0.000 (ours 0.100 ± 0.000, HE-FL 0.100 ± 0.000)"
+
+
 def test_rounds_are_judged_at_every_hidden_size_with_dp_fl_beside(results: Results) -> None:
     records = results.convergences([10, 11, 12], hidden_units=32)
     records += results.convergences([30, 31, 32], hidden_units=64)
