@@ -58,7 +58,7 @@ def rounds_relation(measured: DataSet) -> Relation:
         else:
             verdicts.append(_rounds_verdict(at, ours[size], other.get(size)))
     claim = f"ours reaches 85 % within {MOST_ROUNDS} rounds at ε = {AT_EPSILON:g} at every hidden size"
-    return Relation(claim=claim, measure="", verdicts=tuple(verdicts))
+    return Relation(claim=claim, under="", verdicts=tuple(verdicts))
 
 
 def migration_relations(measured: DataSet) -> list[Relation]:
@@ -74,11 +74,10 @@ def migration_relations(measured: DataSet) -> list[Relation]:
                 word = HOLDS if lead.mean >= -MOST_LOST else FAILS
             finding = f"adapted less the better of before and local {in_band(lead, signed=True)}"
             verdicts.append(Verdict(at=cloud.name, word=word, finding=finding + _of_one_seed(lead)))
-        claim = f"under {label(method, epsilon)} {said}"
-        found.append(Relation(claim=claim, measure="", verdicts=tuple(verdicts)))
+        found.append(Relation(claim=said, under=label(method, epsilon), verdicts=tuple(verdicts)))
     if not found:
         nothing = Verdict(at="every cloud", word=UNMEASURED, finding=f"{NO_FIGURES} any cloud")
-        found = [Relation(claim=said, measure="", verdicts=(nothing,))]
+        found = [Relation(claim=said, under="", verdicts=(nothing,))]
     return found
 
 

@@ -6,7 +6,7 @@ of the mean difference. A claim says that a difference is not below a bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,10 +48,17 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Relation:
-    """One claim and its verdicts; `measure` is empty where it is not about protection."""
+    """One claim and its verdicts.
+
+    Attributes:
+        claim: in plain words.
+        under: the measure of protection or the method that it is judged under; empty for a claim that is
+            judged once.
+        verdicts: one a place.
+    """
 
     claim: str
-    measure: str
+    under: str
     verdicts: tuple[Verdict, ...]
 
     @property
@@ -157,7 +164,7 @@ def _at_least_dp_fl(protection: Protection, measure: str) -> Relation:
         for epsilon in _epsilons(protection)
     ]
     claim = f"ours protects no worse than DP-FL less {MARGIN:g}"
-    return Relation(claim=claim, measure=measure, verdicts=tuple(verdicts))
+    return Relation(claim=claim, under=measure, verdicts=tuple(verdicts))
 
 
 def _above(protection: Protection, measure: str, method: str, other: str) -> Relation:
@@ -166,7 +173,7 @@ def _above(protection: Protection, measure: str, method: str, other: str) -> Rel
         for epsilon in _epsilons(protection)
     ]
     claim = f"{label(method)} protects better than {label(other)}"
-    return Relation(claim=claim, measure=measure, verdicts=tuple(verdicts))
+    return Relation(claim=claim, under=measure, verdicts=tuple(verdicts))
 
 
 def _encryption_alike(protection: Protection, measure: str) -> Relation:
@@ -179,13 +186,13 @@ def _encryption_alike(protection: Protection, measure: str) -> Relation:
     if pairs:
         verdict = Verdict(at=verdict.at, word=alike(band(pairs), MARGIN), finding=verdict.finding)
     claim = f"HE-FL and SMC-FL protect alike, to {MARGIN:g}"
-    return Relation(claim=claim, measure=measure, verdicts=(verdict,))
+    return Relation(claim=claim, under=measure, verdicts=(verdict,))
 
 
 def _above_fedavg(protection: Protection, measure: str, method: str) -> Relation:
     verdict = _points_compared(protection, measure, ANYWHERE, (method, None), ("fedavg", None))
     claim = f"{label(method)} protects better than FedAvg"
-    return Relation(claim=claim, measure=measure, verdicts=(verdict,))
+    return Relation(claim=claim, under=measure, verdicts=(verdict,))
 
 
 def _product(protection: Protection, measure: str) -> Relation:
@@ -201,25 +208,31 @@ def _product(protection: Protection, measure: str) -> Relation:
         f"ours has at least {FACTOR:g} times DP-FL's protection × relative accuracy "
         f"at ε ≤ {max(LOW_EPSILONS):g}"
     )
-    return Relation(claim=claim, measure=measure, verdicts=tuple(verdicts))
+    return Relation(claim=claim, under=measure, verdicts=tuple(verdicts))
 
 
-def spoken(relations: Iterable[Relation], word: str) -> list[str]:
-    """The claims that have the verdict `word` somewhere, with the places, measures together where alike."""
+def spoken(relations: Sequence[Relation], word: str) -> list[str]:
+    """The claims that have a verdict, and where; what is alike under several measures or methods is one."""
     told: dict[tuple[str, str], list[str]] = {}
+    under: dict[str, set[str]] = {}
     for relation in relations:
+        under.setdefault(relation.claim, set()).add(relation.under)
         places = relation.places(word)
         if places:
             everywhere = len(places) == len(relation.verdicts)
             where = "" if everywhere else f" ({said_once(places)})"
             if word == UNMEASURED and relation.reason:
                 where += f" ({relation.reason})"
-            told.setdefault((relation.claim, where), []).append(relation.measure)
-    sentences = []
-    for (claim, where), measures in told.items():
-        under = "" if set(measures) in ({""}, set(MEASURES)) else f" under {measures[0]}"
-        sentences.append(f"{claim}{under}{where}")
-    return sentences
+            told.setdefault((relation.claim, where), []).append(relation.under)
+    return [
+        f"{claim}{'' if set(found) == under[claim] else f' under {_all_of(found)}'}{where}"
+        for (claim, where), found in told.items()
+    ]
+
+
+def _all_of(names: Sequence[str]) -> str:
+    """A, B and C."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def said_once(places: Sequence[str]) -> str:

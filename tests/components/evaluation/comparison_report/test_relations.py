@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 AT_LEAST = "ours protects no worse than DP-FL less 0.02"
 PRODUCT = "ours has at least 1.05 times DP-FL's protection × relative accuracy at ε ≤ 2"
 ROUNDS = "ours reaches 85 % within 15 rounds at ε = 4 at every hidden size"
-ADAPTED = (
-    "under ours, ε = 4 an adapted model is no worse than the better of the common and a local one, to 1 point"
-)
+ADAPTED = "an adapted model is no worse than the better of the common and a local one, to 1 point"
 
 
 def verdicts(results: Results, records: Records, claim: str) -> dict[str, Verdict]:
@@ -199,17 +197,31 @@ def test_adaptation_is_judged_against_the_better_of_before_and_local(results: Re
     }
 
 
+def test_methods_that_adapt_alike_are_told_together(results: Results) -> None:
+    loses = results.migrations({"cloud-1": [(0.8, 0.7, 0.7), (0.8, 0.7, 0.7)]})
+    records = loses + [
+        one | {"configuration": one["configuration"] | {"method": method, "epsilon": None}}
+        for method in ("fedavg", "he-fl")
+        for one in results.migrations({"cloud-1": [(0.8, 0.7, 0.9), (0.8, 0.7, 0.9)]})
+    ]
+    found = relations(results.data_set(records))
+    assert f"{ADAPTED} under FedAvg and HE-FL" in spoken(found, HOLDS)
+    assert f"{ADAPTED} under ours, ε = 4" in spoken(found, FAILS)
+    rows = {row[0]: row[1:] for row in at_a_glance(found).rows}
+    assert rows[f"{ADAPTED}, under HE-FL"] == ("holds", "–")
+
+
 def test_without_records_everything_is_not_measured(results: Results) -> None:
     found = relations(results.data_set([]))
     assert {verdict.word for one in found for verdict in one.verdicts} == {UNMEASURED}
     # Each claim about protection is told under both measures.
-    assert sorted({one.measure for one in found}) == sorted(["", *MEASURES])
+    assert sorted({one.under for one in found}) == sorted(["", *MEASURES])
 
 
 def test_what_both_measures_say_is_said_once() -> None:
     def relation(measure: str, *words: str) -> Relation:
         told = [Verdict(at=f"ε = {rank}", word=word, finding="") for rank, word in enumerate(words, 1)]
-        return Relation(claim="a claim", measure=measure, verdicts=tuple(told))
+        return Relation(claim="a claim", under=measure, verdicts=tuple(told))
 
     same = [relation(measure, FAILS, FAILS) for measure in MEASURES]
     assert spoken(same, FAILS) == ["a claim"]
