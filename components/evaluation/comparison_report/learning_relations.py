@@ -74,7 +74,8 @@ def migration_relations(measured: DataSet) -> list[Relation]:
                 word = HOLDS if lead.mean >= -MOST_LOST else FAILS
             finding = f"adapted less the better of before and local {in_band(lead, signed=True)}"
             verdicts.append(Verdict(at=cloud.name, word=word, finding=finding + _of_one_seed(lead)))
-        found.append(Relation(claim=said, under=label(method, epsilon), verdicts=tuple(verdicts)))
+        under = label(method) if epsilon is None else f"{label(method)} at ε = {epsilon:g}"
+        found.append(Relation(claim=said, under=under, verdicts=tuple(verdicts)))
     if not found:
         nothing = Verdict(at="every cloud", word=UNMEASURED, finding=f"{NO_FIGURES} any cloud")
         found = [Relation(claim=said, under="", verdicts=(nothing,))]

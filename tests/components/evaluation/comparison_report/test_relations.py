@@ -206,7 +206,7 @@ def test_methods_that_adapt_alike_are_told_together(results: Results) -> None:
     ]
     found = relations(results.data_set(records))
     assert f"{ADAPTED} under FedAvg and HE-FL" in spoken(found, HOLDS)
-    assert f"{ADAPTED} under ours, ε = 4" in spoken(found, FAILS)
+    assert f"{ADAPTED} under ours at ε = 4" in spoken(found, FAILS)
     rows = {row[0]: row[1:] for row in at_a_glance(found).rows}
     assert rows[f"{ADAPTED}, under HE-FL"] == ("holds", "–")
 
