@@ -13,7 +13,7 @@ from rich.console import Console
 
 from components.errors import CrosscloudError, IntegrityError, UsageError
 from components.images import VERSION
-from pipelines.commands import charter, check, doctor, explain, keys, prune, schedule, status, submit
+from pipelines.commands import charter, check, compare, doctor, explain, keys, prune, schedule, status, submit
 from pipelines.commands import privacy as privacy_command
 from pipelines.commands.arguments import FederationFile, Method, load, relative
 
@@ -31,6 +31,7 @@ app.command()(explain.explain)
 app.command()(prune.prune)
 app.command()(doctor.doctor)
 app.command()(check.check)
+app.command()(compare.compare)
 app.command()(submit.submit)
 app.command()(schedule.schedule)
 app.command()(status.status)
