@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from components.images import VERSION
 from pipelines.commands import charter, check, compare, doctor, explain, keys, prune, schedule, status, submit
 from pipelines.commands import privacy as privacy_command
 from pipelines.commands.arguments import FederationFile, Method, load, relative
+
+if TYPE_CHECKING:
+    from pipelines.federation import Federation
 
 app = typer.Typer(
     name="crosscloud",
@@ -100,11 +103,19 @@ def compile_(
             "--kubernetes-manifests", help="Write Pipeline and PipelineVersion objects too, for GitOps."
         ),
     ] = False,
+    comparison: Annotated[
+        bool, typer.Option("--comparison", help="The comparison of all methods in place of the round.")
+    ] = False,
 ) -> None:
     """Compile the federation to a Kubeflow pipeline spec."""
     from pipelines.compile import compile_round
 
     chosen = load(federation, method)
+    if comparison:
+        if method or kubernetes_manifests:
+            raise UsageError("--comparison has all methods and one spec: leave --method and manifests out")
+        typer.echo(relative(_compile_comparison(chosen, output)))
+        return
     spec = compile_round(chosen, output / f"{chosen.federation}-round.yaml")
     typer.echo(relative(spec))
     if kubernetes_manifests:
@@ -112,6 +123,13 @@ def compile_(
 
         objects = output / f"{chosen.federation}-round-objects.yaml"
         typer.echo(relative(compile_objects(chosen, spec, objects)))
+
+
+def _compile_comparison(federation: Federation, output: Path) -> Path:
+    from components.evaluation.method_measurement.configurations import Scope
+    from pipelines.compile import compile_comparison
+
+    return compile_comparison(federation, Scope(), output / f"{federation.federation}-comparison.yaml")
 
 
 @app.command()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.artifacts.documents import canonical_json, digest
-from components.artifacts.stores import Store
+from components.artifacts.stores import Store, key_of, open_store
 from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError
 
 COMPUTING: Final = (
@@ -140,3 +140,17 @@ class KeptOutcomes:
             return self.find(configuration) or record
         found: Record = json.loads(content)
         return found
+
+
+def records_at(references: Mapping[str, str], store_uri: str) -> list[Record]:
+    """The records that references name, in the order of their names.
+
+    Raises:
+        RefusedError: a reference lies in another store.
+        ObjectMissingError: there is nothing.
+    """
+    store = open_store(store_uri)
+    found: list[Record] = []
+    for name in sorted(references):
+        found += json.loads(store.read(key_of(store, references[name])))
+    return found
