@@ -72,7 +72,7 @@ def test_what_is_wrong_is_one_line(
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"/train\.csv is not there: a data set is a folder of"):
+    with pytest.raises(UsageError, match=r"/train\.csv is not there: a data set is a folder with"):
         read_texts(str(tmp_path / "nowhere"))
 
 
