@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.agreement.charter import least_sum_sites
 from components.agreement.commitment import committed_digest
 from components.agreement.protections import SEALED, SMC
-from components.agreement.ticket import Ticket
 from components.encryption.fixed_point import FixedPoint
 from components.encryption.protection import (
     generate_contexts,
@@ -20,11 +19,13 @@ from components.encryption.protection import (
     unmasking_opener,
 )
 from components.encryption.update_vector import largest_sum
-from tests.benchmarks.lifted_masks import Lifting, Releases, Unmaskings
-from tests.benchmarks.signed_updates import SignedUpdates
+from components.evaluation.rehearsal.lifted_masks import FixedSets, Lifting, Releases, Unmaskings
+from components.evaluation.rehearsal.site_keys import REHEARSED_TICKET
+from tests.benchmarks.signed_sites import NAMES, keys_of, signed_updates
 
 LARGEST_VALUE = 0.25
 MAX_EXAMPLES = 1000
+FIXED = FixedSets(sharers="7" * 64, cutoff="4" * 64)
 
 
 class Masking:
@@ -51,22 +52,27 @@ class Masking:
         self._public, secret = generate_contexts(protection)
         self._summer = summer(protection, self._public, values_per_slot=values_per_slot)
         self._packed: dict[str, Any] = {"sites": sites, "values_per_slot": values_per_slot}
-        self._signed = SignedUpdates(sites, self._length)
-        self._ticket = ticket()
+        self._keys = keys_of(sites)
+        self._sites = list(self._keys)
+        self._signed = signed_updates(self._keys, protection, self._length)
+        self._unmaskings = Unmaskings(self._keys, NAMES, least_sum_sites(sites, 1))
         self._lifting: Lifting = (
-            Unmaskings(sites) if protection == SMC else Releases(sites, protection, self._public, secret)
+            self._unmaskings
+            if protection == SMC
+            else Releases(self._keys, NAMES, protection, (self._public, secret))
         )
 
     def client(self, site: int, update: NDArray[np.float64], sink: BinaryIO, *, again: bool = False) -> None:
         """Fixed point, commitment twice (made, and recomputed before sealing), masks, sealing, lifting."""
-        vector = self._points.encode(update, int(self._weights[site]))
-        salt = os.urandom(32)
+        vector, name = self._points.encode(update, int(self._weights[site])), self._sites[site]
         for _ in range(2):
-            committed_digest(self._ticket, f"site-{site:02d}", salt, vector)
-        masks = self._lifting.masks(site)
+            committed_digest(REHEARSED_TICKET, name, self._keys[name].salt, vector)
+        if self._protection == SMC:
+            self._unmaskings.deal(name)
+        masks = self._lifting.masks(name)
         sealer = masking_sealer(self._protection, self._public, masks, **self._packed)
-        self._signed.write(site, sealer.seal(vector), sink, keep=not again)
-        self._lifting.lift(site)
+        self._signed.write(name, sealer.seal(vector), sink, keep=not again)
+        self._lifting.lift(name, FIXED)
 
     def aggregator(self, blobs: Sequence[BinaryIO], total: BinaryIO) -> None:
         """Verifies and adds."""
@@ -74,7 +80,7 @@ class Masking:
 
     def opening(self, blobs: Sequence[BinaryIO], total: BinaryIO) -> NDArray[np.float64]:
         """Unlocks, verifies, adds again, compares, opens, takes the masks off."""
-        masks, context = self._lifting.remaining()
+        masks, context = self._lifting.remaining(FIXED)
         opener = unmasking_opener(self._protection, context, masks, **self._packed)
         self._signed.add(self._summer, blobs, None, expected=total)
         total.seek(0)
@@ -82,23 +88,3 @@ class Masking:
         mean = decoded[:-1]
         mean /= decoded[-1]
         return mean
-
-
-def ticket() -> Ticket:
-    """Of one attempt of nobody."""
-    return Ticket(
-        charter="1" * 64,
-        federation="bench",
-        round_number=1,
-        attempt=1,
-        void="",
-        purpose="update",
-        model="6" * 64,
-        previous="",
-        previous_folder="",
-        snapshot="2026-01-01T00:00:00+00:00",
-        local_epochs=1,
-        learning_rate=0.1,
-        batch_size=1,
-        seed=1,
-    )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from components.encryption.ckks import roles as ckks
 from components.encryption.protection import generate_contexts
 from tests.benchmarks.masking_methods import Masking
-from tests.benchmarks.signed_updates import SignedUpdates
+from tests.benchmarks.signed_sites import keys_of, signed_updates
 
 _BLOCK = 1 << 20
 
@@ -96,14 +96,15 @@ class Ckks:
         """`weights` are numbers of examples by site."""
         self._weights, self._length = weights, values + 1
         self._public, self._secret = generate_contexts("he")
-        self._signed = SignedUpdates(len(weights), self._length)
+        keys = keys_of(len(weights))
+        self._sites, self._signed = list(keys), signed_updates(keys, "he", self._length)
         self._sealer = ckks.HeSealer(self._public)
         self._summer = ckks.HeSummer(self._public)
 
     def client(self, site: int, update: NDArray[np.float64], sink: BinaryIO, *, again: bool = False) -> None:
         """[n·w, n] encrypted, hashed and signed."""
         vector = np.append(update * float(self._weights[site]), float(self._weights[site]))
-        self._signed.write(site, self._sealer.seal(vector), sink, keep=not again)
+        self._signed.write(self._sites[site], self._sealer.seal(vector), sink, keep=not again)
 
     def aggregator(self, blobs: Sequence[BinaryIO], total: BinaryIO) -> None:
         """Verifies and adds."""

@@ -1,0 +1,1 @@
+"""`measure`: one configuration of one method, on a corpus."""
