@@ -17,6 +17,8 @@ from pipelines.baseline_comparison.pool import Finished
 _LINES: Final = 10
 """Lines of progress that are printed where there is no terminal, about."""
 _LONGEST_SILENCE: Final = 60.0
+_FAILURES: Final = 12
+"""Lines of failures that are printed."""
 
 
 def describe(configuration: Mapping[str, Any]) -> str:
@@ -75,8 +77,9 @@ class MeasuringView:
         self._cores = cores
         self._began = self._printed = time.monotonic()
         self._at_print = done
+        self._failed = 0
         self._bar = Progress(
-            TextColumn("  {task.completed:.0f} of {task.total:.0f} measured"),
+            TextColumn("  {task.completed:.0f} of {task.total:.0f} done"),
             BarColumn(),
             TextColumn("{task.fields[left]}"),
             console=console,
@@ -101,11 +104,20 @@ class MeasuringView:
         self._done += 1
         self._cost_left -= cost
         if finished.error:
-            told = f"  [red]failed[/]  {escape(describe(finished.configuration))}: {escape(finished.error)}"
-            self._console.print(told, highlight=False, soft_wrap=True)
+            self._print_failure(finished)
         self._bar.update(self._task, completed=self._done, left=self._left())
         if not self._console.is_terminal:
             self._print_now_and_then()
+
+    def _print_failure(self, finished: Finished) -> None:
+        """What fails in an early stage takes others with it: after some lines they are counted only."""
+        self._failed += 1
+        told = f"{escape(describe(finished.configuration))}: {escape(finished.error)}"
+        if self._failed > _FAILURES:
+            return
+        self._console.print(f"  [red]failed[/]  {told}", highlight=False, soft_wrap=True)
+        if self._failed == _FAILURES:
+            self._console.print("  further failures are counted at the end", highlight=False)
 
     def _left(self) -> str:
         """Time left: by the speed of this start, once it has one."""
@@ -119,5 +131,5 @@ class MeasuringView:
         if steps or now - self._printed > _LONGEST_SILENCE or self._done == self._total:
             self._printed, self._at_print = now, self._done
             told = self._left()
-            line = f"  {self._done} of {self._total} measured{', ' + told if told else ''}"
+            line = f"  {self._done} of {self._total} done{', ' + told if told else ''}"
             self._console.print(line, highlight=False)

@@ -13,7 +13,7 @@ from rich.console import Console
 from components.errors import SiteError, UsageError
 from pipelines.commands.arguments import FederationFile, load, relative
 
-SEEDS = 3
+SEEDS, QUICK_SEEDS = 3, 1
 SITES = 4
 
 
@@ -31,7 +31,9 @@ def compare(
     ),
     figures: Annotated[str, typer.Option(metavar="LIST", help="Only these, separated by commas.")] = "",
     methods: Annotated[str, typer.Option(metavar="LIST", help="Only these, separated by commas.")] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Repetitions.")] = SEEDS,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help=f"Repetitions: {SEEDS} by default, {QUICK_SEEDS} if quick.")
+    ] = None,
     sites: Annotated[int, typer.Option(help="Among which the rows are dealt.")] = SITES,
     quick: Annotated[
         bool, typer.Option("--quick", help="Every method, attack and figure, with few rows and rounds.")
@@ -54,7 +56,7 @@ def compare(
     scope = Scope(
         figures=_listed(figures, FIGURES),
         methods=_listed(methods, COMPARED),
-        seeds=tuple(range(1, seeds + 1)),
+        seeds=tuple(range(1, (seeds or (QUICK_SEEDS if quick else SEEDS)) + 1)),
         quick=quick,
         sites=sites,
     )
