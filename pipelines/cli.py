@@ -113,7 +113,9 @@ def compile_(
     chosen = load(federation, method)
     if comparison:
         if method or kubernetes_manifests:
-            raise UsageError("--comparison has all methods and one spec: leave --method and manifests out")
+            raise UsageError(
+                "--comparison has all methods and one spec: leave --method and --kubernetes-manifests out"
+            )
         typer.echo(relative(_compile_comparison(chosen, output)))
         return
     spec = compile_round(chosen, output / f"{chosen.federation}-round.yaml")
