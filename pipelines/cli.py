@@ -110,14 +110,12 @@ def compile_(
     """Compile the federation to a Kubeflow pipeline spec."""
     from pipelines.compile import compile_round
 
-    chosen = load(federation, method)
     if comparison:
         if method or kubernetes_manifests:
-            raise UsageError(
-                "--comparison has all methods and one spec: leave --method and --kubernetes-manifests out"
-            )
-        typer.echo(relative(_compile_comparison(chosen, output)))
+            raise UsageError("--comparison has all methods: leave --method and --kubernetes-manifests out")
+        typer.echo(relative(_compile_comparison(load(federation), output)))
         return
+    chosen = load(federation, method)
     spec = compile_round(chosen, output / f"{chosen.federation}-round.yaml")
     typer.echo(relative(spec))
     if kubernetes_manifests:

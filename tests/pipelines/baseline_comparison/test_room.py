@@ -25,15 +25,11 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(tmp_path: Path) ->
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_write_that_finds_no_room_is_told_with_what_to_do(number: int) -> None:
-    def write() -> None:
-        with telling_no_room(Path("build/compare")):
-            try:
-                raise OSError(number, os.strerror(number))
-            except OSError as error:
-                raise StoreError("cannot write") from error
-
-    with pytest.raises(UsageError, match=r"^no room is left in build/compare: make room there and type"):
-        write()
+    refused = StoreError("cannot write")
+    refused.__cause__ = OSError(number, os.strerror(number))
+    told = r"^no room is left in build/compare: make room there and type"
+    with pytest.raises(UsageError, match=told), telling_no_room(Path("build/compare")):
+        raise refused
 
 
 def test_other_faults_pass() -> None:

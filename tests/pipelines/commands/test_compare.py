@@ -77,7 +77,7 @@ def test_it_has_all_methods(say: Say, file: FederationFile) -> None:
     said = say("compile", "small.yaml", "--comparison", "--method", "ours")
     assert (said.code, said.complaints) == (
         2,
-        ["--comparison has all methods and one spec: leave --method and --kubernetes-manifests out"],
+        ["--comparison has all methods: leave --method and --kubernetes-manifests out"],
     )
 
 

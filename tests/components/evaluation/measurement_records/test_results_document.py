@@ -83,7 +83,7 @@ def test_figures_of_the_same_code_and_corpus_add_up_and_the_newest_of_each_stays
 def test_another_file_is_not_written_over(content: str, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text(content)
-    with pytest.raises(UsageError, match="is no results.json of this version: move it away"):
+    with pytest.raises(UsageError, match=r"is no results\.json of this version: move it away"):
         read_document(path)
 
 
