@@ -1,0 +1,110 @@
+"""The reduced comparison as people type it, and the compiled one as Kubeflow's local runner runs it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.agreement.methods import COMPARED
+from components.evaluation.method_measurement.configurations import FIGURES, Scope, figures_of, stages
+from pipelines.compile import compile_comparison
+from pipelines.federation import load_federation
+from pipelines.local import LocalRunner
+from tests.conftest import FILLER, WORDS, SmallFederation
+from tests.pipelines.command_line import Say, say_here
+
+SCOPE = Scope(quick=True, seeds=(1,))
+KINDS = {"choice", "centralised", "protection", "likelihood-ratio", "convergence", "costs", "migration"}
+ATTACKS = {"canaries", "likelihood-ratio", "class-presence", "inversion"}
+TOLD_IN_SECONDS = {"seconds_to_85", "seconds_to_95_of_central", "steps"}
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+    return say_here(monkeypatch, capsys)
+
+
+def write_data(folder: Path, *, train: int, test: int) -> Path:
+    """Notes of three organs, which a few words give away."""
+    chance = random.Random(8)
+    folder.mkdir()
+    for part, number in (("train", train), ("test", test)):
+        lines = ["text,label"]
+        for _ in range(number):
+            organ = chance.choice(sorted(WORDS))
+            lines.append(" ".join(chance.sample(WORDS[organ], 2) + chance.sample(FILLER, 3)) + f",{organ}")
+        (folder / f"{part}.csv").write_text("\n".join(lines))
+    return folder
+
+
+def measured(results: Path, name: str = "ward") -> dict[str, dict[str, Any]]:
+    """Outcomes by configuration, without what a clock has told."""
+    records = json.loads(results.read_text())["datasets"][name]["records"]
+    return {
+        json.dumps(record["configuration"], sort_keys=True): {
+            key: value for key, value in record["outcome"].items() if key not in TOLD_IN_SECONDS
+        }
+        for record in records
+    }
+
+
+@pytest.mark.slow
+def test_the_reduced_comparison_has_every_method_attack_and_figure_here_and_on_kubeflow(
+    small_federation: Callable[..., SmallFederation], say: Say, tmp_path: Path
+) -> None:
+    federation = small_federation(rows=0)
+    data = write_data(tmp_path / "ward", train=800, test=300)
+    words = (
+        "compare",
+        federation.path,
+        "--data",
+        data,
+        "--quick",
+        "--output",
+        tmp_path / "out",
+        "--cores",
+        2,
+    )
+    said = say(*words)
+    assert said.code == 0, said
+    results = tmp_path / "out/results.json"
+    found = measured(results)
+    asked = [configuration for stage in stages(SCOPE) for configuration in stage]
+    assert set(found) == {json.dumps(configuration, sort_keys=True) for configuration in asked}
+    assert {json.loads(each)["kind"] for each in found} == KINDS
+    assert {json.loads(each).get("method") for each in found} == {*COMPARED, None}
+    assert {figure for each in found for figure in figures_of(json.loads(each))} == set(FIGURES)
+    attempts = [
+        attempt
+        for outcome in found.values()
+        for tried in (outcome.get("attempts", []), *outcome.get("by_seed", {}).values())
+        for attempt in tried
+    ]
+    assert {attempt["attack"] for attempt in attempts} == ATTACKS
+    assert {attempt["view"] for attempt in attempts} == {"aggregator", "participant", "model"}
+    assert (tmp_path / "out/report.html").stat().st_size > 10_000
+    assert len(list((tmp_path / "out/figures").glob("ward-*.png"))) >= len(FIGURES)
+
+    outcomes = sorted((tmp_path / "out/ward/outcomes").glob("*.json"))
+    before = {path.name: path.stat().st_mtime_ns for path in outcomes}
+    again = say(*words)
+    assert again.code == 0, again
+    assert {path.name: path.stat().st_mtime_ns for path in outcomes} == before
+    assert measured(results) == found
+
+    compiled = compile_comparison(load_federation(federation.path), SCOPE, tmp_path / "comparison.yaml")
+    for path in outcomes[::6]:
+        path.unlink()
+    arguments = {"data_uri": str(data), "store_uri": str(tmp_path / "out/ward"), "device": "cpu"}
+    with LocalRunner(home=federation.home, log_path=tmp_path / "log.txt", modules=("torch",)) as runner:
+        outcome = runner.run(compiled, arguments, pipeline_root=tmp_path / "root")
+    assert outcome.succeeded, (outcome.error, (tmp_path / "log.txt").read_text()[-3000:])
+    (written,) = (tmp_path / "root").glob("*/compare/results")
+    assert measured(written) == found
+    (page,) = (tmp_path / "root").glob("*/compare/page")
+    assert page.stat().st_size > 10_000
