@@ -182,7 +182,7 @@ def model_scores(model: Mapping[str, NDArray[np.float32]], examples: Examples) -
 
 
 def scaled_confidence(model: Mapping[str, NDArray[np.float32]], examples: Examples) -> Float:
-    """φ = ln(p / (1 − p)) of the true class, (n,): Carlini et al. 2022, Algorithm 1, without rounding p to 1."""
+    """φ = ln(p / (1 − p)) of the true class, (n,): Carlini et al. 2022, Algorithm 1; p is never rounded."""
     return _confidences(model, examples)[0]
 
 

@@ -1,8 +1,8 @@
 """Likelihood-ratio membership inference with shadow models, offline.
 
 Carlini, Chien, Nasr, Song, Terzis and Tramèr 2022, "Membership Inference Attacks From First Principles",
-IEEE S&P, Algorithm 1 in its offline variant: an attacker who can train models like the target asks how unusual the target's
-confidence in a row is among models that never saw the row.
+IEEE S&P, Algorithm 1 in its offline variant: an attacker who can train models like the target asks how
+unusual the target's confidence in a row is among models that never saw the row.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from components.evaluation.method_measurement.configurations import Configuratio
 from components.evaluation.method_measurement.experiment import deal_of
 from components.evaluation.rehearsal.corpus import Corpus
 from components.evaluation.rehearsal.plans import Plan
-from components.evaluation.rehearsal.protected_sums import protected_sum
 from components.evaluation.rehearsal.rounds import Rehearsal, accuracy
 from components.training import heads
 from components.training.adaptation.adaptation import adapted
@@ -32,7 +31,7 @@ def costs(configuration: Configuration, corpus: Corpus, *, plan: Plan) -> dict[s
     Bytes are what a party uploads to the exchange in the step. Starting processes, signatures of tickets
     and rosters, and reading and encoding records are the same for every method and not in it.
     """
-    seed = configuration["seed"] if "seed" in configuration else 1
+    seed = configuration.get("seed", 1)
     deal = deal_of(
         corpus, sites=configuration["sites"], concentration=configuration["concentration"], seed=seed
     )
@@ -73,13 +72,7 @@ def _round(rehearsal: Rehearsal) -> tuple[Steps, heads.Head]:
     for site, rows in rehearsal.sites.items():
         took, vectors[site] = _seconds(lambda: rehearsal.vector(ticket, model, site, rows))  # noqa: B023
         seconds.append(took)
-    made = protected_sum(
-        charter.protection,
-        vectors,
-        values_per_slot=charter.values_per_slot,
-        min_sum_sites=charter.min_sum_sites,
-        colluding_sites=charter.colluding_sites,
-    )
+    made = rehearsal.protected(vectors)
     steps: Steps = {("train", SITE): (median(seconds), 0)}
     for step in made.steps:
         steps[step.step, step.who] = (step.seconds, step.num_bytes)

@@ -3,7 +3,7 @@
 | view | fedavg, dp-fl | smc-fl | he-fl | ours |
 |---|---|---|---|---|
 | aggregator | every site's update | its masked words | its ciphertext | its sealed bytes |
-| participant | the sum less its own part, every round | the same | the same | the same, less its share of noise |
+| participant | the sum less its own part | the same | the same | the same, less its share of noise |
 | model | the sum of every round, as models tell it | the same | the same | the same |
 
 Updates are what the rehearsal's sites committed to; sealed bytes are made by the protection's own code from
@@ -23,7 +23,6 @@ from components.agreement.protections import NONE
 from components.agreement.released_sum import WEIGHTED_UPDATES
 from components.evaluation.attacks.opaque import as_numbers
 from components.evaluation.attacks.sighting import Sighting
-from components.evaluation.rehearsal.protected_sums import protected_sum
 from components.evaluation.rehearsal.rounds import Rehearsal, Round
 
 Float64 = NDArray[np.float64]
@@ -88,14 +87,7 @@ def sealed_sightings(
     rehearsal: Rehearsal, found: Round, vectors: Mapping[str, NDArray[np.generic]]
 ) -> dict[str, Sighting]:
     """What the aggregator has of each site: sealed bytes, on which the attacks are run all the same."""
-    charter = rehearsal.charter
-    made = protected_sum(
-        charter.protection,
-        vectors,
-        values_per_slot=charter.values_per_slot,
-        min_sum_sites=charter.min_sum_sites,
-        colluding_sites=charter.colluding_sites,
-    )
+    made = rehearsal.protected(vectors)
     length = found.opened.size - 1
     return {
         site: Sighting(
@@ -123,4 +115,5 @@ def _sighting(
         seen=seen,
         background=background,
         deviation=rehearsal.noise_deviation(found.number, shares),
+        clipping_norm=found.clipping_norm,
     )

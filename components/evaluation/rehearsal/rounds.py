@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.agreement.charter import Charter
-from components.agreement.released_sum import Shapes, released_sum, shapes_of
+from components.agreement.released_sum import WEIGHTED_UPDATES, Shapes, released_sum, shapes_of
 from components.agreement.server_optimizer import next_model, with_state
 from components.agreement.server_steps import split
 from components.agreement.ticket import Ticket
@@ -24,7 +24,7 @@ from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.encryption.update_vector import from_sum, to_vector
 from components.evaluation.rehearsal.plans import Plan, charter_of, ticket_of
-from components.evaluation.rehearsal.protected_sums import Sums
+from components.evaluation.rehearsal.protected_sums import ProtectedSum, Sums
 from components.privacy.round_noise import round_mechanism, shares_noise
 from components.training import heads
 from components.training.features import Examples
@@ -41,6 +41,7 @@ class Round:
     Attributes:
         number: from 1.
         of: what its sum is of, see `released_sum`.
+        clipping_norm: largest norm of one row's part in it; None for updates, in which a row has no bound.
         before: the model that it started from.
         vectors: what each site committed to and sealed, noise included.
         total: what was opened of them.
@@ -50,6 +51,7 @@ class Round:
 
     number: int
     of: str
+    clipping_norm: float | None
     before: heads.Head
     vectors: Mapping[str, NDArray[np.generic]]
     total: NDArray[np.generic]
@@ -84,7 +86,13 @@ class Rehearsal:
         name = digest(tensors.encode(first))
         self.charter: Charter = charter_of(plan, rows, name, public_corpus=public_corpus)
         self._committed: Mapping[str, NDArray[np.generic]] = first
-        self._sums = Sums(plan.protection, sites=len(sites), values_per_slot=1)
+        self._sums = Sums(
+            plan.protection,
+            sites=len(sites),
+            values_per_slot=self.charter.values_per_slot,
+            min_sum_sites=self.charter.min_sum_sites,
+            colluding_sites=self.charter.colluding_sites,
+        )
 
     def rounds(self) -> Iterator[Round]:
         """All rounds of the plan in their order.
@@ -115,9 +123,11 @@ class Rehearsal:
     def shown(self, number: int, before: heads.Head, vectors: Mapping[str, NDArray[np.generic]]) -> Round:
         """What a round with these vectors shows; nothing is committed, and `after` is the model before."""
         total = self._sums.add(vectors)
+        released = released_sum(self.charter, number, self._shapes)
         return Round(
             number=number,
-            of=released_sum(self.charter, number, self._shapes).of,
+            of=released.of,
+            clipping_norm=None if released.of == WEIGHTED_UPDATES else released.clipping_norm,
             before=before,
             vectors=vectors,
             total=total,
@@ -149,6 +159,10 @@ class Rehearsal:
         entropy = self._entropy(ticket, site, 2 * repetition)
         seed = int(np.random.Generator(np.random.PCG64(entropy)).integers(_SEEDS))
         return contribution(self.charter, ticket, site, model, examples, device="cpu", seed=seed)
+
+    def protected(self, vectors: Mapping[str, NDArray[np.generic]]) -> ProtectedSum:
+        """What the parties of a round upload and open of these vectors, each time under fresh keys."""
+        return self._sums.protected(vectors)
 
     def decoded(self, total: NDArray[np.generic], number: int) -> Float64:
         """An opened sum, or one site's vector where it is shown, as numbers and a count; (d + 1,)."""

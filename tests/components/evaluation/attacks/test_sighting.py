@@ -109,7 +109,7 @@ def test_what_was_seen_is_read_less_the_background_and_left_as_it_is() -> None:
 def test_what_no_attack_can_read_is_refused(change: dict[str, Any], told: str) -> None:
     vector = zeros(head(), WEIGHTED_UPDATES)
     with pytest.raises(UsageError, match=told):
-        sighting(WEIGHTED_UPDATES, **({"seen": vector, "background": vector} | change))
+        sighting(**({"of": WEIGHTED_UPDATES, "seen": vector, "background": vector} | change))
 
 
 @pytest.mark.parametrize("labels", [[0, CLASSES], [-1, 0]])
