@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
-from collections.abc import Callable
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from pipelines.federation import load_federation
 from pipelines.local import LocalRunner
 from tests.conftest import FILLER, WORDS, SmallFederation
 from tests.pipelines.command_line import Say, say_here
+from tests.pipelines.run_in_progress import COMMAND, PATIENCE
 
 SCOPE = Scope(quick=True, seeds=(1,))
 KINDS = {"choice", "centralised", "protection", "likelihood-ratio", "convergence", "costs", "migration"}
@@ -53,6 +58,21 @@ def measured(results: Path, name: str = "ward") -> dict[str, dict[str, Any]]:
     }
 
 
+def interrupted(words: Sequence[object], home: Path, outcomes: Path) -> dict[str, int]:
+    """Types a command and Ctrl-C, once it has measured something; times of the outcomes by name."""
+    command = [*COMMAND, *map(str, words)]
+    environment = {**os.environ, "CROSSCLOUD_HOME": str(home)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + PATIENCE
+    while len(list(outcomes.glob("*.json"))) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (130, b""), (out, errors)
+    assert not [path for path in outcomes.iterdir() if path.suffix != ".json"]
+    return {path.name: path.stat().st_mtime_ns for path in outcomes.glob("*.json")}
+
+
 @pytest.mark.slow
 def test_the_reduced_comparison_has_every_method_attack_and_figure_here_and_on_kubeflow(
     small_federation: Callable[..., SmallFederation], say: Say, tmp_path: Path
@@ -70,6 +90,7 @@ def test_the_reduced_comparison_has_every_method_attack_and_figure_here_and_on_k
         "--cores",
         2,
     )
+    kept = interrupted(words, federation.home, tmp_path / "out/ward/outcomes")
     said = say(*words)
     assert said.code == 0, said
     results = tmp_path / "out/results.json"
@@ -92,6 +113,7 @@ def test_the_reduced_comparison_has_every_method_attack_and_figure_here_and_on_k
 
     outcomes = sorted((tmp_path / "out/ward/outcomes").glob("*.json"))
     before = {path.name: path.stat().st_mtime_ns for path in outcomes}
+    assert kept.items() <= before.items()
     again = say(*words)
     assert again.code == 0, again
     assert {path.name: path.stat().st_mtime_ns for path in outcomes} == before
