@@ -37,7 +37,7 @@ COIN: Final = 4.0
 """1 / variance of a fair coin."""
 _RIDGE: Final = 0.3
 """Of the mean diagonal, where the noise is not known: it stands for what the model of the sum leaves out."""
-_RESIDUALS: Final = (1.0, 30.0, 1000.0)
+_RESIDUALS: Final = (0.1, 1.0, 10.0, 100.0, 1000.0)
 """Variance of the rows' residual along the public rows' within-class variance, of that of all else, tried."""
 _FITS: Final = 10
 _TINY: Final = 1e-12

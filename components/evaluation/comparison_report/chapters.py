@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,9 +75,8 @@ def missing_figures(measured: DataSet) -> list[str]:
     return [title for figure, title in TITLES.items() if figure not in told]
 
 
-def verdict_sentences(told: Iterable[Relation]) -> list[tuple[str, str]]:
+def verdict_sentences(told: Sequence[Relation]) -> list[tuple[str, str]]:
     """(word, sentence) for each of `WORDS`, in plain words and empty ones left out."""
-    told = list(told)
     return [(word, "; ".join(claims)) for word in WORDS if (claims := spoken(told, word))]
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from components.evaluation.comparison_report.bands import Band, band
 from components.evaluation.comparison_report.records import DataSet, Record, method_order
 from components.evaluation.comparison_report.wording import in_band
+from components.evaluation.rehearsal.corpus import LANGUAGE_MODEL
 
 HIDDEN_UNITS: Final = "hidden-units"
 LEARNING_RATE: Final = "learning-rate"
@@ -36,7 +37,7 @@ class Setting:
     @property
     def heading(self) -> str:
         """In lines that are short enough for a panel."""
-        words = "with" if self.features == "language model" else "without"
+        words = "with" if self.features == LANGUAGE_MODEL else "without"
         first = f"{words} language model, Dirichlet {self.concentration:g}"
         if self.hidden_units is None:
             return first
@@ -51,13 +52,15 @@ class Cell:
         reached: rounds or seconds of the runs that reached the target.
         not_reached: runs that went on learning and did not.
         diverged: runs that stopped learning for good.
-        rounds: the fewest that a run was given that did not reach it; where all did, the most they took.
+        planned: the most rounds that a plan has, so that a run that did not get there needs more.
+        allowed: the fewest rounds that a run was allowed. A plan may have fewer, as its ε allows.
     """
 
     reached: tuple[float, ...]
     not_reached: int
     diverged: int
-    rounds: int
+    planned: int
+    allowed: int
 
     @property
     def runs(self) -> int:
@@ -92,7 +95,7 @@ def settings(measured: DataSet, figure: str) -> list[Setting]:
     found = {_setting(record, figure) for record in measured.of_kind("convergence", figure=figure)}
     return sorted(
         found,
-        key=lambda one: (one.features != "language model", one.concentration, one.hidden_units or 0),
+        key=lambda one: (one.features != LANGUAGE_MODEL, one.concentration, one.hidden_units or 0),
     )
 
 
@@ -139,14 +142,24 @@ def _setting(record: Record, figure: str) -> Setting:
 
 
 def _cell(records: Sequence[Record], outcome: str) -> Cell:
-    found = [record.outcome for record in sorted(records, key=lambda record: record.seed)]
-    missed = [each for each in found if each[outcome] is None]
-    # A run that diverged may have been cut short; one that did not was given all rounds there are.
-    unfinished = [each for each in missed if each["ended"] != DIVERGED]
-    lengths = [len(each["curve"]) for each in unfinished]
+    records = sorted(records, key=lambda record: record.seed)
+    missed = [record for record in records if record.outcome[outcome] is None]
+    diverged = sum(_diverged(record) for record in missed)
     return Cell(
-        reached=tuple(float(each[outcome]) for each in found if each[outcome] is not None),
-        not_reached=len(unfinished),
-        diverged=len(missed) - len(unfinished),
-        rounds=min(lengths, default=max(len(each["curve"]) for each in found)),
+        reached=tuple(
+            float(record.outcome[outcome]) for record in records if record.outcome[outcome] is not None
+        ),
+        not_reached=len(missed) - diverged,
+        diverged=diverged,
+        planned=max(_planned(record) for record in records),
+        allowed=min(int(record.configuration.get("rounds", _planned(record))) for record in records),
     )
+
+
+def _planned(record: Record) -> int:
+    return int(record.outcome.get("rounds_planned", len(record.outcome["curve"])))
+
+
+def _diverged(record: Record) -> bool:
+    """A run may also have diverged on the way from the lower target to the higher."""
+    return record.outcome["ended"] == DIVERGED or len(record.outcome["curve"]) < _planned(record)

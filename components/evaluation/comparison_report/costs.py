@@ -45,11 +45,15 @@ def costs(measured: DataSet) -> Costs:
     """The costs that were measured on a data set."""
     records = sorted(measured.of_kind("costs"), key=lambda record: method_order(record.method))
     cells: dict[tuple[str, str, str], tuple[float, int]] = {}
-    # The method with most steps gives their order; steps that only others have follow.
-    longest_first = sorted(records, key=lambda record: -len(record.outcome["steps"]))
-    rows = dict.fromkeys(
-        (str(step["step"]), str(step["who"])) for record in longest_first for step in record.outcome["steps"]
-    )
+    rows: list[tuple[str, str]] = []
+    for record in records:
+        # A step that others lack stands behind the one that it follows.
+        place = 0
+        for step in record.outcome["steps"]:
+            row = (str(step["step"]), str(step["who"]))
+            if row not in rows:
+                rows.insert(place, row)
+            place = rows.index(row) + 1
     for record in records:
         for step in record.outcome["steps"]:
             key = (str(step["step"]), str(step["who"]), record.method)

@@ -54,7 +54,7 @@ def protection_figure(measured: DataSet) -> Drawing | None:
         for title, values in (("protection", effects), ("× relative accuracy", products)):
             bands = {point: band(list(found.values())) for point, found in values.items() if found}
             if bands:
-                panels.append(Panel(title=f"{title}: {measure}", draw=partial(_against_epsilon, bands)))
+                panels.append(Panel(title=f"{title}\n{measure}", draw=partial(_against_epsilon, bands)))
     return Drawing(name="protection", panels=tuple(panels)) if panels else None
 
 
@@ -105,7 +105,7 @@ def costs_figure(measured: DataSet) -> Drawing | None:
     inches = (1.9 + 0.9 * len(found.methods), 1.3 + 0.32 * len(found.rows))
     panels = tuple(
         Panel(title=title, draw=partial(_heat, found, what), inches=inches)
-        for title, what in (("bytes sent by a party", "bytes"), ("processor seconds of a party", "seconds"))
+        for title, what in (("bytes sent by a party", "bytes"), ("seconds of a party", "seconds"))
     )
     return Drawing(name="costs", panels=panels)
 
@@ -116,7 +116,7 @@ def migration_figure(measured: DataSet) -> Drawing | None:
         Panel(
             title=f"accuracy on each cloud\n{label(*point)}",
             draw=partial(_dumbbells, sites),
-            inches=(4.6, 1.9 + 0.38 * len(sites)),
+            inches=(4.2, 1.9 + 0.38 * len(sites)),
         )
         for point, sites in clouds(measured).items()
     )

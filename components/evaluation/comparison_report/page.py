@@ -21,7 +21,7 @@ from components.evaluation.comparison_report.records import DataSet
 from components.evaluation.comparison_report.relations import FAILS, HOLDS, TIE, UNMEASURED, Relation
 from components.evaluation.comparison_report.tables import Table, choices
 from components.evaluation.comparison_report.verdict_tables import at_a_glance
-from components.evaluation.comparison_report.wording import duration
+from components.evaluation.comparison_report.wording import duration, listed
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -81,6 +81,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["duration"] = duration
-    environment.filters["spaced"] = lambda name: str(name).replace("_", " ")
+    environment.filters |= {"duration": duration, "listed": listed}
     return environment

@@ -64,3 +64,8 @@ JUDGED: Final = (
     "where the whole band of the mean difference contradicts it; where the band holds 0 the two are a "
     "tie; else it holds."
 )
+
+PLANS: Final = (
+    "Plans, chosen on validation rows taken from the training rows; test rows choose nothing. SMC-FL and "
+    "HE-FL train as FedAvg does and share its plans."
+)

@@ -15,6 +15,7 @@ from typing import Final
 from components.evaluation.attacks.advantage import Attempt, strongest
 from components.evaluation.comparison_report.bands import Band, band
 from components.evaluation.comparison_report.records import DataSet, method_order
+from components.evaluation.rehearsal.corpus import LANGUAGE_MODEL
 
 ALL_ATTACKS: Final = "all attacks"
 EXAMPLE_LEVEL: Final = "example-level attacks"
@@ -24,6 +25,9 @@ ATTACKS_OF: Final[Mapping[str, frozenset[str] | None]] = {
     EXAMPLE_LEVEL: frozenset({"canaries", "likelihood-ratio", "inversion"}),
 }
 MEASURES: Final = tuple(ATTACKS_OF)
+SPARSE: Final = frozenset({"likelihood-ratio"})
+"""Attacks that are made at some ε only, for what they cost."""
+Point = tuple[str, float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,30 +47,59 @@ class Protection:
     measured: DataSet
 
     @cached_property
-    def points(self) -> tuple[tuple[str, float | None], ...]:
+    def points(self) -> tuple[Point, ...]:
         """(method, ε) of every protection record, in the order in which they are told."""
         found = {(record.method, record.epsilon) for record in self.measured.of_kind("protection")}
         return tuple(sorted(found, key=lambda point: (method_order(point[0]), point[1] or 0.0)))
 
-    @cached_property
+    @property
     def centralised(self) -> Band | None:
-        """Accuracy of centralised training; None where it was not measured."""
-        found = [float(record.outcome["accuracy"]) for record in self.measured.of_kind("centralised")]
-        return band(found) if found else None
+        """Accuracy of centralised training on a language model's features; None where not measured."""
+        return self.centralised_by_features.get(LANGUAGE_MODEL)
+
+    @cached_property
+    def centralised_by_features(self) -> dict[str, Band]:
+        """Accuracy of centralised training over seeds."""
+        found: dict[str, list[float]] = {}
+        for record in self.measured.of_kind("centralised"):
+            features = str(record.configuration.get("features", LANGUAGE_MODEL))
+            found.setdefault(features, []).append(float(record.outcome["accuracy"]))
+        return {features: band(values) for features, values in sorted(found.items())}
 
     def attempts(self, method: str, epsilon: float | None) -> dict[int, list[Attempt]]:
         """Every attack's attempts at a point, by seed."""
         return self._attempts.get((method, epsilon), {})
 
-    def effects(self, measure: str, method: str, epsilon: float | None) -> dict[int, float]:
-        """1 − the strongest cross-fitted advantage, by seed; seeds without such an attack are left out."""
+    def effects(
+        self, measure: str, method: str, epsilon: float | None, *, without: frozenset[str] = frozenset()
+    ) -> dict[int, float]:
+        """1 − the strongest cross-fitted advantage, by seed; seeds without such an attack are left out.
+
+        Args:
+            measure: one of `MEASURES`.
+            method: name of the method.
+            epsilon: its ε.
+            without: attacks that are not to count.
+        """
         counted = ATTACKS_OF[measure]
         found = {}
         for seed, attempts in self.attempts(method, epsilon).items():
-            used = [each for each in attempts if counted is None or each.attack in counted]
+            used = [
+                each
+                for each in attempts
+                if (counted is None or each.attack in counted) and each.attack not in without
+            ]
             if used:
                 found[seed] = 1.0 - strongest(used)
         return found
+
+    def unshared(self, first: Point, second: Point) -> frozenset[str]:
+        """Attacks of `SPARSE` that were made at one of two points only, which therefore compare nothing."""
+        made = [
+            {each.attack for attempts in self.attempts(*point).values() for each in attempts} & SPARSE
+            for point in (first, second)
+        ]
+        return frozenset(made[0] ^ made[1])
 
     def relative_accuracy(self, method: str, epsilon: float | None) -> dict[int, float]:
         """Accuracy over the mean accuracy of centralised training, by seed."""
@@ -76,10 +109,12 @@ class Protection:
         records = self.measured.of_kind("protection", method=method, epsilon=epsilon)
         return {record.seed: float(record.outcome["accuracy"]) / mean for record in records}
 
-    def products(self, measure: str, method: str, epsilon: float | None) -> dict[int, float]:
-        """Protection × relative accuracy, by seed."""
+    def products(
+        self, measure: str, method: str, epsilon: float | None, *, without: frozenset[str] = frozenset()
+    ) -> dict[int, float]:
+        """Protection × relative accuracy, by seed; arguments as for `effects`."""
         accuracy = self.relative_accuracy(method, epsilon)
-        effects = self.effects(measure, method, epsilon)
+        effects = self.effects(measure, method, epsilon, without=without)
         return {seed: effects[seed] * accuracy[seed] for seed in effects.keys() & accuracy.keys()}
 
     def strongest_at(self, measure: str, method: str, epsilon: float | None) -> Strongest | None:
@@ -113,8 +148,8 @@ class Protection:
         return dict(sorted(found.items()))
 
     @cached_property
-    def _attempts(self) -> dict[tuple[str, float | None], dict[int, list[Attempt]]]:
-        found: dict[tuple[str, float | None], dict[int, list[Attempt]]] = {}
+    def _attempts(self) -> dict[Point, dict[int, list[Attempt]]]:
+        found: dict[Point, dict[int, list[Attempt]]] = {}
         for record in self.measured.of_kind("protection"):
             attempts = [Attempt.from_dict(each) for each in record.outcome["attempts"]]
             found.setdefault((record.method, record.epsilon), {})[record.seed] = attempts

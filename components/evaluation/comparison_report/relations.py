@@ -6,12 +6,12 @@ of the mean difference. A claim says that a difference is not below a bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from components.evaluation.comparison_report.bands import ROUNDING, Band, band, paired
-from components.evaluation.comparison_report.protection import MEASURES, Protection
+from components.evaluation.comparison_report.protection import MEASURES, Point, Protection
 from components.evaluation.comparison_report.records import DataSet, label
 from components.evaluation.comparison_report.wording import in_band
 
@@ -22,6 +22,7 @@ UNMEASURED: Final = "not measured"
 WORDS: Final = (FAILS, TIE, HOLDS, UNMEASURED)
 
 EPSILONS: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+NO_FIGURES: Final = "no figures of"
 ANYWHERE: Final = "any ε"
 MARGIN: Final = 0.02
 FACTOR: Final = 1.05
@@ -47,11 +48,25 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Relation:
-    """One claim and its verdicts; `measure` is empty where it is not about protection."""
+    """One claim and its verdicts.
+
+    Attributes:
+        claim: in plain words.
+        under: the measure of protection or the method that it is judged under; empty for a claim that is
+            judged once.
+        verdicts: one a place.
+    """
 
     claim: str
-    measure: str
+    under: str
     verdicts: tuple[Verdict, ...]
+
+    @property
+    def reason(self) -> str:
+        """Why nothing was judged although there are figures; empty where that is not so."""
+        findings = {verdict.finding for verdict in self.verdicts if verdict.word == UNMEASURED}
+        found = "".join(findings) if len(findings) == 1 else ""
+        return "" if found.startswith(NO_FIGURES) else found
 
     def places(self, word: str) -> tuple[str, ...]:
         """Where the verdict is `word`."""
@@ -101,7 +116,7 @@ def compared(
     if not pairs:
         missing = " and ".join(name for name, values in (first, second) if not values)
         missing = missing or "both with the same seed"
-        return Verdict(at=at, word=UNMEASURED, finding=f"no figures of {missing}")
+        return Verdict(at=at, word=UNMEASURED, finding=f"{NO_FIGURES} {missing}")
     difference = band(pairs)
     word = not_below(difference, bound)
     means = ", ".join(f"{name} {in_band(band(list(values.values())))}" for name, values in (first, second))
@@ -113,10 +128,22 @@ def compared(
     return Verdict(at=at, word=word, finding=finding)
 
 
-def _effect(
-    protection: Protection, measure: str, method: str, epsilon: float | None = None
-) -> tuple[str, dict[int, float]]:
-    return label(method), protection.effects(measure, method, epsilon)
+def _points_compared(
+    protection: Protection, measure: str, at: str, first: Point, second: Point, *, bound: float = 0.0
+) -> Verdict:
+    """Compares protection at two points by the attacks that were made at both."""
+    without = protection.unshared(first, second)
+    named = [
+        (label(point[0]), protection.effects(measure, *point, without=without)) for point in (first, second)
+    ]
+    return _without(compared(at, named[0], named[1], bound), without)
+
+
+def _without(verdict: Verdict, without: frozenset[str]) -> Verdict:
+    if verdict.word == UNMEASURED or not without:
+        return verdict
+    said = f"{verdict.finding}; without {', '.join(sorted(without))}, not made on both"
+    return Verdict(at=verdict.at, word=verdict.word, finding=said)
 
 
 def _at(epsilon: float) -> str:
@@ -131,77 +158,81 @@ def _epsilons(protection: Protection, claimed: Sequence[float] = EPSILONS) -> Se
 
 def _at_least_dp_fl(protection: Protection, measure: str) -> Relation:
     verdicts = [
-        compared(
-            _at(epsilon),
-            _effect(protection, measure, "ours", epsilon),
-            _effect(protection, measure, "dp-fl", epsilon),
-            -MARGIN,
+        _points_compared(
+            protection, measure, _at(epsilon), ("ours", epsilon), ("dp-fl", epsilon), bound=-MARGIN
         )
         for epsilon in _epsilons(protection)
     ]
-    return Relation(
-        claim=f"ours protects no worse than DP-FL less {MARGIN:g}", measure=measure, verdicts=tuple(verdicts)
-    )
+    claim = f"ours protects no worse than DP-FL less {MARGIN:g}"
+    return Relation(claim=claim, under=measure, verdicts=tuple(verdicts))
 
 
 def _above(protection: Protection, measure: str, method: str, other: str) -> Relation:
     verdicts = [
-        compared(
-            _at(epsilon),
-            _effect(protection, measure, method, epsilon),
-            _effect(protection, measure, other),
-            0.0,
-        )
+        _points_compared(protection, measure, _at(epsilon), (method, epsilon), (other, None))
         for epsilon in _epsilons(protection)
     ]
     claim = f"{label(method)} protects better than {label(other)}"
-    return Relation(claim=claim, measure=measure, verdicts=tuple(verdicts))
+    return Relation(claim=claim, under=measure, verdicts=tuple(verdicts))
 
 
 def _encryption_alike(protection: Protection, measure: str) -> Relation:
-    first, second = _effect(protection, measure, "he-fl"), _effect(protection, measure, "smc-fl")
-    verdict = compared(ANYWHERE, first, second, -MARGIN)
-    pairs = paired(first[1], second[1])
+    verdict = _points_compared(protection, measure, ANYWHERE, ("he-fl", None), ("smc-fl", None))
+    without = protection.unshared(("he-fl", None), ("smc-fl", None))
+    pairs = paired(
+        protection.effects(measure, "he-fl", None, without=without),
+        protection.effects(measure, "smc-fl", None, without=without),
+    )
     if pairs:
         verdict = Verdict(at=verdict.at, word=alike(band(pairs), MARGIN), finding=verdict.finding)
     claim = f"HE-FL and SMC-FL protect alike, to {MARGIN:g}"
-    return Relation(claim=claim, measure=measure, verdicts=(verdict,))
+    return Relation(claim=claim, under=measure, verdicts=(verdict,))
 
 
 def _above_fedavg(protection: Protection, measure: str, method: str) -> Relation:
-    first, second = _effect(protection, measure, method), _effect(protection, measure, "fedavg")
+    verdict = _points_compared(protection, measure, ANYWHERE, (method, None), ("fedavg", None))
     claim = f"{label(method)} protects better than FedAvg"
-    return Relation(claim=claim, measure=measure, verdicts=(compared(ANYWHERE, first, second, 0.0),))
+    return Relation(claim=claim, under=measure, verdicts=(verdict,))
 
 
 def _product(protection: Protection, measure: str) -> Relation:
     verdicts = []
     for epsilon in _epsilons(protection, LOW_EPSILONS):
-        ours = protection.products(measure, "ours", epsilon)
-        other = protection.products(measure, "dp-fl", epsilon)
+        without = protection.unshared(("ours", epsilon), ("dp-fl", epsilon))
+        ours = protection.products(measure, "ours", epsilon, without=without)
+        other = protection.products(measure, "dp-fl", epsilon, without=without)
         scaled = {seed: FACTOR * value for seed, value in other.items()}
-        verdicts.append(compared(_at(epsilon), ("ours", ours), (f"{FACTOR:g} × DP-FL", scaled), 0.0))
+        verdict = compared(_at(epsilon), ("ours", ours), (f"{FACTOR:g} × DP-FL", scaled), 0.0)
+        verdicts.append(_without(verdict, without))
     claim = (
         f"ours has at least {FACTOR:g} times DP-FL's protection × relative accuracy "
         f"at ε ≤ {max(LOW_EPSILONS):g}"
     )
-    return Relation(claim=claim, measure=measure, verdicts=tuple(verdicts))
+    return Relation(claim=claim, under=measure, verdicts=tuple(verdicts))
 
 
-def spoken(relations: Iterable[Relation], word: str) -> list[str]:
-    """The claims that have the verdict `word` somewhere, with the places, measures together where alike."""
+def spoken(relations: Sequence[Relation], word: str) -> list[str]:
+    """The claims that have a verdict, and where; what is alike under several measures or methods is one."""
     told: dict[tuple[str, str], list[str]] = {}
+    under: dict[str, set[str]] = {}
     for relation in relations:
+        under.setdefault(relation.claim, set()).add(relation.under)
         places = relation.places(word)
         if places:
             everywhere = len(places) == len(relation.verdicts)
             where = "" if everywhere else f" ({said_once(places)})"
-            told.setdefault((relation.claim, where), []).append(relation.measure)
-    sentences = []
-    for (claim, where), measures in told.items():
-        under = "" if set(measures) in ({""}, set(MEASURES)) else f" under {measures[0]}"
-        sentences.append(f"{claim}{under}{where}")
-    return sentences
+            if word == UNMEASURED and relation.reason:
+                where += f" ({relation.reason})"
+            told.setdefault((relation.claim, where), []).append(relation.under)
+    return [
+        f"{claim}{'' if set(found) == under[claim] else f' under {_all_of(found)}'}{where}"
+        for (claim, where), found in told.items()
+    ]
+
+
+def _all_of(names: Sequence[str]) -> str:
+    """A, B and C."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def said_once(places: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from components.evaluation.comparison_report import prose
 from components.evaluation.comparison_report.chapters import (
@@ -21,7 +21,7 @@ from components.evaluation.comparison_report.records import DataSet
 from components.evaluation.comparison_report.relations import FAILS, HOLDS, TIE, UNMEASURED
 from components.evaluation.comparison_report.tables import Table, choices
 from components.evaluation.comparison_report.verdict_tables import at_a_glance, with_numbers
-from components.evaluation.comparison_report.wording import duration
+from components.evaluation.comparison_report.wording import duration, listed
 
 OPENING: Final = "# Results of the comparison"
 _SAYS: Final = {
@@ -99,32 +99,21 @@ def _part(measured: DataSet) -> str:
 
 
 def _about(measured: DataSet) -> str:
-    told = [f"{str(name).replace('_', ' ')} {_value(value)}" for name, value in measured.about.items()]
-    return _escaped(f"{'; '.join(told)}.")
+    return _escaped(f"{listed(measured.about)}.")
 
 
 def _measured(measured: DataSet) -> str:
     by_figure = "; ".join(f"{name} {duration(value)}" for name, value in measured.figure_seconds.items())
     lines = [
-        f"- Command: `{measured.command}`",
+        f"- Command: `{measured.command.replace('`', chr(39))}`",
         f"- Seeds: {', '.join(map(str, measured.seeds))}",
-        f"- Hardware: {_listed(measured.machine)}",
-        f"- Versions: {_listed(measured.versions)}",
+        f"- Hardware: {listed(measured.machine)}",
+        f"- Versions: {listed(measured.versions)}",
         f"- Time: {duration(measured.seconds)} in all"
-        + (f"; processor time by figure: {by_figure}" if by_figure else ""),
+        + (f"; time of processes by figure: {by_figure}" if by_figure else ""),
         f"- Finished: {measured.measured_at}",
     ]
     return "\n".join(line if line.startswith("- Command") else _escaped(line) for line in lines)
-
-
-def _listed(values: Any) -> str:
-    return ", ".join(f"{str(name).replace('_', ' ')} {_value(value)}" for name, value in values.items())
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _folded(table: Table) -> list[str]:

@@ -21,7 +21,7 @@ from components.evaluation.comparison_report.costs import costs
 from components.evaluation.comparison_report.migration import clouds
 from components.evaluation.comparison_report.protection import MEASURES, Protection
 from components.evaluation.comparison_report.records import DataSet, label
-from components.evaluation.comparison_report.wording import NONE, amount, in_band, number, percent, seconds
+from components.evaluation.comparison_report.wording import NONE, amount, in_band, number, seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +140,9 @@ def _by_view(measured: DataSet, protection: Protection, key: str, caption: str) 
 
 def _convergence(figure: str, measured: DataSet) -> tuple[Table, ...]:
     whats = ("rounds",) if figure == HIDDEN_UNITS else ("rounds", "seconds")
-    made = []
-    for setting in settings(measured, figure):
+    found = settings(measured, figure)
+    made = [_centralised(measured)] if found and figure == HIDDEN_UNITS else []
+    for setting in found:
         for key, target in TARGETS.items():
             for what in whats:
                 lines = series(measured, figure, setting, f"{what}_{key}")
@@ -164,10 +165,20 @@ def _convergence(figure: str, measured: DataSet) -> tuple[Table, ...]:
     return tuple(made)
 
 
+def _centralised(measured: DataSet) -> Table:
+    """What 95 % is of."""
+    found = Protection(measured).centralised_by_features
+    return Table(
+        caption="Accuracy of centralised training, by features.",
+        columns=("features", "accuracy"),
+        rows=tuple((features, in_band(value)) for features, value in found.items()),
+    )
+
+
 def _costs(measured: DataSet) -> tuple[Table, ...]:
     found = costs(measured)
     made = []
-    for what, name, write in (("bytes", "Bytes sent", amount), ("seconds", "Processor seconds", seconds)):
+    for what, name, write in (("bytes", "Bytes sent", amount), ("seconds", "Seconds", seconds)):
         rows = [
             (
                 f"{row[0]} ({row[1]})",
@@ -214,20 +225,16 @@ def _migration(measured: DataSet) -> tuple[Table, ...]:
 def choices(measured: DataSet) -> Table | None:
     """The plan that each method was given, as chosen on validation rows."""
     rows = []
+    heads = {"linear": "linear head", "deep": "hidden units"}
     for record in measured.of_kind("choice"):
-        plan = record.outcome["plan"]
-        text = ", ".join(f"{str(name).replace('_', ' ')} {_plain(plan[name])}" for name in sorted(plan))
-        rows.append((label(record.method, record.epsilon), text, str(len(record.outcome["tried"]))))
+        plan = {name: value for name, value in record.outcome["plan"].items() if name not in _SAID_ELSEWHERE}
+        text = ", ".join(f"{name.replace('_', ' ')} {_plain(plan[name])}" for name in sorted(plan))
+        purpose = str(record.configuration.get("purpose", ""))
+        name = label(record.method, record.epsilon)
+        rows.append((name, heads.get(purpose, purpose), text, str(len(record.outcome["tried"]))))
     if not rows:
         return None
-    caption = "Plans, chosen on validation rows taken from the training rows; test rows choose nothing."
-    return Table(caption=caption, columns=("method", "plan", "tried"), rows=tuple(rows))
-
-
-def centralised(measured: DataSet) -> str:
-    """Accuracy of centralised training in words; empty where it was not measured."""
-    found = Protection(measured).centralised
-    return f"{percent(found.mean)} ({in_band(found)})" if found else ""
+    return Table(caption=prose.PLANS, columns=("method", "for", "plan", "tried"), rows=tuple(sorted(rows)))
 
 
 def _over(values: list[float]) -> str:
@@ -246,6 +253,7 @@ def _plain(value: object) -> str:
     return number(value, 4).rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
+_SAID_ELSEWHERE: Final = frozenset({"method", "epsilon", "hidden_units"})
 _TABLES: Final[dict[str, Callable[[DataSet], tuple[Table, ...]]]] = {
     "protection": _protection,
     HIDDEN_UNITS: lambda measured: _convergence(HIDDEN_UNITS, measured),

@@ -12,23 +12,26 @@ from components.evaluation.comparison_report.wording import NONE
 
 def at_a_glance(relations: Sequence[Relation]) -> Table:
     """A row for each claim; claims about protection have a verdict under each measure."""
-    claims = dict.fromkeys(relation.claim for relation in relations)
-    rows = []
-    for claim in claims:
-        by_measure = {
-            relation.measure: _verdicts(relation) for relation in relations if relation.claim == claim
-        }
-        if "" in by_measure:
-            rows.append((claim, by_measure[""], *[NONE] * (len(MEASURES) - 1)))
-        else:
-            rows.append((claim, *(by_measure.get(measure, NONE) for measure in MEASURES)))
-    return Table(caption="Verdicts.", columns=("claim", *MEASURES), rows=tuple(rows))
+    rows: dict[str, dict[str, str]] = {}
+    for relation in relations:
+        protects = relation.under in MEASURES
+        name = (
+            relation.claim if protects or not relation.under else f"{relation.claim}, under {relation.under}"
+        )
+        rows.setdefault(name, {})[relation.under if protects else MEASURES[0]] = _verdicts(relation)
+    return Table(
+        caption="Verdicts; those of claims that are not about protection stand in the first column.",
+        columns=("claim", *MEASURES),
+        rows=tuple(
+            (name, *(found.get(measure, NONE) for measure in MEASURES)) for name, found in rows.items()
+        ),
+    )
 
 
 def with_numbers(relations: Sequence[Relation]) -> Table:
     """A row for each verdict."""
     rows = [
-        (relation.claim, relation.measure or NONE, verdict.at, verdict.word, verdict.finding)
+        (relation.claim, relation.under or NONE, verdict.at, verdict.word, verdict.finding)
         for relation in relations
         for verdict in relation.verdicts
     ]

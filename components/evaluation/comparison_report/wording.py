@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from components.evaluation.comparison_report.bands import Band
 
 NONE = "–"
@@ -48,3 +51,18 @@ def duration(value: float) -> str:
         return f"{total} s"
     minutes, rest = divmod(total, 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def listed(values: Mapping[str, Any]) -> str:
+    """Settings in a row, without the name that stands above them: train rows 8,000, sites 4."""
+    return ", ".join(f"{_spaced(name)} {_plain(value)}" for name, value in values.items() if name != "name")
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ").replace("gib", "GiB")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:g}" if isinstance(value, float) else str(value)

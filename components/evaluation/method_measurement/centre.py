@@ -20,7 +20,7 @@ BATCH: Final = 32
 
 
 def centralised(configuration: Configuration, corpus: Corpus) -> dict[str, Any]:
-    """Test accuracy of minibatch SGD on all rows; rate and epochs are those that do best on validation rows."""
+    """Test accuracy of minibatch SGD on all rows, with what does best on validation rows: rate and epochs."""
     seed, epochs = configuration["seed"], configuration["epochs"]
     train, test = corpus.examples(configuration["features"])
     held = is_validation(len(train.labels), share=VALIDATION, seed=seed)

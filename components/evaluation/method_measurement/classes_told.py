@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +43,13 @@ def class_attempts(views: Views, deal: Deal, *, seed: int) -> ClassesTold:
     public, sites = deal.pooled_test, list(deal.train)
     counts = np.array([np.bincount(deal.train[site].labels, minlength=deal.classes) for site in sites])
     everywhere = np.ones(deal.classes, bool)
+    together: dict[str, Any] = {"public": public, "seed": seed}
     attempts = [
         *_asked(
-            AGGREGATOR, [views.updates.get(site, []) for site in sites], counts, everywhere, public, seed
+            AGGREGATOR, [views.updates.get(site, []) for site in sites], counts, asked=everywhere, **together
         ),
-        *_asked(PARTICIPANT, [views.rest] * (len(sites) - 1), counts[1:], counts[0] == 0, public, seed),
-        *_asked(MODEL, [views.sums] * len(sites), counts, everywhere, public, seed),
+        *_asked(PARTICIPANT, [views.rest] * (len(sites) - 1), counts[1:], asked=counts[0] == 0, **together),
+        *_asked(MODEL, [views.sums] * len(sites), counts, asked=everywhere, **together),
     ]
     truth = counts / counts.sum(axis=1, keepdims=True)
     population = counts.sum(axis=0) / counts.sum()
@@ -67,6 +68,7 @@ def _asked(
     view: str,
     sightings: Sequence[Sequence[Sighting]],
     counts: NDArray[np.int64],
+    *,
     asked: NDArray[np.bool_],
     public: Examples,
     seed: int,

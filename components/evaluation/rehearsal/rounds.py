@@ -139,10 +139,12 @@ class Rehearsal:
         """What is asked in a round."""
         return ticket_of(self.charter, self.plan, round_number=number, seed=self.seed)
 
-    def vector(self, ticket: Ticket, model: heads.Head, site: str, examples: Examples) -> NDArray[np.generic]:
-        """What a site with these rows commits to."""
-        values, count = self.contribution(ticket, model, site, examples)
-        noise = np.random.Generator(np.random.PCG64(self._entropy(ticket, site, 1)))
+    def vector(
+        self, ticket: Ticket, model: heads.Head, site: str, examples: Examples, *, repetition: int = 0
+    ) -> NDArray[np.generic]:
+        """What a site with these rows commits to; each repetition draws noise of its own."""
+        values, count = self.contribution(ticket, model, site, examples, repetition=repetition)
+        noise = np.random.Generator(np.random.PCG64(self._entropy(ticket, site, 2 * repetition + 1)))
         return to_vector(
             self.charter,
             values,

@@ -137,7 +137,7 @@ def test_canaries_that_were_in_no_training_are_at_chance(site: Site) -> None:
     members = int(fresh.included.sum())
     low, high = chance_interval(members, 600 - members, CONFIDENCE)
     scores = trajectory_scores(sightings, fresh.examples, public) | model_scores(last, fresh.examples)
-    assert len(scores) == 12
+    assert len(scores) == 14
     for name, values in scores.items():
         assert low < auc(values[fresh.included], values[~fresh.included]) < high, name
 

@@ -56,7 +56,7 @@ def protections(
 
 
 def convergences(
-    rounds: Sequence[int | None], *, method: str = "ours", epsilon: float | None = 4.0, **changes: Any
+    reached: Sequence[int | None], *, method: str = "ours", epsilon: float | None = 4.0, **changes: Any
 ) -> Records:
     """Convergence records with so many rounds to 85 % of seeds 1, 2 and so on; None where not reached."""
     configuration = {
@@ -65,12 +65,14 @@ def convergences(
         "features": "language model",
         "concentration": 0.1,
         "learning_rate": 0.05,
-    } | {key: value for key, value in changes.items() if key not in {"ended", "given"}}
+        "rounds": 60,
+    } | {key: value for key, value in changes.items() if key not in {"ended", "length", "planned"}}
     return [
         record(
             "convergence",
             {
-                "curve": [0.5] * (found or changes.get("given", 40)),
+                "curve": [0.5] * (found or changes.get("length", 40)),
+                "rounds_planned": changes.get("planned", 40),
                 "rounds_to_85": found,
                 "rounds_to_95_of_central": None if found is None else found - 1,
                 "seconds_to_85": None if found is None else 0.5 * found,
@@ -82,7 +84,7 @@ def convergences(
             seed=seed,
             **configuration,
         )
-        for seed, found in enumerate(rounds, 1)
+        for seed, found in enumerate(reached, 1)
     ]
 
 

@@ -57,8 +57,8 @@ def test_protection_has_lines_over_epsilon_and_levels_without(results: Results) 
     assert drawing is not None
     # There is no centralised training to divide by, so no product is drawn.
     assert [panel.title for panel in drawing.panels] == [
-        "protection: all attacks",
-        "protection: example-level attacks",
+        "protection\nall attacks",
+        "protection\nexample-level attacks",
     ]
     axes = drawn(0, drawing)
     heights = [np.asarray(line.get_ydata(), float) for line in axes.get_lines()]
@@ -73,7 +73,7 @@ def test_protection_has_lines_over_epsilon_and_levels_without(results: Results) 
 def test_runs_that_never_got_there_are_marks_and_not_gaps(results: Results) -> None:
     records = results.convergences([10, 10], hidden_units=32)
     records += results.convergences([None, None], hidden_units=64)
-    records += results.convergences([None, 20], hidden_units=128, ended="diverged")
+    records += results.convergences([None, 20], hidden_units=128, ended="diverged", length=5)
     measured = results.data_set(records)
     (line,) = series(measured, HIDDEN_UNITS, settings(measured, HIDDEN_UNITS)[0], "rounds_to_85")
     assert [cell.text() for cell in line.cells.values()] == [

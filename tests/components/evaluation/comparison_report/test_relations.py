@@ -123,12 +123,30 @@ def test_the_product_must_exceed_that_of_dp_fl_by_a_twentieth(results: Results) 
     assert "ε = 4" not in verdicts(results, records + better, PRODUCT)
 
 
+def test_an_attack_that_was_made_on_one_side_only_compares_nothing(results: Results) -> None:
+    strong = {str(seed): [results.attempt(0.1, "likelihood-ratio", "model")] for seed in (1, 2, 3)}
+
+    def shadowed(method: str, epsilon: float | None) -> Records:
+        outcome = {"by_seed": strong, "stands_for": [method], "shadows": 16}
+        return [results.record("likelihood-ratio", outcome, method=method, epsilon=epsilon)]
+
+    records = results.protections("ours", 1.0, [0.7, 0.71, 0.69])
+    records += results.protections("he-fl", None, [0.8, 0.8, 0.8]) + shadowed("he-fl", None)
+    # HE-FL's protection is 0.1 under all its attacks, but those that both saw put it above ours.
+    found = verdicts(results, records, "ours protects better than HE-FL")["ε = 1"]
+    assert found.word == FAILS
+    assert found.finding.endswith("HE-FL 0.800 ± 0.000); without likelihood-ratio, not made on both")
+    both = verdicts(results, records + shadowed("ours", 1.0), "ours protects better than HE-FL")["ε = 1"]
+    assert both.word == TIE
+    assert both.finding == "difference +0.000 ± 0.000 (ours 0.100 ± 0.000, HE-FL 0.100 ± 0.000)"
+
+
 def test_rounds_are_judged_at_every_hidden_size_with_dp_fl_beside(results: Results) -> None:
     records = results.convergences([10, 11, 12], hidden_units=32)
     records += results.convergences([30, 31, 32], hidden_units=64)
     records += results.convergences([None, None, None], hidden_units=128)
-    records += results.convergences([None, 10, 10], hidden_units=256, given=12)
-    records += results.convergences([None, None, None], hidden_units=512, ended="diverged", given=3)
+    records += results.convergences([None, 10, 10], hidden_units=256, rounds=12, planned=12, length=12)
+    records += results.convergences([None, None, None], hidden_units=512, ended="diverged", length=3)
     records += results.convergences([20, 20, 20], hidden_units=32, method="dp-fl")
     # Neither of these is what the claim is about.
     records += results.convergences([99, 99, 99], hidden_units=32, epsilon=1.0)
@@ -143,14 +161,24 @@ def test_rounds_are_judged_at_every_hidden_size_with_dp_fl_beside(results: Resul
     }
     assert found["hidden units = 32"].finding == "ours 11.0 ± 2.5; DP-FL 20.0 ± 0.0"
     assert found["hidden units = 128"].finding.startswith("ours not reached, counted as 41 rounds")
-    assert "after 12 rounds" in found["hidden units = 256"].finding
+    assert "1 of 3 runs were allowed 12 rounds" in found["hidden units = 256"].finding
+
+
+def test_a_plan_that_spent_its_epsilon_in_fewer_rounds_did_not_get_there(results: Results) -> None:
+    records = results.convergences([None, None, None], planned=10, length=10)
+    found = verdicts(results, records, ROUNDS)["hidden units = 32"]
+    assert found.word == FAILS
+    assert found.finding == "ours not reached, counted as 16 rounds; DP-FL not measured"
 
 
 def test_rounds_to_85_are_not_judged_where_centralised_training_is_below(results: Results) -> None:
     records = [results.record("centralised", {"accuracy": 0.84, "epochs": 1}, seed=1)]
+    records += [results.record("centralised", {"accuracy": 0.9, "epochs": 1}, seed=1, features="words")]
     found = verdicts(results, records + results.convergences([None, None]), ROUNDS)
     assert {verdict.word for verdict in found.values()} == {UNMEASURED}
     assert found["hidden units = 32"].finding == "centralised training itself reaches only 84.0 %"
+    told = dict(verdict_sentences(relations(results.data_set(records))))
+    assert f"{ROUNDS} (centralised training itself reaches only 84.0 %)" in told[UNMEASURED]
 
 
 def test_adaptation_is_judged_against_the_better_of_before_and_local(results: Results) -> None:
@@ -161,21 +189,39 @@ def test_adaptation_is_judged_against_the_better_of_before_and_local(results: Re
         "alike": [(0.8, 0.7, 0.8), (0.8, 0.7, 0.79), (0.8, 0.7, 0.81)],
     }
     found = verdicts(results, results.migrations(clouds, late="loses"), ADAPTED)
-    words = {at.partition(" ")[0]: verdict.word for at, verdict in found.items()}
-    assert words == {"gains": HOLDS, "loses": FAILS, "a-point": HOLDS, "alike": TIE}
+    assert {at: verdict.word for at, verdict in found.items()} == {
+        "gains": HOLDS,
+        "loses": FAILS,
+        "a-point": HOLDS,
+        "alike": TIE,
+    }
+
+
+def test_methods_that_adapt_alike_are_told_together(results: Results) -> None:
+    loses = results.migrations({"cloud-1": [(0.8, 0.7, 0.7), (0.8, 0.7, 0.7)]})
+    records = loses + [
+        one | {"configuration": one["configuration"] | {"method": method, "epsilon": None}}
+        for method in ("fedavg", "he-fl")
+        for one in results.migrations({"cloud-1": [(0.8, 0.7, 0.9), (0.8, 0.7, 0.9)]})
+    ]
+    found = relations(results.data_set(records))
+    assert f"{ADAPTED} under FedAvg and HE-FL" in spoken(found, HOLDS)
+    assert f"{ADAPTED} under ours at ε = 4" in spoken(found, FAILS)
+    rows = {row[0]: row[1:] for row in at_a_glance(found).rows}
+    assert rows[f"{ADAPTED}, under HE-FL"] == ("holds", "–")
 
 
 def test_without_records_everything_is_not_measured(results: Results) -> None:
     found = relations(results.data_set([]))
     assert {verdict.word for one in found for verdict in one.verdicts} == {UNMEASURED}
     # Each claim about protection is told under both measures.
-    assert sorted({one.measure for one in found}) == sorted(["", *MEASURES])
+    assert sorted({one.under for one in found}) == sorted(["", *MEASURES])
 
 
 def test_what_both_measures_say_is_said_once() -> None:
     def relation(measure: str, *words: str) -> Relation:
         told = [Verdict(at=f"ε = {rank}", word=word, finding="") for rank, word in enumerate(words, 1)]
-        return Relation(claim="a claim", measure=measure, verdicts=tuple(told))
+        return Relation(claim="a claim", under=measure, verdicts=tuple(told))
 
     same = [relation(measure, FAILS, FAILS) for measure in MEASURES]
     assert spoken(same, FAILS) == ["a claim"]

@@ -9,6 +9,7 @@ from components.evaluation.comparison_report.wording import (
     amount,
     duration,
     in_band,
+    listed,
     number,
     percent,
     seconds,
@@ -47,3 +48,8 @@ def test_computations_are_told_to_three_digits(value: float, text: str) -> None:
 @pytest.mark.parametrize(("value", "text"), [(42.4, "42 s"), (725, "12 min 05 s"), (3725, "1 h 02 min")])
 def test_waits_are_told_as_people_say_them(value: float, text: str) -> None:
     assert duration(value) == text
+
+
+def test_settings_are_told_in_a_row_without_the_name() -> None:
+    settings = {"name": "x", "train_rows": 8000, "concentration": 0.1, "memory_gib": 23.5, "quick": True}
+    assert listed(settings) == "train rows 8,000, concentration 0.1, memory GiB 23.5, quick True"
