@@ -90,7 +90,9 @@ def test_no_engine_and_no_such_role_are_told_in_a_line(tmp_path: Path) -> None:
     assert build(tmp_path, status=1) == (
         "no Docker engine answers: start one, or set DOCKER_HOST to where one listens\n"
     )
-    assert build(tmp_path, "notary") == ("notary: no such role; the roles are site, aggregator, key-holder\n")
+    assert build(tmp_path, "notary") == (
+        "notary: no such role; the roles are site, aggregator, key-holder, comparison\n"
+    )
 
 
 def test_what_no_line_pins_is_found_whatever_its_spelling() -> None:
