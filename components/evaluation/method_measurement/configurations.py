@@ -199,6 +199,9 @@ def _hidden_units(scope: Scope) -> Iterator[Configuration]:
     for method, width, features, concentration, seed in itertools.product(
         scope.methods, widths, (LANGUAGE_MODEL, WORDS), concentrations, scope.seeds
     ):
+        # Sealed averaging makes the models of `fedavg` over again, in as many rounds: one seed shows it.
+        if features == WORDS and _trains_as(method) != method and seed != scope.seeds[0]:
+            continue
         yield _convergence(scope, HIDDEN_UNITS, method, seed) | {
             "hidden_units": width,
             "features": features,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -34,6 +35,7 @@ from components.evaluation.method_measurement.views import (
     in_unit_of_sums,
 )
 from components.evaluation.rehearsal.corpus import Corpus
+from components.evaluation.rehearsal.dealing import taken
 from components.evaluation.rehearsal.plans import Plan
 from components.evaluation.rehearsal.rounds import Rehearsal, Round, accuracy
 from components.training.features import Examples
@@ -102,44 +104,45 @@ def _canary_attempts(configuration: Configuration, deal: Deal, plan: Plan) -> li
         sealed = found.number <= configuration["sealed_rounds"]
         add_round(views, rehearsal, found, expected=expected, sealed=sealed)
         model = found.after
-    half = halves(len(canaries.included), seed + _HALF_SEED)
+    half, everybody = halves(len(canaries.included), seed + _HALF_SEED), np.arange(len(canaries.included))
+    asked, public_rows = partial(_on, canaries=canaries, half=half), deal.pooled_test
+    others = np.flatnonzero(canaries.owners > 0)
+    rest = trajectory_scores(views.rest, taken(canaries.examples, others), public_rows)
+    sums = trajectory_scores(views.sums, canaries.examples, public_rows)
     return [
-        *_on_updates(views, canaries, half),
-        *_on(
-            PARTICIPANT, trajectory_scores(views.rest, canaries.examples), canaries, half, canaries.owners > 0
-        ),
-        *_on(MODEL, trajectory_scores(views.sums, canaries.examples), canaries, half),
-        *_on(MODEL, model_scores(model, canaries.examples), canaries, half),
+        *asked(AGGREGATOR, _on_updates(views, canaries, public_rows), looked_at=everybody),
+        *asked(PARTICIPANT, rest, looked_at=others),
+        *asked(MODEL, sums | model_scores(model, canaries.examples), looked_at=everybody),
     ]
 
 
-def _on_updates(views: Views, canaries: Canaries, half: NDArray[np.bool_]) -> list[Attempt]:
+def _on_updates(views: Views, canaries: Canaries, public: Examples) -> dict[str, NDArray[np.float64]]:
     """Each canary is looked for in the updates of the site that may have it."""
     scores: dict[str, NDArray[np.float64]] = {}
     for number, sightings in enumerate(views.updates.values()):
         own = np.flatnonzero(canaries.owners == number)
-        rows = Examples(features=canaries.examples.features[own], labels=canaries.examples.labels[own])
-        for variant, found in trajectory_scores(sightings, rows).items():
-            scores.setdefault(variant, np.zeros(len(half)))[own] = _standard(found)
-    return _on(AGGREGATOR, scores, canaries, half)
+        for variant, found in trajectory_scores(sightings, taken(canaries.examples, own), public).items():
+            scores.setdefault(variant, np.zeros(len(canaries.owners)))[own] = _standard(found)
+    return scores
 
 
 def _on(
     view: str,
     scores: Mapping[str, NDArray[np.float64]],
+    *,
+    looked_at: NDArray[np.int64],
     canaries: Canaries,
     half: NDArray[np.bool_],
-    looked_at: NDArray[np.bool_] | None = None,
 ) -> list[Attempt]:
-    chosen = np.ones(len(half), bool) if looked_at is None else looked_at
+    """One attempt a variant; scores are of the canaries that are looked at."""
     return [
         attempt(
             CANARY_ATTACK,
             view,
             variant,
-            scores=found[chosen],
-            is_member=canaries.included[chosen],
-            half=half[chosen],
+            scores=found,
+            is_member=canaries.included[looked_at],
+            half=half[looked_at],
         )
         for variant, found in scores.items()
     ]

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from components.agreement.charter import Charter
-from components.agreement.released_sum import WEIGHTED_UPDATES, Shapes, released_sum, shapes_of
+from components.agreement.charter import LOCAL_PRIVACY, Charter
+from components.agreement.released_sum import WEIGHTED_UPDATES, ReleasedSum, Shapes, released_sum, shapes_of
 from components.agreement.server_optimizer import next_model, with_state
 from components.agreement.server_steps import split
 from components.agreement.ticket import Ticket
@@ -41,7 +41,7 @@ class Round:
     Attributes:
         number: from 1.
         of: what its sum is of, see `released_sum`.
-        clipping_norm: largest norm of one row's part in it; None for updates, in which a row has no bound.
+        clipping_norm: largest norm of one row's part in it, under DP-SGD in one step; None for no bound.
         before: the model that it started from.
         vectors: what each site committed to and sealed, noise included.
         total: what was opened of them.
@@ -127,7 +127,7 @@ class Rehearsal:
         return Round(
             number=number,
             of=released.of,
-            clipping_norm=None if released.of == WEIGHTED_UPDATES else released.clipping_norm,
+            clipping_norm=self._row_bound(released),
             before=before,
             vectors=vectors,
             total=total,
@@ -179,6 +179,11 @@ class Rehearsal:
             return 0.0
         one = round_mechanism(self.charter, number, self._shapes).sum_deviation(1)
         return one * math.sqrt(shares)
+
+    def _row_bound(self, released: ReleasedSum) -> float | None:
+        if released.of != WEIGHTED_UPDATES:
+            return released.clipping_norm
+        return self.plan.max_grad_norm if self.plan.algorithm == LOCAL_PRIVACY else None
 
     def _entropy(self, ticket: Ticket, site: str, use: int) -> np.random.SeedSequence:
         place = sorted(self.sites).index(site)
