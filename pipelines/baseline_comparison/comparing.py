@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -116,7 +117,7 @@ class _Comparing:
         self._failures: list[str] = []
 
     def run(self) -> Comparison:
-        order, texts, console = self._order, self._texts, self._console
+        order, texts, console, began = self._order, self._texts, self._console, time.monotonic()
         encoder = encoder_spec(order.federation)
         path = corpus_path(self._folder, texts, encoder)
         number = sum(map(len, self._stages))
@@ -125,7 +126,7 @@ class _Comparing:
         known = read_document(order.output / RESULTS)
         corpus = found_or_made(path, texts, encoder, device="auto", console=console)
         kept = KeptOutcomes(open_store(str(self._folder)), corpus.digest)
-        wall_time = WallTime(self._folder / "starts", f"{code_digest()[:8]}{corpus.digest[:8]}")
+        wall_time = WallTime(self._folder / "starts", f"{code_digest()[:8]}{corpus.digest[:8]}", began=began)
         records = self._measured(kept, path, wall_time)
         about = About.of(
             corpus,

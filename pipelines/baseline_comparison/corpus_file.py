@@ -61,5 +61,10 @@ def found_or_made(path: Path, texts: Texts, encoder: EncoderSpec, *, device: str
             device=device,
             on_progress=lambda done, every: status.update(f"features of texts: {done:,} of {every:,}"),
         )
-    corpus.write(path)
+    try:
+        corpus.write(path)
+    except OSError:
+        for partial in path.parent.glob(f".{path.name}*"):
+            partial.unlink(missing_ok=True)
+        raise
     return corpus

@@ -12,15 +12,16 @@ from pathlib import Path
 class WallTime:
     """Seconds of this start, kept beside those of earlier ones that measured the same."""
 
-    def __init__(self, folder: Path, measured_on: str) -> None:
-        """Begins to count.
+    def __init__(self, folder: Path, measured_on: str, *, began: float) -> None:
+        """Writes nothing yet.
 
         Args:
             folder: where starts are kept, one small file each.
             measured_on: what all starts that count together have in common, as a part of a file's name.
+            began: when this start began, by `time.monotonic`.
         """
         self._folder, self._prefix = folder, measured_on[:16]
-        self._began = time.monotonic()
+        self._began = began
         self._path = folder / f"{self._prefix}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.json"
 
     def keep(self) -> None:

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from components.errors import UsageError
+from components.errors import StoreError, UsageError
 from components.evaluation.measurement_records.kept_outcomes import Record, code_digest
 from components.evaluation.measurement_records.machine import machine, software
 from components.evaluation.rehearsal.corpus import Corpus
@@ -145,8 +145,17 @@ def read_document(path: Path) -> Document | None:
 
 
 def write_document(path: Path, document: Document) -> None:
-    """Writes it whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes it whole or not at all.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")
-    partial.replace(path)
+    content = json.dumps(document, indent=1, sort_keys=True, allow_nan=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(content, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error

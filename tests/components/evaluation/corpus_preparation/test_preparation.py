@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 from pathlib import Path
 
 import numpy as np
@@ -19,36 +17,13 @@ from components.evaluation.corpus_preparation.texts import Texts
 from components.evaluation.corpus_preparation.typing_errors import mistyped
 from components.evaluation.corpus_preparation.words import hashed_words
 from components.evaluation.rehearsal.corpus import Corpus
-from tests.conftest import CLASSES, DIMENSIONS, FILLER, WORDS
-
-
-def small_texts(train: int = 150, test: int = 60, public: tuple[str, ...] = ()) -> Texts:
-    chance = random.Random(4)
-
-    def drawn(number: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        labels = tuple(chance.randrange(len(CLASSES)) for _ in range(number))
-        texts = (chance.sample(WORDS[CLASSES[label]], 2) + chance.sample(FILLER, 2) for label in labels)
-        return tuple(" ".join(words) for words in texts), labels
-
-    train_texts, train_labels = drawn(train)
-    test_texts, test_labels = drawn(test)
-    return Texts(
-        name="small",
-        classes=CLASSES,
-        train=train_texts,
-        train_labels=train_labels,
-        test=test_texts,
-        test_labels=test_labels,
-        public=public,
-    )
+from tests.components.evaluation.corpus_preparation.small_texts import small_texts, spec_of
+from tests.conftest import CLASSES, FILLER, WORDS
 
 
 @pytest.fixture
 def encoder(tiny_encoder: Path) -> EncoderSpec:
-    digest = hashlib.sha256((tiny_encoder / "model.safetensors").read_bytes()).hexdigest()
-    return EncoderSpec(
-        name=str(tiny_encoder), revision="", digest=digest, max_length=16, dimensions=DIMENSIONS
-    )
+    return spec_of(tiny_encoder)
 
 
 def test_features_are_those_of_a_round_with_and_without_a_language_model(encoder: EncoderSpec) -> None:
