@@ -9,6 +9,8 @@
 # make bench-quickstart   15 rounds against the same head trained centrally; writes build/bench/quickstart.json
 # make bench-seal   the seal against NVFlare's CKKS and plain averaging; writes build/bench/seal.json (SCALE=1: 10^8 values too)
 # make bench-privacy   ours against DP-FL, one-shot, analytic and central training at equal ε; writes build/bench/privacy.json (QUICK=1: 5 minutes)
+# make compare      the paper's method and its rivals by five figures and by what attacks learn: writes RESULTS.md and build/compare
+#                   (DATA=folder with train.csv and test.csv for another data set; QUICK=1: minutes, into build/compare-quick alone)
 # make bench-ingest   rows a second and peak memory of reading DuckDB and BigQuery; writes build/bench/ingest.json (QUICK=1: a tenth of the rows)
 #
 # pip's own settings (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, pip.conf …) decide where packages come from.
@@ -20,7 +22,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FEDERATION := manifests/federations/quickstart.yaml
 
-.PHONY: quickstart test lint check golden format images test-images bench-quickstart bench-seal bench-privacy bench-ingest schema clean
+.PHONY: quickstart test lint check golden format images test-images bench-quickstart bench-seal bench-privacy bench-ingest compare schema clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/crosscloud run $(FEDERATION) --rounds 3
@@ -38,6 +40,7 @@ check: $(VENV)/.dev
 	$(BIN)/crosscloud compile $(FEDERATION) --output build/specs
 	$(BIN)/crosscloud compile manifests/federations/complaints-bigquery.yaml --output build/specs
 	$(BIN)/crosscloud compile manifests/federations/three-clusters.yaml --output build/specs
+	$(BIN)/crosscloud compile $(FEDERATION) --comparison --output build/specs
 	$(BIN)/crosscloud check build/specs/*.yaml
 
 golden: $(VENV)/.dev
@@ -67,6 +70,10 @@ bench-privacy: $(VENV)/.dev
 
 bench-ingest: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.ingest
+
+# The reduced comparison has a folder of its own, and no page is written of it.
+compare: $(VENV)/.dev
+	$(BIN)/crosscloud compare $(FEDERATION) $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick --output build/compare-quick,--results-page RESULTS.md)
 
 schema: $(VENV)/.quickstart
 	$(BIN)/crosscloud schema > manifests/federations/federation.schema.json

@@ -20,8 +20,15 @@ from pathlib import Path
 from components import images
 
 HERE = Path(__file__).parent
-NAMES = {"site": images.SITE, "aggregator": images.AGGREGATOR, "key-holder": images.KEY_HOLDER}
-OF_THE_SITE = ("TORCH_INDEX", "EXTRA_PACKAGES")
+NAMES = {
+    "site": images.SITE,
+    "aggregator": images.AGGREGATOR,
+    "key-holder": images.KEY_HOLDER,
+    "comparison": images.COMPARISON,
+}
+COMPUTING = ("site", "comparison")
+"""Roles with torch, which are built upon SITE_BASE."""
+WITH_TORCH = ("TORCH_INDEX", "EXTRA_PACKAGES")
 OF_ALL = ("STORES", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")
 # As a site's template of a Job has it: no network is needed, and only /work and /tmp can be written.
 CONFINED = (
@@ -73,12 +80,12 @@ def build(role: str) -> list[str]:
 
 def arguments(role: str) -> tuple[str, ...]:
     """Build arguments that are handed on to a role's Dockerfile, besides BASE."""
-    return (*OF_ALL, *OF_THE_SITE) if role == "site" else OF_ALL
+    return (*OF_ALL, *WITH_TORCH) if role in COMPUTING else OF_ALL
 
 
 def chosen_base(role: str, dockerfile: str) -> str:
     """The image that a role's is built upon: from the environment, else as the Dockerfile has it."""
-    of_role = os.environ.get("SITE_BASE") if role == "site" else None
+    of_role = os.environ.get("SITE_BASE") if role in COMPUTING else None
     declared = re.search(r"^ARG BASE=(\S+)$", dockerfile, re.MULTILINE)
     if declared is None:
         raise ValueError(f"{role}: its Dockerfile must declare ARG BASE=…")
@@ -87,7 +94,7 @@ def chosen_base(role: str, dockerfile: str) -> str:
 
 def limit_of(role: str) -> int:
     """Bytes that an image may add to its base."""
-    chosen = os.environ.get("SITE_LIMIT_MB") if role == "site" else None
+    chosen = os.environ.get("SITE_LIMIT_MB") if role in COMPUTING else None
     told = json.loads((HERE / role / "role.json").read_text(encoding="utf-8"))
     return int(chosen or told["limit_mb"]) * MB
 

@@ -6,16 +6,19 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from components.errors import CrosscloudError, IntegrityError, UsageError
 from components.images import VERSION
-from pipelines.commands import charter, check, doctor, explain, keys, prune, schedule, status, submit
+from pipelines.commands import charter, check, compare, doctor, explain, keys, prune, schedule, status, submit
 from pipelines.commands import privacy as privacy_command
 from pipelines.commands.arguments import FederationFile, Method, load, relative
+
+if TYPE_CHECKING:
+    from pipelines.federation import Federation
 
 app = typer.Typer(
     name="crosscloud",
@@ -31,6 +34,7 @@ app.command()(explain.explain)
 app.command()(prune.prune)
 app.command()(doctor.doctor)
 app.command()(check.check)
+app.command()(compare.compare)
 app.command()(submit.submit)
 app.command()(schedule.schedule)
 app.command()(status.status)
@@ -99,10 +103,18 @@ def compile_(
             "--kubernetes-manifests", help="Write Pipeline and PipelineVersion objects too, for GitOps."
         ),
     ] = False,
+    comparison: Annotated[
+        bool, typer.Option("--comparison", help="The comparison of all methods in place of the round.")
+    ] = False,
 ) -> None:
     """Compile the federation to a Kubeflow pipeline spec."""
     from pipelines.compile import compile_round
 
+    if comparison:
+        if method or kubernetes_manifests:
+            raise UsageError("--comparison has all methods: leave --method and --kubernetes-manifests out")
+        typer.echo(relative(_compile_comparison(load(federation), output)))
+        return
     chosen = load(federation, method)
     spec = compile_round(chosen, output / f"{chosen.federation}-round.yaml")
     typer.echo(relative(spec))
@@ -111,6 +123,13 @@ def compile_(
 
         objects = output / f"{chosen.federation}-round-objects.yaml"
         typer.echo(relative(compile_objects(chosen, spec, objects)))
+
+
+def _compile_comparison(federation: Federation, output: Path) -> Path:
+    from components.evaluation.method_measurement.configurations import Scope
+    from pipelines.compile import compile_comparison
+
+    return compile_comparison(federation, Scope(), output / f"{federation.federation}-comparison.yaml")
 
 
 @app.command()

@@ -21,6 +21,7 @@ _ROLES = {
     images.SITE: "site",
     images.AGGREGATOR: "aggregator",
     images.KEY_HOLDER: "key_holder",
+    images.COMPARISON: "comparison",
 }
 
 

@@ -125,3 +125,4 @@ class Images(Section):
     """Digest that pins the image; its version does where it is empty."""
     aggregator: str = Field(default="", pattern=r"^(sha256:[0-9a-f]{64})?$")
     key_holder: str = Field(default="", pattern=r"^(sha256:[0-9a-f]{64})?$")
+    comparison: str = Field(default="", pattern=r"^(sha256:[0-9a-f]{64})?$")

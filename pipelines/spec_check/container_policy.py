@@ -14,7 +14,10 @@ from pipelines.spec_check.steps import CENTRE, Step, at_container, role_of
 LARGEST_ARGUMENT = 128 << 10
 """Bytes that Linux takes as one argument, the NUL at its end included."""
 
-OURS = tuple(image.partition(":")[0] for image in (images.SITE, images.AGGREGATOR, images.KEY_HOLDER))
+OURS = tuple(
+    image.partition(":")[0]
+    for image in (images.SITE, images.AGGREGATOR, images.KEY_HOLDER, images.COMPARISON)
+)
 _PINNED = re.compile(r"(?:@sha256:[0-9a-f]{64}|:v?\d+\.\d+\.\d+(?:[-+_.][\w.-]+)?)$")
 _BETWEEN = r"[\s\"',\]\[]+(?:-[\w=./:-]+[\s\"',]+)*"
 _INSTALL = re.compile(

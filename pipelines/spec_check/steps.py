@@ -13,10 +13,13 @@ from pipelines.spec_check.spec import EXECUTORS, Graph, Message, Spec
 
 CENTRE = "the aggregator or coordinator"
 """They share an image; a spec does not tell them apart."""
+COMPARISON = "the comparison"
+"""It works on data that may lie in one place, and belongs to no party of a round."""
 _ROLES = {
     images.SITE.partition(":")[0]: "site",
     images.AGGREGATOR.partition(":")[0]: CENTRE,
     images.KEY_HOLDER.partition(":")[0]: KEY_HOLDER,
+    images.COMPARISON.partition(":")[0]: COMPARISON,
 }
 
 

@@ -13,7 +13,12 @@ from components import images
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "images"
-ROLES = {"site": images.SITE, "aggregator": images.AGGREGATOR, "key-holder": images.KEY_HOLDER}
+ROLES = {
+    "site": images.SITE,
+    "aggregator": images.AGGREGATOR,
+    "key-holder": images.KEY_HOLDER,
+    "comparison": images.COMPARISON,
+}
 
 
 def script(name: str) -> ModuleType:

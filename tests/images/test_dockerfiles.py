@@ -18,7 +18,12 @@ from tests.images.role_files import FOLDER, ROLES, ROOT, dockerfile, instruction
 
 EVERY_ROLE = pytest.mark.parametrize("role", ROLES)
 # A dispatcher runs the component of a site's step, in the aggregator's image.
-CONSTANTS = {"site": ["SITE"], "aggregator": ["AGGREGATOR", "SITE"], "key-holder": ["KEY_HOLDER"]}
+CONSTANTS = {
+    "site": ["SITE"],
+    "aggregator": ["AGGREGATOR", "SITE"],
+    "key-holder": ["KEY_HOLDER"],
+    "comparison": ["COMPARISON"],
+}
 NAMED_BY_TEXT = {
     "site": (*(target.partition(":")[0] for target in STEPS.values()), "components.site_steps.job"),
     "aggregator": (
@@ -28,6 +33,7 @@ NAMED_BY_TEXT = {
         "components.site_steps.running",
     ),
     "key-holder": (),
+    "comparison": (),
 }
 """Modules that a Job, a site's agent or a table of steps starts with."""
 

@@ -49,8 +49,9 @@ def build(folder: Path, *roles: str, size: int = 1, status: int = 0, smoke: int 
 
 def test_a_build_hands_the_chosen_base_stores_and_torch_on(tmp_path: Path) -> None:
     asked = build(tmp_path, BASE="plain:1", SITE_BASE="cuda:2", STORES="gcsfs", TORCH_INDEX="elsewhere")
-    site, aggregator, key_holder = asked.splitlines()
-    assert "BASE=cuda:2 --build-arg STORES --build-arg TORCH_INDEX" in site
+    site, aggregator, key_holder, comparison = asked.splitlines()
+    for line in (site, comparison):
+        assert "BASE=cuda:2 --build-arg STORES --build-arg TORCH_INDEX" in line
     assert "BASE=plain:1 --build-arg STORES" in aggregator
     assert "TORCH_INDEX" not in aggregator + key_holder
     assert [f"--tag {name} " in line for name, line in zip(ROLES.values(), asked.splitlines(), strict=True)]
@@ -77,6 +78,7 @@ def test_limits_are_those_that_are_promised() -> None:
         "site": 1700,
         "aggregator": 260,
         "key-holder": 260,
+        "comparison": 1700,
     }
 
 
@@ -88,7 +90,9 @@ def test_no_engine_and_no_such_role_are_told_in_a_line(tmp_path: Path) -> None:
     assert build(tmp_path, status=1) == (
         "no Docker engine answers: start one, or set DOCKER_HOST to where one listens\n"
     )
-    assert build(tmp_path, "notary") == ("notary: no such role; the roles are site, aggregator, key-holder\n")
+    assert build(tmp_path, "notary") == (
+        "notary: no such role; the roles are site, aggregator, key-holder, comparison\n"
+    )
 
 
 def test_what_no_line_pins_is_found_whatever_its_spelling() -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from components.agreement.methods import METHODS
-from pipelines.compile import compile_round
+from components.evaluation.method_measurement.configurations import Scope
+from pipelines.compile import compile_comparison, compile_round
 from pipelines.federation import load_federation
 
 HERE = Path(__file__).parent
@@ -51,6 +52,16 @@ def kept(name: str) -> Path:
     return HERE / f"{name}-{KEPT}.yaml"
 
 
+COMPARISON = HERE / "quickstart-comparison.yaml"
+"""The golden spec of a reduced comparison: every kind of task that there is."""
+
+
+def compiled_comparison(folder: Path) -> Path:
+    """What the quick start's reduced comparison compiles to now."""
+    federation = load_federation(Path("manifests/federations/quickstart.yaml"))
+    return compile_comparison(federation, Scope(quick=True, seeds=(1,)), folder / COMPARISON.name)
+
+
 def digest(spec: Path) -> str:
     """SHA-256 in hex."""
     return hashlib.sha256(spec.read_bytes()).hexdigest()
@@ -65,6 +76,7 @@ def main() -> None:
         digests = {
             f"{name}-{method}": digest(spec) for (name, method), spec in compiled.items() if method != KEPT
         }
+        COMPARISON.write_bytes(compiled_comparison(Path(folder)).read_bytes())
         DIGESTS.write_text(json.dumps(digests, indent=2, sort_keys=True) + "\n")
 
 

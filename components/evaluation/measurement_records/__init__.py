@@ -1,0 +1,1 @@
+"""What a comparison keeps of its measurements: outcomes by what they follow from, and one document."""
