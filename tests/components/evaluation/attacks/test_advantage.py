@@ -127,6 +127,13 @@ def test_the_strongest_is_chosen_on_one_half_and_measured_on_the_other() -> None
     assert strongest([made(0.5, 0.5), made(0.9, 0.9)]) == pytest.approx(0.8)
 
 
+def test_a_surer_attack_is_preferred_to_one_that_chance_may_have_made_strong() -> None:
+    # Of 20 members and others an AUC of 0.62 is 1.3 deviations of chance away; of 4,000, 0.58 is 12.
+    few = Attempt(attack="few", view="v", variant="", auc_halves=(0.62, 0.45), members=40, others=40)
+    many = Attempt(attack="many", view="v", variant="", auc_halves=(0.58, 0.57), members=8000, others=8000)
+    assert strongest([few, many]) == pytest.approx((0.16 + 0.14) / 2)
+
+
 def test_an_attack_that_is_always_wrong_is_turned_round() -> None:
     assert strongest([made(0.1, 0.2), made(0.6, 0.6)]) == pytest.approx((0.6 + 0.8) / 2)
 
