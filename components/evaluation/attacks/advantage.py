@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from components.errors import IntegrityError, UsageError
 
 Float = NDArray[np.float64]
+SURE: Final = 2.0
+"""Deviations by which an attack must stand out to be preferred to a surer one."""
 
 
 def auc(members: Float, others: Float) -> float:
@@ -145,9 +147,10 @@ def halves(count: int, seed: int) -> NDArray[np.bool_]:
 def strongest(attempts: Iterable[Attempt]) -> float:
     """The advantage of whoever takes the best attack: chosen on one half, measured on the other.
 
-    An attack whose AUC is below a half on the half it is chosen on is taken the other way round. The mean
-    over both ways is unbiased for what the choice is worth; below 0 it says that there was nothing to
-    choose, and is 0.
+    The attack that is chosen has the largest lower bound, `SURE` deviations of chance below its advantage:
+    with few things to score, chance alone makes some attack look strong. One whose AUC is below a half on
+    the half it is chosen on is taken the other way round. The mean over both ways is unbiased for what the
+    choice is worth; below 0 it says that there was nothing to choose, and is 0.
 
     Raises:
         UsageError: there are no attempts.
@@ -156,9 +159,10 @@ def strongest(attempts: Iterable[Attempt]) -> float:
     if not made:
         raise UsageError("no attack was made: protection cannot be told")
     advantages = np.array([found.auc_halves for found in made]) * 2 - 1
+    by_chance = np.array([2 * _chance_deviation(found.members / 2, found.others / 2) for found in made])
     measured = []
     for chosen_on, measured_on in ((0, 1), (1, 0)):
-        best = int(np.abs(advantages[:, chosen_on]).argmax())
+        best = int((np.abs(advantages[:, chosen_on]) - SURE * by_chance).argmax())
         measured.append(float(np.sign(advantages[best, chosen_on]) * advantages[best, measured_on]))
     return max(0.0, sum(measured) / 2)
 
@@ -182,6 +186,10 @@ def chance_interval(members: int, others: int, confidence: float) -> tuple[float
             "members and others from 1 and a confidence in (0, 1) are needed, "
             f"got {members}, {others} and {confidence:g}"
         )
-    deviation = math.sqrt((members + others + 1) / (12 * members * others))
-    reach = NormalDist().inv_cdf((1 + confidence) / 2) * deviation
+    reach = NormalDist().inv_cdf((1 + confidence) / 2) * _chance_deviation(members, others)
     return max(0.0, 0.5 - reach), min(1.0, 0.5 + reach)
+
+
+def _chance_deviation(members: float, others: float) -> float:
+    """Deviation of the AUC of scores that know nothing."""
+    return math.sqrt((members + others + 1) / (12 * members * others))
