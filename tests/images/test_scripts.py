@@ -78,7 +78,7 @@ def test_limits_are_those_that_are_promised() -> None:
         "site": 1700,
         "aggregator": 260,
         "key-holder": 260,
-        "comparison": 1700,
+        "comparison": 1400,
     }
 
 

@@ -23,6 +23,12 @@ from tests.conftest import FILLER, WORDS, SmallFederation
 from tests.pipelines.command_line import Say, say_here
 from tests.pipelines.run_in_progress import COMMAND, PATIENCE
 
+WARM = (
+    "kfp.dsl.executor_main",
+    "torch",
+    "components.evaluation.method_measurement.step",
+    "components.evaluation.comparison_report.step",
+)
 SCOPE = Scope(quick=True, seeds=(1,))
 KINDS = {"choice", "centralised", "protection", "likelihood-ratio", "convergence", "costs", "migration"}
 ATTACKS = {"canaries", "likelihood-ratio", "class-presence", "inversion"}
@@ -135,7 +141,7 @@ def test_the_reduced_comparison_has_every_method_attack_and_figure_here_and_on_k
     for path in outcomes[::6]:
         path.unlink()
     arguments = {"data_uri": str(data), "store_uri": str(tmp_path / "out/ward"), "device": "cpu"}
-    with LocalRunner(home=federation.home, log_path=tmp_path / "log.txt", modules=("torch",)) as runner:
+    with LocalRunner(home=federation.home, log_path=tmp_path / "log.txt", modules=WARM) as runner:
         outcome = runner.run(compiled, arguments, pipeline_root=tmp_path / "root")
     assert outcome.succeeded, (outcome.error, (tmp_path / "log.txt").read_text()[-3000:])
     (written,) = (tmp_path / "root").glob("*/compare/results")

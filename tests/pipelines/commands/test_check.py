@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.agreement.methods import METHODS
 from pipelines.compile import compile_round
-from pipelines.federation import METHODS, load_federation
+from pipelines.federation import load_federation
 from tests.pipelines.command_line import Say
 from tests.pipelines.golden.renew import kept
 
