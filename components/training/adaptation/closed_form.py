@@ -1,14 +1,14 @@
-"""Δw in closed form (Eq. 7: w′ = w + Δw): ridge regression of what the model still gets wrong.
+"""Δw of one site (Eq. 7: w′ = w + Δw): a ridge regression of what the model still gets wrong, iterated.
 
-With Z̃ (n, h + 1) the inputs of the last linear layer beside a column of ones, and residuals
-R = onehot(y) − softmax(Z̃ wᵀ),
+The solve starts from α·w, and its penalty draws towards it: with the inputs Z̃ of the last linear layer
+beside a column of ones,
 
-    Δw = argmin ‖Z̃ Δwᵀ − s·R‖² + λ‖Δw‖² = s · Rᵀ Z̃ (Z̃ᵀZ̃ + λI)⁻¹.
+    w′ = argmin Σ −ln softmax(Z̃ w′ᵀ)[y] + λ/4 · ‖w′ − α·w‖²,   Δw = w′ − w.
 
-Residuals are probabilities, in [−1, 1], but Δw moves logits. The scale s stands for the inverse of
-the softmax's curvature p(1 − p): 2 can never overshoot (Böhning 1992), a model that is mostly sure
-needs more. λ and s are those with the lowest log-loss on rows held out of the solve, provided that
-it improves by more than its standard error; otherwise Δw is exactly zero.
+α = 1 trusts the global model, α = 0 is the site's own rows alone: a model that was trained with noise
+for differential privacy is worth less than a site's rows. α and λ are chosen on rows held out of the
+solve (`held_out_choice`), and w′ is found by repeating the closed form (`ridge_path`). Where nothing
+clearly improves the held-out log-loss, Δw is exactly zero.
 """
 
 from __future__ import annotations
@@ -19,16 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.errors import BadDataError
+from components.training.adaptation.held_out_choice import choose, eigenbasis
+from components.training.adaptation.ridge_path import STEP_SCALE, Rows, ridge_path
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 MIN_EXAMPLES = 20
-FOLDS = 5
-ALL_FOLDS_BELOW = 1000  # a single fifth of fewer rows says too little: there, every row is held out once
-RELATIVE_RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # times the mean eigenvalue of Z̃ᵀZ̃
-STEP_SCALES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-BLOCK_ROWS = 8192
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,7 +36,8 @@ class Adaptation:
         weight_delta: (classes, h), zeros where adapting does not help.
         bias_delta: (classes,).
         ridge_lambda: the λ of the solve; None where Δw is zero.
-        step_scale: the s of the solve; None where Δw is zero.
+        step_scale: the s of a step of the solve; None where Δw is zero.
+        kept_share: the α of the global model that the solve started from; None where Δw is zero.
         holdout_log_loss_before: mean over held-out rows without Δw; None where none were held out.
         holdout_log_loss_after: the same rows under the Δw of the other rows; never above `before`.
     """
@@ -48,23 +46,9 @@ class Adaptation:
     bias_delta: Float32
     ridge_lambda: float | None
     step_scale: float | None
+    kept_share: float | None
     holdout_log_loss_before: float | None
     holdout_log_loss_after: float | None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Moments:
-    """The sums over rows that a solve needs: Z̃ᵀZ̃ and RᵀZ̃."""
-
-    gram: Float64
-    cross: Float64
-
-    def __sub__(self, other: _Moments) -> _Moments:
-        return _Moments(gram=self.gram - other.gram, cross=self.cross - other.cross)
-
-    @property
-    def mean_eigenvalue(self) -> float:
-        return float(np.trace(self.gram)) / len(self.gram)
 
 
 def fit_adaptation(
@@ -80,8 +64,8 @@ def fit_adaptation(
         seed: draws the held-out rows, a stratified fifth; below 1,000 rows five fifths in turn.
 
     Returns:
-        Δw fitted to all rows with the chosen λ and s; zero for fewer than 20 rows, for rows of one
-        class, and where no λ and s improve the held-out log-loss by more than its standard error.
+        Δw fitted to all rows with the chosen α and λ; zero for fewer than 20 rows, for rows of one
+        class, and where no α and λ clearly improve the held-out log-loss (`held_out_choice.MARGINS`).
 
     Raises:
         BadDataError: shapes do not fit, a label is not a class, or a number is not finite.
@@ -90,90 +74,28 @@ def fit_adaptation(
     if len(labels) < MIN_EXAMPLES or len(np.unique(labels)) < 2:
         return _unchanged(weight, None)
     logits = (inputs @ weight.T + bias).astype(np.float64)
-    residuals = _residuals(logits, labels)
-    total = _moments(inputs, residuals)
+    design = np.concatenate([inputs.astype(np.float64), np.ones((len(inputs), 1))], axis=1)
+    choice = choose(design, logits, labels, seed=seed)
+    if choice.share is None:
+        return _unchanged(weight, choice.log_loss_before)
 
-    folds = _stratified_folds(labels, seed)
-    before, changes = [], []
-    for fold in range(FOLDS if len(labels) < ALL_FOLDS_BELOW else 1):
-        held = folds == fold
-        fitted = total - _moments(inputs[held], residuals[held])
-        before.append(_log_losses(logits[held], labels[held]))
-        changes.append(_changes(fitted, inputs[held], logits[held], labels[held]) - before[-1])
-
-    holdout_before = float(np.concatenate(before).mean())
-    change = np.concatenate(changes, axis=2)
-    standard_error = change.std(axis=2, ddof=1) / np.sqrt(change.shape[2])
-    pessimistic = change.mean(axis=2) + standard_error
-    row, column = np.unravel_index(pessimistic.argmin(), pessimistic.shape)
-    if pessimistic[row, column] >= 0:
-        return _unchanged(weight, holdout_before)
-
-    ridge, scale = RELATIVE_RIDGES[row] * total.mean_eigenvalue, STEP_SCALES[column]
-    penalised = total.gram + ridge * np.eye(len(total.gram))
-    delta = scale * np.linalg.solve(penalised, total.cross.T).T
+    eigenvalues, vectors = eigenbasis(design.T @ design)
+    ridges = [relative * float(eigenvalues.mean()) for relative in choice.ridges]
+    start = choice.share * logits
+    rows = Rows(inputs=design @ vectors, eigenvalues=eigenvalues, labels=labels, logits=start)
+    *_, rotated = ridge_path(rows, ridges)
+    delta = (vectors @ rotated).T
+    # Units of a ReLU layer that never fire here: no row tells what their weights are worth.
+    seen = np.any(inputs != 0, axis=0)
     return Adaptation(
-        weight_delta=delta[:, :-1].astype(np.float32),
-        bias_delta=delta[:, -1].astype(np.float32),
-        ridge_lambda=ridge,
-        step_scale=scale,
-        holdout_log_loss_before=holdout_before,
-        holdout_log_loss_after=holdout_before + float(change[row, column].mean()),
+        weight_delta=(delta[:, :-1] - (1 - choice.share) * weight * seen).astype(np.float32),
+        bias_delta=(delta[:, -1] - (1 - choice.share) * bias).astype(np.float32),
+        ridge_lambda=ridges[-1],
+        step_scale=STEP_SCALE,
+        kept_share=choice.share,
+        holdout_log_loss_before=choice.log_loss_before,
+        holdout_log_loss_after=choice.log_loss_after,
     )
-
-
-def _changes(fitted: _Moments, inputs: Float32, logits: Float64, labels: NDArray[np.int64]) -> Float64:
-    """Log-loss of held-out rows under every λ and s, (ridges, scales, rows).
-
-    One eigendecomposition Z̃ᵀZ̃ = QEQᵀ serves every λ: (Z̃ᵀZ̃ + λI)⁻¹ = Q(E + λ)⁻¹Qᵀ.
-    """
-    eigenvalues, vectors = np.linalg.eigh(fitted.gram)
-    rotated_inputs = _with_ones(inputs) @ vectors
-    rotated_cross = (fitted.cross @ vectors).T
-    losses = np.empty((len(RELATIVE_RIDGES), len(STEP_SCALES), len(labels)))
-    for row, relative in enumerate(RELATIVE_RIDGES):
-        direction = rotated_inputs / (eigenvalues + relative * fitted.mean_eigenvalue) @ rotated_cross
-        for column, scale in enumerate(STEP_SCALES):
-            losses[row, column] = _log_losses(logits + scale * direction, labels)
-    return losses
-
-
-def _moments(inputs: Float32, residuals: Float64) -> _Moments:
-    width = inputs.shape[1] + 1
-    gram, cross = np.zeros((width, width)), np.zeros((residuals.shape[1], width))
-    for start in range(0, len(inputs), BLOCK_ROWS):
-        block = _with_ones(inputs[start : start + BLOCK_ROWS])
-        gram += block.T @ block
-        cross += residuals[start : start + BLOCK_ROWS].T @ block
-    return _Moments(gram=gram, cross=cross)
-
-
-def _with_ones(inputs: Float32) -> Float64:
-    return np.concatenate([inputs.astype(np.float64), np.ones((len(inputs), 1))], axis=1)
-
-
-def _residuals(logits: Float64, labels: NDArray[np.int64]) -> Float64:
-    """onehot(y) − softmax(logits), (n, classes)."""
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    residuals: Float64 = -exponentials / exponentials.sum(axis=1, keepdims=True)
-    residuals[np.arange(len(labels)), labels] += 1
-    return residuals
-
-
-def _log_losses(logits: Float64, labels: NDArray[np.int64]) -> Float64:
-    """-ln p(true class) of every row, (n,)."""
-    scores = logits - logits.max(axis=1, keepdims=True)
-    losses: Float64 = np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(labels)), labels]
-    return losses
-
-
-def _stratified_folds(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Fold of every row: rows in random order, sorted by class, are dealt out in turn."""
-    shuffled = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
-    dealt = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    folds = np.empty(len(labels), np.int64)
-    folds[dealt] = np.arange(len(labels)) % FOLDS
-    return folds
 
 
 def _unchanged(weight: Float32, holdout_log_loss: float | None) -> Adaptation:
@@ -182,6 +104,7 @@ def _unchanged(weight: Float32, holdout_log_loss: float | None) -> Adaptation:
         bias_delta=np.zeros(len(weight), np.float32),
         ridge_lambda=None,
         step_scale=None,
+        kept_share=None,
         holdout_log_loss_before=holdout_log_loss,
         holdout_log_loss_after=holdout_log_loss,
     )
