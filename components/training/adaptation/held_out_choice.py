@@ -26,7 +26,7 @@ WHOLE = 1.0
 SMALLER_SHARES = (0.0, 0.5)
 """Tried first: the whole model only where no smaller share improves on it. The site's rows were among
 those that it was trained on. Held out of the solve, it knows them all the same, and looks better on them
-than on fresh rows. Sites below 1,000 rows need it more, and try all shares at once."""
+than on fresh rows."""
 MARGINS = {0.0: 2.0, 0.5: 2.0, WHOLE: 1.5}
 """Standard errors by which a share must improve: giving up what all sites learnt takes more than adding."""
 
@@ -58,11 +58,10 @@ def choose(inputs: Float64, logits: Float64, labels: NDArray[np.int64], *, seed:
         seed: draws the held-out rows, a stratified fifth; below 1,000 rows five fifths in turn.
     """
     before = log_losses(logits, labels)
-    few = len(labels) < ALL_FOLDS_BELOW
     folds = stratified_folds(labels, seed)
-    held_out = [folds == fold for fold in range(FOLDS if few else 1)]
+    held_out = [folds == fold for fold in range(FOLDS if len(labels) < ALL_FOLDS_BELOW else 1)]
     log_loss = float(np.concatenate([before[held] for held in held_out]).mean())
-    for shares in [(*SMALLER_SHARES, WHOLE)] if few else [SMALLER_SHARES, (WHOLE,)]:
+    for shares in (SMALLER_SHARES, (WHOLE,)):
         change = np.concatenate(
             [_losses(inputs, logits, labels, held, shares) - before[held] for held in held_out], axis=2
         )
