@@ -1,4 +1,4 @@
-"""A `python3` for `ProcessRunner` that has the libraries of a site's steps imported: each Job is a fork of it."""
+"""A `python3` for `ProcessRunner` with the libraries of a site's steps imported: each Job is a fork of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from pipelines.local import ENCODER_MODULES, WARM_MODULES
 from pipelines.local.interpreter import write_interpreter
 from tests.jobs_api.process_runner import machine_environment
 
-MODULES = ("components.site_steps.job", *(name for name in WARM_MODULES if "kfp" not in name), *ENCODER_MODULES)
+MODULES = ("components.site_steps.job", *WARM_MODULES[1:], *ENCODER_MODULES)
+"""Without kfp, which leads the list: no Job imports it."""
 READ_AT_LOAD = {"HF_HUB_OFFLINE": "1"}
 """As in the site's template: libraries look at it once, and a Job that says otherwise is run plainly."""
 _LEND = """

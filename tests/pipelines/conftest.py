@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import fcntl
+import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from pipelines.chartering import ensure_charter
 from pipelines.federation import load_federation
 from tests.conftest import SITES, SmallFederation
 from tests.pipelines.chartered import Chartered
+from tests.pipelines.lent_interpreter import end_lent, lent
 from tests.pipelines.round_in_process import RoundInProcess
 from tests.pipelines.run_in_progress import COMMAND, PATIENCE, RunInProgress
 
@@ -51,13 +54,51 @@ def chartered(small_federation: Callable[..., SmallFederation]) -> Chartered:
     return Chartered(made=made, charter=ensure_charter(load_federation(made.path)))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def lent_until_the_end() -> Iterator[None]:
+    """What runs are lent ends with the tests."""
+    yield
+    end_lent()
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the test processes of this session have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture
-def one_round(small_federation: Callable[..., SmallFederation], finished_runs: FinishedRuns) -> FinishedRun:
-    """One round under `sealed`, run by the first test that asks for it. To be read only."""
+def one_round(
+    small_federation: Callable[..., SmallFederation],
+    finished_runs: FinishedRuns,
+    tiny_encoder: Path,
+    shared: Path,
+) -> FinishedRun:
+    """One round under `sealed`, run by the first test of all processes that asks for it. To be read only.
+
+    It is lent nothing: all of it is as people have it.
+    """
     if "one" not in finished_runs.found:
-        federation = moved(small_federation(list(ROWS.values())), finished_runs.folder / "one")
-        command = typed("run", str(federation.path), home=federation.home)
-        finished_runs.found["one"] = FinishedRun(federation=federation, command=command)
+        folder, told = shared / "one-round", shared / "one-round.json"
+        with (shared / "one-round.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not told.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                made = small_federation(list(ROWS.values()))
+                shutil.copytree(tiny_encoder, folder / "encoder")
+                made.document["encoder"]["name"] = str(folder / "encoder")
+                federation = moved(made, folder / "federation")
+                command = typed("run", str(federation.path), home=federation.home, plainly=True)
+                said = {"args": command.args, "returncode": command.returncode}
+                said |= {"stdout": command.stdout, "stderr": command.stderr}
+                told.write_text(json.dumps({"document": federation.document, "command": said}))
+        found = json.loads(told.read_text())
+        home, path = folder / "federation/home", folder / "federation/small.yaml"
+        finished_runs.found["one"] = FinishedRun(
+            federation=SmallFederation(home=home, path=path, document=found["document"]),
+            command=subprocess.CompletedProcess(**found["command"]),
+        )
     return finished_runs.found["one"]
 
 
@@ -130,10 +171,16 @@ def moved(federation: SmallFederation, folder: Path) -> SmallFederation:
     return made
 
 
-def typed(*words: str, home: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Types `crosscloud` and these words, in a process of its own, and waits."""
+def typed(
+    *words: str, home: Path, stdin: str = "", plainly: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Types `crosscloud` and these words, in a process of its own, and waits.
+
+    A run is lent the session's interpreter (`lent_interpreter`), but `plainly`.
+    """
+    interpreter = lent() if words[0] == "run" and not plainly else None
     return subprocess.run(
-        [*COMMAND, *words],
+        [*(interpreter.command() if interpreter else COMMAND), *words],
         cwd=home.parent,
         env=os.environ | {"CROSSCLOUD_HOME": str(home), "COLUMNS": "200"},
         input=stdin,

@@ -42,6 +42,7 @@ from tests.manifests.site.admission import Manifest, Policy, Review, denials
 from tests.manifests.site.overlays import SITE
 from tests.manifests.site.stored import created
 from tests.pipelines.conftest import ROWS
+from tests.pipelines.lent_interpreter import lent
 from tests.pipelines.run_in_progress import COMMAND
 
 pytestmark = pytest.mark.slow
@@ -72,8 +73,9 @@ class Clusters:
             "CROSSCLOUD_CLUSTERS": str(self.folder),
             "COLUMNS": "200",
         }
+        interpreter = lent()
         return subprocess.run(
-            [*COMMAND, "run", str(self.made.path), *words],
+            [*(interpreter.command() if interpreter else COMMAND), "run", str(self.made.path), *words],
             cwd=self.made.home.parent,
             env=os.environ | environment,
             capture_output=True,
