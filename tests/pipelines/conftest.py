@@ -79,38 +79,52 @@ def one_round(
 
     It is lent nothing: all of it is as people have it.
     """
+
+    def run(folder: Path) -> FinishedRun:
+        made = small_federation(list(ROWS.values()))
+        shutil.copytree(tiny_encoder, folder / "encoder")
+        made.document["encoder"]["name"] = str(folder / "encoder")
+        federation = moved(made, folder / "federation")
+        command = typed("run", str(federation.path), home=federation.home, plainly=True)
+        return FinishedRun(federation=federation, command=command)
+
     if "one" not in finished_runs.found:
-        folder, told = shared / "one-round", shared / "one-round.json"
-        with (shared / "one-round.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not told.exists():
-                shutil.rmtree(folder, ignore_errors=True)
-                made = small_federation(list(ROWS.values()))
-                shutil.copytree(tiny_encoder, folder / "encoder")
-                made.document["encoder"]["name"] = str(folder / "encoder")
-                federation = moved(made, folder / "federation")
-                command = typed("run", str(federation.path), home=federation.home, plainly=True)
-                said = {"args": command.args, "returncode": command.returncode}
-                said |= {"stdout": command.stdout, "stderr": command.stderr}
-                told.write_text(json.dumps({"document": federation.document, "command": said}))
-        found = json.loads(told.read_text())
-        home, path = folder / "federation/home", folder / "federation/small.yaml"
-        finished_runs.found["one"] = FinishedRun(
-            federation=SmallFederation(home=home, path=path, document=found["document"]),
-            command=subprocess.CompletedProcess(**found["command"]),
-        )
+        finished_runs.found["one"] = run_once(shared / "one-round", run)
     return finished_runs.found["one"]
 
 
+def run_once(folder: Path, run: Callable[[Path], FinishedRun]) -> FinishedRun:
+    """What `run` makes in a folder that all test processes have: the first to come makes it, others wait."""
+    told = folder.with_suffix(".json")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if told.exists():
+            kept = json.loads(told.read_text())
+            return FinishedRun(
+                federation=SmallFederation(
+                    home=Path(kept["home"]), path=Path(kept["path"]), document=kept["document"]
+                ),
+                command=subprocess.CompletedProcess(**kept["command"]),
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        made = run(folder)
+        federation, command = made.federation, made.command
+        said = {name: getattr(command, name) for name in ("args", "returncode", "stdout", "stderr")}
+        kept = {"home": str(federation.home), "path": str(federation.path), "document": federation.document}
+        told.write_text(json.dumps(kept | {"command": said}))
+        return made
+
+
 @pytest.fixture
-def three_rounds(one_round: FinishedRun, finished_runs: FinishedRuns) -> FinishedRun:
+def three_rounds(one_round: FinishedRun, finished_runs: FinishedRuns, shared: Path) -> FinishedRun:
     """The same federation after two more rounds by one command. To be read only.
 
     While a sum is opened, what the sites have drawn for that round lies in `secrets/2` and `secrets/3`
     beside the home: nothing is left of it there.
     """
-    if "three" not in finished_runs.found:
-        federation = copied(one_round.federation, finished_runs.folder / "three")
+
+    def run_two(folder: Path) -> FinishedRun:
+        federation = copied(one_round.federation, folder)
         with RunInProgress(federation, "--rounds", "2") as run:
             for nth in (1, 2):
                 run.await_start("open", nth=nth)
@@ -119,7 +133,10 @@ def three_rounds(one_round: FinishedRun, finished_runs: FinishedRuns) -> Finishe
                         drawn = federation.home / f"small/sites/{site}/store/secrets"
                         shutil.copytree(drawn, federation.home.parent / f"secrets/{nth + 1}/{site}")
             command = run.ended()
-        finished_runs.found["three"] = FinishedRun(federation=federation, command=command)
+        return FinishedRun(federation=federation, command=command)
+
+    if "three" not in finished_runs.found:
+        finished_runs.found["three"] = run_once(shared / "three-rounds", run_two)
     return finished_runs.found["three"]
 
 
