@@ -27,8 +27,9 @@ FEDERATION := manifests/federations/quickstart.yaml
 quickstart: $(VENV)/.quickstart
 	$(BIN)/crosscloud run $(FEDERATION) --rounds 3
 
+# Whoever has PYTHONDONTWRITEBYTECODE set would have every process of the tests compile all modules anew.
 test: $(VENV)/.dev
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

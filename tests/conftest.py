@@ -190,4 +190,7 @@ def write_warehouse(path: Path, rows: int, *, seed: int) -> None:
         connection.execute(
             "CREATE TABLE visits (id BIGINT, patient VARCHAR, category VARCHAR, note VARCHAR, organ VARCHAR)"
         )
-        connection.executemany("INSERT INTO visits VALUES (?, ?, ?, ?, ?)", records)
+        # One statement: DuckDB takes three times as long for one a row.
+        places = ", ".join(["(?, ?, ?, ?, ?)"] * len(records))
+        values = [value for record in records for value in record]
+        connection.execute(f"INSERT INTO visits VALUES {places}", values)

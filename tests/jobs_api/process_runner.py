@@ -71,12 +71,7 @@ class ProcessRunner:
         command = [*container["command"], *container.get("args", ())]
         if command[0] == "python3":
             command[0] = self.python
-        environment = {"PYTHONPATH": str(Path.cwd())} | {
-            # What belongs to this machine and not to a container: where programs lie, and its processor.
-            name: value
-            for name, value in os.environ.items()
-            if name == "PATH" or name.startswith("OPENBLAS_")
-        }
+        environment = machine_environment()
         for each in container.get("env", ()):
             environment[each["name"]] = self._on_this_machine(each["value"])
         environment |= self.environment
@@ -105,6 +100,12 @@ class ProcessRunner:
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
+
+
+def machine_environment() -> dict[str, str]:
+    """What belongs to this machine and not to a container: where programs lie, and its processor."""
+    names = [name for name in os.environ if name == "PATH" or name.startswith("OPENBLAS_")]
+    return {"PYTHONPATH": str(Path.cwd())} | {name: os.environ[name] for name in names}
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

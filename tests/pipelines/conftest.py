@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import fcntl
+import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from pipelines.chartering import ensure_charter
 from pipelines.federation import load_federation
 from tests.conftest import SITES, SmallFederation
 from tests.pipelines.chartered import Chartered
+from tests.pipelines.lent_interpreter import end_lent, lent
 from tests.pipelines.round_in_process import RoundInProcess
 from tests.pipelines.run_in_progress import COMMAND, PATIENCE, RunInProgress
 
@@ -51,25 +54,77 @@ def chartered(small_federation: Callable[..., SmallFederation]) -> Chartered:
     return Chartered(made=made, charter=ensure_charter(load_federation(made.path)))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def lent_until_the_end() -> Iterator[None]:
+    """What runs are lent ends with the tests."""
+    yield
+    end_lent()
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the test processes of this session have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture
-def one_round(small_federation: Callable[..., SmallFederation], finished_runs: FinishedRuns) -> FinishedRun:
-    """One round under `sealed`, run by the first test that asks for it. To be read only."""
+def one_round(
+    small_federation: Callable[..., SmallFederation],
+    finished_runs: FinishedRuns,
+    tiny_encoder: Path,
+    shared: Path,
+) -> FinishedRun:
+    """One round under `sealed`, run by the first test of all processes that asks for it. To be read only.
+
+    It is lent nothing: all of it is as people have it.
+    """
+
+    def run(folder: Path) -> FinishedRun:
+        made = small_federation(list(ROWS.values()))
+        shutil.copytree(tiny_encoder, folder / "encoder")
+        made.document["encoder"]["name"] = str(folder / "encoder")
+        federation = moved(made, folder / "federation")
+        command = typed("run", str(federation.path), home=federation.home, plainly=True)
+        return FinishedRun(federation=federation, command=command)
+
     if "one" not in finished_runs.found:
-        federation = moved(small_federation(list(ROWS.values())), finished_runs.folder / "one")
-        command = typed("run", str(federation.path), home=federation.home)
-        finished_runs.found["one"] = FinishedRun(federation=federation, command=command)
+        finished_runs.found["one"] = run_once(shared / "one-round", run)
     return finished_runs.found["one"]
 
 
+def run_once(folder: Path, run: Callable[[Path], FinishedRun]) -> FinishedRun:
+    """What `run` makes in a folder that all test processes have: the first to come makes it, others wait."""
+    told = folder.with_suffix(".json")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if told.exists():
+            kept = json.loads(told.read_text())
+            return FinishedRun(
+                federation=SmallFederation(
+                    home=Path(kept["home"]), path=Path(kept["path"]), document=kept["document"]
+                ),
+                command=subprocess.CompletedProcess(**kept["command"]),
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        made = run(folder)
+        federation, command = made.federation, made.command
+        said = {name: getattr(command, name) for name in ("args", "returncode", "stdout", "stderr")}
+        kept = {"home": str(federation.home), "path": str(federation.path), "document": federation.document}
+        told.write_text(json.dumps(kept | {"command": said}))
+        return made
+
+
 @pytest.fixture
-def three_rounds(one_round: FinishedRun, finished_runs: FinishedRuns) -> FinishedRun:
+def three_rounds(one_round: FinishedRun, finished_runs: FinishedRuns, shared: Path) -> FinishedRun:
     """The same federation after two more rounds by one command. To be read only.
 
     While a sum is opened, what the sites have drawn for that round lies in `secrets/2` and `secrets/3`
     beside the home: nothing is left of it there.
     """
-    if "three" not in finished_runs.found:
-        federation = copied(one_round.federation, finished_runs.folder / "three")
+
+    def run_two(folder: Path) -> FinishedRun:
+        federation = copied(one_round.federation, folder)
         with RunInProgress(federation, "--rounds", "2") as run:
             for nth in (1, 2):
                 run.await_start("open", nth=nth)
@@ -78,7 +133,10 @@ def three_rounds(one_round: FinishedRun, finished_runs: FinishedRuns) -> Finishe
                         drawn = federation.home / f"small/sites/{site}/store/secrets"
                         shutil.copytree(drawn, federation.home.parent / f"secrets/{nth + 1}/{site}")
             command = run.ended()
-        finished_runs.found["three"] = FinishedRun(federation=federation, command=command)
+        return FinishedRun(federation=federation, command=command)
+
+    if "three" not in finished_runs.found:
+        finished_runs.found["three"] = run_once(shared / "three-rounds", run_two)
     return finished_runs.found["three"]
 
 
@@ -130,10 +188,16 @@ def moved(federation: SmallFederation, folder: Path) -> SmallFederation:
     return made
 
 
-def typed(*words: str, home: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Types `crosscloud` and these words, in a process of its own, and waits."""
+def typed(
+    *words: str, home: Path, stdin: str = "", plainly: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Types `crosscloud` and these words, in a process of its own, and waits.
+
+    A run is lent the session's interpreter (`lent_interpreter`), but `plainly`.
+    """
+    interpreter = lent() if words[0] == "run" and not plainly else None
     return subprocess.run(
-        [*COMMAND, *words],
+        [*(interpreter.command() if interpreter else COMMAND), *words],
         cwd=home.parent,
         env=os.environ | {"CROSSCLOUD_HOME": str(home), "COLUMNS": "200"},
         input=stdin,

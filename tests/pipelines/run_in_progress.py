@@ -18,6 +18,7 @@ import pytest
 
 from pipelines.local.tasks import read_tasks
 from tests.conftest import SmallFederation
+from tests.pipelines.lent_interpreter import lent
 
 COMMAND = (sys.executable, "-c", "from pipelines.cli import main; main()")
 PATIENCE = 180.0
@@ -32,8 +33,10 @@ class RunInProgress:
         self._runs = federation.home / federation.document["federation"] / "runs"
         self._earlier = set(self._runs.glob("*"))
         self._titles: dict[str, str] = {}
+        self._lent = lent()
+        command = self._lent.command() if self._lent else COMMAND
         self.process = subprocess.Popen(
-            [*COMMAND, "run", str(federation.path), *words],
+            [*command, "run", str(federation.path), *words],
             cwd=federation.home.parent,
             env=os.environ | {"CROSSCLOUD_HOME": str(federation.home), "COLUMNS": "200"},
             stdout=subprocess.PIPE,
@@ -91,8 +94,11 @@ class RunInProgress:
         """Ends every process of the run at once, as a machine that loses power would."""
         groups = self.groups
         folders = [_socket_folder(group) for group in groups[1:]]
-        for group in groups:
-            _signal(group, signal.SIGKILL)
+        with self._no_new_steps():
+            for group in groups:
+                _signal(group, signal.SIGKILL)
+            if self._lent and groups:
+                self._lent.signal_steps(signal.SIGKILL)
         self.process.wait()
         for folder in filter(None, folders):
             shutil.rmtree(folder, ignore_errors=True)
@@ -101,13 +107,29 @@ class RunInProgress:
     def paused(self) -> Iterator[None]:
         """Stops every process of the run in its tracks, and lets it go on at the end."""
         groups = self.groups
-        for group in groups:
-            _signal(group, signal.SIGSTOP)
+        with self._no_new_steps():
+            for group in groups:
+                _signal(group, signal.SIGSTOP)
+            if self._lent:
+                self._lent.signal_steps(signal.SIGSTOP)
+            try:
+                yield
+            finally:
+                if self._lent:
+                    self._lent.signal_steps(signal.SIGCONT)
+                for group in groups:
+                    _signal(group, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def _no_new_steps(self) -> Iterator[None]:
+        """One test runs at a time, and of its runs one that is lent the interpreter."""
+        if self._lent:
+            self._lent.stop()
         try:
             yield
         finally:
-            for group in groups:
-                _signal(group, signal.SIGCONT)
+            if self._lent:
+                self._lent.go_on()
 
 
 def _signal(group: int, number: signal.Signals) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
 
 from components.agreement.noise_terms import NoiseTerms
 from components.errors import UsageError
@@ -30,6 +29,8 @@ def terms_of(path: Path, *, first_round: int = 1) -> NoiseTerms:
 
 def numerically(noise_multipliers: tuple[float, ...], delta: float) -> float:
     """Epsilon of Gaussian mechanisms one after another, from their privacy loss distributions."""
+    from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
+
     first, *others = (
         from_gaussian_mechanism(sigma, value_discretization_interval=1e-3).self_compose(count)
         for sigma, count in Counter(noise_multipliers).items()

@@ -37,10 +37,12 @@ from tests.jobs_api.access import DISPATCHER, ROLE, TEMPLATE
 from tests.jobs_api.objects import CONFIG_MAPS, PODS
 from tests.jobs_api.process_runner import ProcessRunner
 from tests.jobs_api.server import JobsServer
+from tests.jobs_api.warm_python import warm_python
 from tests.manifests.site.admission import Manifest, Policy, Review, denials
 from tests.manifests.site.overlays import SITE
 from tests.manifests.site.stored import created
 from tests.pipelines.conftest import ROWS
+from tests.pipelines.lent_interpreter import lent
 from tests.pipelines.run_in_progress import COMMAND
 
 pytestmark = pytest.mark.slow
@@ -62,6 +64,7 @@ class Clusters:
     made: SmallFederation
     folder: Path
     servers: dict[str, JobsServer]
+    runners: list[ProcessRunner]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Types `crosscloud run`."""
@@ -70,8 +73,9 @@ class Clusters:
             "CROSSCLOUD_CLUSTERS": str(self.folder),
             "COLUMNS": "200",
         }
+        interpreter = lent()
         return subprocess.run(
-            [*COMMAND, "run", str(self.made.path), *words],
+            [*(interpreter.command() if interpreter else COMMAND), "run", str(self.made.path), *words],
             cwd=self.made.home.parent,
             env=os.environ | environment,
             capture_output=True,
@@ -150,6 +154,7 @@ def clusters(small_federation: Callable[..., SmallFederation], tmp_path: Path) -
     made.save()
     ensure_charter(load_federation(made.path))
     with JobsServer() as alpha, JobsServer() as beta:
+        runners = []
         for site, server in (("alpha", alpha), ("beta", beta)):
             settings = {
                 "CROSSCLOUD_STORE_URI": f"small/sites/{site}/store",
@@ -159,15 +164,18 @@ def clusters(small_federation: Callable[..., SmallFederation], tmp_path: Path) -
             owned = Owned.of(site, settings)
             server.add_namespace(NAMESPACE, owned.template)
             server.access.policy = owned.denied
-            server.controller.runner = ProcessRunner(
+            runner = ProcessRunner(
                 folder=tmp_path / f"logs-{site}",
                 mounts={"/work": made.home},
                 environment={"HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
             )
+            server.controller.runner = runner
+            runners.append(runner)
         beta.access.tokens = {AGENT: set(ROLE)}
         alpha.write_kubeconfig(tmp_path / "clusters/alpha/kubeconfig", token=DISPATCHER)
         beta.write_kubeconfig(tmp_path / "clusters/beta-agent/kubeconfig", token=AGENT)
-        yield Clusters(made=made, folder=tmp_path / "clusters", servers={"alpha": alpha, "beta": beta})
+        servers = {"alpha": alpha, "beta": beta}
+        yield Clusters(made=made, folder=tmp_path / "clusters", servers=servers, runners=runners)
 
 
 def outcomes(made: SmallFederation, site: str) -> list[dict[str, object]]:
@@ -175,8 +183,10 @@ def outcomes(made: SmallFederation, site: str) -> list[dict[str, object]]:
     return [json.loads(path.read_text())["body"] for path in (exchange / f"outcomes/{site}").glob("*.json")]
 
 
-def test_a_round_is_committed_by_jobs_in_the_sites_own_clusters(clusters: Clusters) -> None:
-    with clusters.agent():
+def test_a_round_is_committed_by_jobs_in_the_sites_own_clusters(clusters: Clusters, tmp_path: Path) -> None:
+    with warm_python(tmp_path / "bin") as python, clusters.agent():
+        for runner in clusters.runners:
+            runner.python = python
         ended = clusters.run()
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "3 of 3" in ended.stdout

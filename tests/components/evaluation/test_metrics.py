@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn import metrics as sklearn_metrics
 
 from components.errors import BadDataError, IntegrityError
 from components.evaluation.metrics import ClassCounts, Evaluation, evaluate_logits, log_loss, pool
@@ -37,6 +36,8 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 @given(scored_rows())
 @settings(max_examples=150, deadline=None)
 def test_agrees_with_scikit_learn(rows: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
+    from sklearn import metrics as sklearn_metrics
+
     logits, labels = rows
     classes = logits.shape[1]
     evaluation = evaluate_logits(logits, labels)
@@ -59,6 +60,8 @@ def test_agrees_with_scikit_learn(rows: tuple[NDArray[np.float32], NDArray[np.in
 def test_recall_and_precision_agree_with_scikit_learn(
     rows: tuple[NDArray[np.float32], NDArray[np.int64]],
 ) -> None:
+    from sklearn import metrics as sklearn_metrics
+
     logits, labels = rows
     precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
         labels, logits.argmax(axis=1), labels=range(logits.shape[1]), zero_division=0

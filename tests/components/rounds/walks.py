@@ -123,7 +123,9 @@ class _Start:
 
 @cache
 def _template(last: int, start: _Start, lost: str) -> tuple[_Saved, Walked]:
-    with tempfile.TemporaryDirectory(prefix="walked-") as folder:
+    # In memory where tests' own folders are: a store waits for the disk after every object and folder.
+    root = os.environ.get("PYTEST_DEBUG_TEMPROOT")
+    with tempfile.TemporaryDirectory(prefix="walked-", dir=root) as folder:
         home = Path(folder)
         with _at(home):
             if not last:

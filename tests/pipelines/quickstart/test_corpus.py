@@ -4,7 +4,6 @@ import collections
 import re
 
 import pytest
-import simple_icd_10_cm as icd
 
 from components.errors import UsageError
 from pipelines.quickstart.corpus import CLASSES, Diagnosis, diagnoses
@@ -22,6 +21,8 @@ def test_twenty_one_classes_of_600(drawn: list[Diagnosis]) -> None:
 
 
 def test_texts_stand_in_the_classification_under_their_code(drawn: list[Diagnosis]) -> None:
+    import simple_icd_10_cm as icd
+
     for diagnosis in drawn:
         texts = [icd.get_description(diagnosis.icd_code), *icd.get_inclusion_term(diagnosis.icd_code)]
         assert diagnosis.diagnosis_text in [" ".join(text.split()) for text in texts]
@@ -34,10 +35,14 @@ def test_texts_stand_in_the_classification_under_their_code(drawn: list[Diagnosi
     [("A00.0", "infectious"), ("I21.0", "circulatory"), ("O9A.11", "pregnancy"), ("Z66", "health status")],
 )
 def test_classes_are_the_chapters_of_the_classification(code: str, name: str) -> None:
+    import simple_icd_10_cm as icd
+
     assert CLASSES.index(name) == int(icd.get_ancestors(code)[-1]) - 1
 
 
 def test_every_chapter_keeps_its_class(drawn: list[Diagnosis]) -> None:
+    import simple_icd_10_cm as icd
+
     for diagnosis in drawn:
         assert CLASSES[int(icd.get_ancestors(diagnosis.icd_code)[-1]) - 1] == diagnosis.chapter
 
@@ -48,6 +53,8 @@ def test_no_text_stands_there_twice(drawn: list[Diagnosis]) -> None:
 
 
 def test_texts_of_two_chapters_have_no_right_answer_and_are_left_out() -> None:
+    import simple_icd_10_cm as icd
+
     chapters: dict[str, set[str]] = collections.defaultdict(set)
     for code in icd.get_all_codes(with_dots=True):
         if icd.is_chapter(code) or "-" in code:
@@ -63,6 +70,8 @@ def test_texts_of_two_chapters_have_no_right_answer_and_are_left_out() -> None:
 
 
 def test_synonyms_are_among_the_texts(drawn: list[Diagnosis]) -> None:
+    import simple_icd_10_cm as icd
+
     synonyms = sum(d.diagnosis_text != icd.get_description(d.icd_code) for d in drawn)
     assert 2000 < synonyms < len(drawn) // 2
 

@@ -13,7 +13,6 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from sklearn.feature_selection import chi2
 
 from components.data_processing.record_ingestion.extraction import extract
 from components.data_processing.record_ingestion.row_shards import to_parquet
@@ -164,6 +163,8 @@ def test_nothing_of_a_patient_is_ingested(folder: Path, warehouses: Mapping[str,
 
 def test_circumstances_say_nothing_about_the_diagnosis(warehouses: Mapping[str, Rows]) -> None:
     """Chi-squared of each circumstance against the chapter, over all hospitals: none stands out."""
+    from sklearn.feature_selection import chi2
+
     rows = [row for rows in warehouses.values() for row in rows]
     chapter = [row["chapter"] for row in rows]
     contexts = [json.loads(row["context"]) for row in rows]

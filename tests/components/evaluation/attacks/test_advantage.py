@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn import metrics as sklearn_metrics
 
 from components.errors import IntegrityError, UsageError
 from components.evaluation.attacks.advantage import (
@@ -36,6 +35,8 @@ def made(first: float, second: float, variant: str = "") -> Attempt:
 @given(SCORES, SCORES)
 @settings(max_examples=200, deadline=None)
 def test_auc_agrees_with_scikit_learn_ties_included(members: Float, others: Float) -> None:
+    from sklearn import metrics as sklearn_metrics
+
     truth = np.repeat([1, 0], [len(members), len(others)])
     expected = sklearn_metrics.roc_auc_score(truth, np.concatenate([members, others]))
     assert auc(members, others) == pytest.approx(expected, abs=1e-12)

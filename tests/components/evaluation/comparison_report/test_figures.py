@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from components.evaluation.comparison_report.convergence import HIDDEN_UNITS, LEARNING_RATE, series, settings
 from components.evaluation.comparison_report.costs import costs
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
 
 def drawn(panel_number: int, drawing: Drawing | None) -> Axes:
+    from matplotlib.figure import Figure
+
     assert drawing is not None
     axes = Figure().subplots()
     drawing.panels[panel_number].draw(axes)

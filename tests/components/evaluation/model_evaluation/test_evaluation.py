@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
 from components.agreement.workplace import Workplace
 from components.artifacts import tensors
@@ -76,6 +75,8 @@ def contents(measured: Measured) -> dict[Path, bytes]:
 
 def independent(measured: Measured, *, adapted: bool) -> dict[str, Any]:
     """Figures by scikit-learn from probabilities computed here."""
+    from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
+
     place, head = measured.three.place("alpha"), measured.three.model(measured.model)
     test = read_features(place.store, measured.three.features("alpha")).test
     weight = head["output.weight"] + (DELTA["output.weight"] if adapted else 0)

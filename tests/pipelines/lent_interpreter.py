@@ -1,0 +1,102 @@
+"""One warm interpreter for all runs of a test process: what a run would import by itself is imported once.
+
+A run that is lent it starts its host and `python3` as ever, but no fork server of its own: its steps are
+forks of this one, which declines what a run's own would decline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines import warm_interpreter
+from pipelines.local import ENCODER_MODULES, WARM_MODULES
+
+_BORROW = """
+import sys
+from pathlib import Path
+from pipelines import warm_interpreter
+from pipelines.cli import main
+plain, shim, lent = warm_interpreter.server_command, warm_interpreter.shim_command, Path({!r})
+wait = "import sys; sys.stdin.read()"
+warm_interpreter.server_command = lambda interpreter, *_: [interpreter, "-I", "-S", "-c", wait]
+warm_interpreter.shim_command = lambda interpreter, _: shim(interpreter, lent)
+main()
+"""
+STEPS_HAVE = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "_KFP_RUNTIME": "true"}
+"""What a run adds to the environment of its steps that libraries look at as they load."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LentInterpreter:
+    """A fork server and the folder of its socket."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    @classmethod
+    def start(cls) -> LentInterpreter:
+        """Starts it; what comes while it imports waits."""
+        folder = Path(tempfile.mkdtemp(dir="/tmp"))  # a socket's path may have 107 bytes
+        modules = (*WARM_MODULES, *ENCODER_MODULES)
+        process = subprocess.Popen(
+            warm_interpreter.server_command(sys.executable, folder / "socket", modules),
+            stdin=subprocess.PIPE,
+            env=os.environ | STEPS_HAVE,
+            start_new_session=True,
+        )
+        while not (folder / "socket").exists() and process.poll() is None:
+            time.sleep(0.01)
+        return cls(process=process, folder=folder)
+
+    def command(self) -> list[str]:
+        """`crosscloud` whose runs borrow it."""
+        return [sys.executable, "-c", _BORROW.format(str(self.folder / "socket"))]
+
+    def close(self) -> None:
+        """Ends it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(20)
+        shutil.rmtree(self.folder)
+
+    def signal_steps(self, number: signal.Signals) -> None:
+        """Sends a signal to all steps that run in it. A server that is stopped starts no more."""
+        pid = self.process.pid
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), number)
+
+    def stop(self) -> None:
+        """Starts no more steps until it goes on."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Goes on after a stop."""
+        os.kill(self.process.pid, signal.SIGCONT)
+
+
+_STARTED: list[LentInterpreter] = []
+
+
+def lent() -> LentInterpreter | None:
+    """This process's, started when it is first asked for; None where forks are not safe."""
+    if not warm_interpreter.SUPPORTED:
+        return None
+    if not _STARTED:
+        _STARTED.append(LentInterpreter.start())
+    return _STARTED[0]
+
+
+def end_lent() -> None:
+    """Ends this process's, if it was started."""
+    while _STARTED:
+        _STARTED.pop().close()
