@@ -22,7 +22,7 @@ from components.evaluation.attacks.canaries import (
     model_scores,
     trajectory_scores,
 )
-from components.evaluation.method_measurement.classes_told import class_attempts
+from components.evaluation.method_measurement.classes_told import ClassesTold, class_attempts
 from components.evaluation.method_measurement.configurations import Configuration
 from components.evaluation.method_measurement.experiment import Deal, converging, deal_of
 from components.evaluation.method_measurement.small_batches import inversion_attempts
@@ -52,7 +52,7 @@ def protection(configuration: Configuration, corpus: Corpus, *, plan: Plan) -> d
 
     Args:
         configuration: of kind `protection`.
-        corpus: half of whose test rows' population the adversary knows: its test rows are the public ones.
+        corpus: to be learned from; its test rows are the public rows that the adversary has.
         plan: chosen on validation rows, with a linear head.
     """
     seed = configuration["seed"]
@@ -72,14 +72,14 @@ def protection(configuration: Configuration, corpus: Corpus, *, plan: Plan) -> d
     }
 
 
-def _as_it_is(configuration: Configuration, deal: Deal, plan: Plan) -> tuple[list[float], Any]:
+def _as_it_is(configuration: Configuration, deal: Deal, plan: Plan) -> tuple[list[float], ClassesTold]:
+    """Accuracy after every round of a training without canaries, and what its updates tell of classes."""
     seed = configuration["seed"]
     rehearsal, views, curve = deal.rehearsal(plan, seed=seed), Views(), []
-    nothing = {site: np.zeros(_length(rehearsal)) for site in deal.train}
     for found in converging(rehearsal):
         curve.append(accuracy(found.after, deal.pooled_test))
         sealed = found.number <= configuration["sealed_rounds"]
-        expected = {site: np.zeros(found.opened.size - 1) for site in nothing}
+        expected = {site: np.zeros(found.opened.size - 1) for site in deal.train}
         add_round(views, rehearsal, found, expected=expected, sealed=sealed)
     return curve, class_attempts(views, deal, seed=seed + _HALF_SEED)
 
@@ -184,10 +184,6 @@ def _expected(silent: Rehearsal, found: Round, site: str, rows: Examples) -> NDA
 def _silent(plan: Plan) -> Plan:
     """The plan with local noise of no size; shared noise is added later than a contribution."""
     return replace(plan, noise_multiplier=_SILENT) if plan.algorithm == LOCAL_PRIVACY else plan
-
-
-def _length(rehearsal: Rehearsal) -> int:
-    return sum(values.size for values in rehearsal.genesis.values())
 
 
 def _standard(scores: NDArray[np.float64]) -> NDArray[np.float64]:

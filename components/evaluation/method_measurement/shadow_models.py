@@ -28,8 +28,8 @@ def likelihood_ratio(configuration: Configuration, corpus: Corpus, *, plan: Plan
     """Which half of the training rows a model was trained on, for a model a seed.
 
     Targets and shadows are trained alike, each on a random half of all rows, dealt among the same sites. A
-    model of federated averaging is the same under every protection up to how a sum is written (the rounds
-    of `rehearsal` differ by less than 1e-6 of a weight), so one stands for all.
+    model of federated averaging is the same under every protection up to how a sum is written (to 2e-5 of a
+    weight in the tests of `rehearsal`), so one stands for all.
     """
     method = configuration["method"]
     plan = replace(plan, method=method)
