@@ -41,6 +41,7 @@ RIDGE = "ridge"
 """Server step of `analytic`: the opened Gram sums are solved."""
 _SITE_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_LATER = ("projection", "restart")
 _RESERVED = {COORDINATOR, KEY_HOLDER, "aggregator"}
 
 
@@ -85,6 +86,7 @@ class Charter:
         cross_weight: w of `analytic`, above 0 under it and 0 otherwise.
         ridge: λ of `analytic` in units of `ridge_head.default_lam`, above 0 under it and 0 otherwise.
         public_corpus: SHA-256 of the public texts that features are centred on; empty for none.
+        projection: SHA-256 of the public projection of features to fewer; empty for none.
         restart: SHA-256 of the committed model, or of the genesis, that the first round under this edition
             starts from: later rounds are taken back. Empty for the last receipt's.
         privacy: the noise of every round's sum; None where updates are not noised.
@@ -118,6 +120,7 @@ class Charter:
     cross_weight: float = 0.0
     ridge: float = 0.0
     public_corpus: str = ""
+    projection: str = ""
     restart: str = ""
     privacy: NoiseTerms | None = None
     format: int = FORMAT
@@ -145,12 +148,11 @@ class Charter:
     def to_json(self) -> bytes:
         """Canonical JSON (RFC 8785): what is signed and stored.
 
-        `restart` stands there only where it says something: charters of before it keep their bytes.
+        What was added to the form later stands there only where it says something: charters of before it
+        keep their bytes.
         """
-        body = asdict(self)
-        if body["restart"] == "":
-            del body["restart"]
-        return canonical_json(body)
+        body = asdict(self) | {"privacy": self.privacy.document() if self.privacy else None}
+        return canonical_json({name: value for name, value in body.items() if name not in _LATER or value})
 
     def key(self, owner: str) -> Ed25519PublicKey:
         """The Ed25519 key of a site, of the coordinator or of the key holder.
@@ -236,7 +238,7 @@ def _text_problems(charter: Charter) -> list[str]:
     ]
     if not problems and charter.protection not in TRAITS:
         problems.append(f"protection must be one of {', '.join(TRAITS)}, got {charter.protection!r}")
-    for name in ("genesis", "encoder", "previous", "public_corpus", "restart"):
+    for name in ("genesis", "encoder", "previous", "public_corpus", "projection", "restart"):
         value = getattr(charter, name)
         if value != "" and not (isinstance(value, str) and _DIGEST.fullmatch(value)):
             problems.append(f"{name} must be a SHA-256 in 64 hexadecimal digits, got {value!r}")

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, Literal, TypeVar, get_args
 
 from components.errors import SignatureError
 
 LEAST_HONEST_SITES = 2
 """u_min - t_sites: with fewer, the noise of one site would have to protect alone."""
+ROW: Final = "row"
+"""The unit of privacy where no column names one."""
+Allowance = Literal["total", "month"]
+_LATER: Final[Mapping[str, Any]] = {"unit": ROW, "metrics": None, "adaptive": None, "per": "total"}
+_Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,51 @@ class LocalTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetricsNoise:
+    """What the sealed sums of confusion counts cost, and in which rounds there is one.
+
+    Attributes:
+        noise_multiplier: sigma of each of them, in units of a unit's whole contribution, above 0.
+        rounds: numbers of the rounds, rising.
+    """
+
+    noise_multiplier: float
+    rounds: tuple[int, ...]
+
+    def problems(self) -> Iterator[str]:
+        """Every rule it breaks."""
+        if not _positive(self.noise_multiplier, math.inf):
+            yield f"noise_multiplier must be a finite number above 0, got {self.noise_multiplier!r}"
+        rising = all(earlier < later for earlier, later in zip(self.rounds, self.rounds[1:], strict=False))
+        if not self.rounds or not rising or any(type(each) is not int or each < 1 for each in self.rounds):
+            yield f"rounds must be whole numbers from 1, rising, got {list(self.rounds)!r}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveClipping:
+    """The rule by which the clipping norm follows the gradients (Andrew et al. 2021, Algorithm 1).
+
+    Attributes:
+        quantile: gamma, share of the examples whose gradient is to be no longer than the norm; between
+            0 and 1.
+        learning_rate: eta of the norm's geometric steps, above 0, at most 1.
+        weight: of an example's indicator against its clipped gradient, above 0, at most 1.
+    """
+
+    quantile: float
+    learning_rate: float
+    weight: float
+
+    def problems(self) -> Iterator[str]:
+        """Every rule it breaks."""
+        for name in ("quantile", "learning_rate", "weight"):
+            if not _positive(value := getattr(self, name), 1.0):
+                yield f"{name} must be a finite number above 0 and at most 1, got {value!r}"
+        if self.quantile == 1:
+            yield "quantile must be below 1: no norm is long enough for every gradient there may be"
+
+
+@dataclass(frozen=True, kw_only=True)
 class NoiseTerms:
     """A schedule of noise.
 
@@ -61,6 +111,11 @@ class NoiseTerms:
         class_sum_start: whether the first round sums features by class instead of gradients.
         local: of `dp-sgd`: every site's own noise, in units of its clipped gradients; None where the
             sites share the noise of their sum.
+        unit: `row`, or the column that names what is protected: contributions are then clipped for each
+            of its values, of which at most `rows_per_unit` rows take part.
+        metrics: the noise of sealed confusion counts; None where none are released.
+        adaptive: the rule of the clipping norm; None where it is the charter's in every round.
+        per: `total`, or `month`: the schedule is then that of every calendar month, and has no last round.
     """
 
     target_epsilon: float
@@ -72,6 +127,15 @@ class NoiseTerms:
     rows_per_unit: int
     class_sum_start: bool = False
     local: LocalTraining | None = None
+    unit: str = ROW
+    metrics: MetricsNoise | None = None
+    adaptive: AdaptiveClipping | None = None
+    per: Allowance = "total"
+
+    def document(self) -> dict[str, Any]:
+        """The terms in a charter's body; what was added to the form later only where it says something."""
+        body = asdict(self)
+        return {name: value for name, value in body.items() if name not in _LATER or value != _LATER[name]}
 
     @property
     def last_round(self) -> int:
@@ -113,6 +177,12 @@ class NoiseTerms:
             yield f"class_sum_start must be true or false, got {start!r}"
         elif start and self.first_round != 1:
             yield f"class_sum_start belongs to a schedule from round 1, got one from {self.first_round!r}"
+        if not isinstance(self.unit, str) or not self.unit:
+            yield f"unit must be {ROW} or the name of a column, got {self.unit!r}"
+        if self.per not in get_args(Allowance):
+            yield f"per must be {' or '.join(get_args(Allowance))}, got {self.per!r}"
+        for name, part in (("metrics", self.metrics), ("adaptive", self.adaptive)):
+            yield from (f"{name}.{problem}" for problem in (part.problems() if part else ()))
         if self.local is None:
             return
         yield from (f"local.{problem}" for problem in self.local.problems())
@@ -129,15 +199,23 @@ def read_noise_terms(document: Mapping[str, Any] | None) -> NoiseTerms | None:
     if document is None:
         return None
     try:
-        written = {field.name: document[field.name] for field in fields(NoiseTerms)}
-        local = written["local"]
+        written = {field.name: {**_LATER, **document}[field.name] for field in fields(NoiseTerms)}
         read = {
             "noise_multipliers": tuple(written["noise_multipliers"]),
-            "local": None if local is None else LocalTraining(**local),
+            "local": _part(LocalTraining, written["local"]),
+            "metrics": _part(MetricsNoise, written["metrics"]),
+            "adaptive": _part(AdaptiveClipping, written["adaptive"]),
         }
-        return NoiseTerms(**{**document, **read})
+        return NoiseTerms(**{**document, **written, **read})
     except (TypeError, KeyError):
         raise SignatureError("a charter is not in the form this version knows") from None
+
+
+def _part(kind: type[_Part], document: Mapping[str, Any] | None) -> _Part | None:
+    """One part of the terms; lists of JSON are tuples."""
+    if document is None:
+        return None
+    return kind(**{name: tuple(each) if isinstance(each, list) else each for name, each in document.items()})
 
 
 def _positive(value: object, most: float) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.agreement.charter import Charter, read_charter
-from components.agreement.noise_terms import LocalTraining
+from components.agreement.noise_terms import AdaptiveClipping, LocalTraining, MetricsNoise
 from components.artifacts.documents import canonical_json
 from components.errors import SignatureError
 from tests.components.agreement.signed_form import CHARTER, NOISE, NOISED
@@ -171,11 +171,20 @@ def other_than(value: Any) -> Any:
     return (*value, 1.0) if isinstance(value, tuple) else value + 1
 
 
+LATER = {
+    "unit": "patient",
+    "metrics": MetricsNoise(noise_multiplier=9.0, rounds=(3, 5)),
+    "adaptive": AdaptiveClipping(quantile=0.5, learning_rate=0.25, weight=0.125),
+    "per": "month",
+}
+"""Another value of each term that was added to the form later."""
+
+
 class TestForm:
     def test_every_number_of_the_noise_is_in_the_digest(self) -> None:
         others: list[Charter] = [NOISED, CHARTER]
         for name, value in asdict(NOISE).items():
-            changed: dict[str, Any] = {name: other_than(value)}
+            changed: dict[str, Any] = {name: LATER[name] if name in LATER else other_than(value)}
             others.append(replace(NOISED, privacy=replace(NOISE, **changed)))
         backwards = tuple(reversed(NOISE.noise_multipliers))
         others.append(replace(NOISED, privacy=replace(NOISE, noise_multipliers=backwards)))

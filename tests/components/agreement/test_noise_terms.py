@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.agreement.noise_terms import LocalTraining, NoiseTerms, read_noise_terms
+from components.agreement.noise_terms import (
+    AdaptiveClipping,
+    LocalTraining,
+    MetricsNoise,
+    NoiseTerms,
+    read_noise_terms,
+)
 from components.errors import SignatureError
 from tests.components.agreement.signed_form import NOISE
 
@@ -62,6 +68,16 @@ def test_terms_that_can_be_kept_have_no_problem() -> None:
         ({"noise_multipliers": (math.nan,)}, "noise_multipliers[1] must be"),
         ({"noise_multipliers": ("1",)}, "noise_multipliers[1] must be"),
         ({"noise_multipliers": (None, 1.0)}, "noise_multipliers[1] must be"),
+        ({"unit": ""}, "unit must be row or the name of a column, got ''"),
+        ({"unit": 3}, "unit must be row or the name of a column, got 3"),
+        ({"per": "year"}, "per must be total or month, got 'year'"),
+        ({"metrics": MetricsNoise(noise_multiplier=0.0, rounds=(3,))}, "metrics.noise_multiplier must be a"),
+        ({"metrics": MetricsNoise(noise_multiplier=9.0, rounds=())}, "metrics.rounds must be whole numbers"),
+        ({"metrics": MetricsNoise(noise_multiplier=9.0, rounds=(4, 3))}, "metrics.rounds must be whole"),
+        ({"metrics": MetricsNoise(noise_multiplier=9.0, rounds=(0, 3))}, "metrics.rounds must be whole"),
+        ({"adaptive": AdaptiveClipping(quantile=1, learning_rate=0.2, weight=0.1)}, "adaptive.quantile must"),
+        ({"adaptive": AdaptiveClipping(quantile=0.5, learning_rate=2, weight=0.1)}, "adaptive.learning_rate"),
+        ({"adaptive": AdaptiveClipping(quantile=0.5, learning_rate=0.2, weight=0)}, "adaptive.weight must"),
     ],
     ids=str,
 )
@@ -83,7 +99,16 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 LOCAL = LocalTraining(steps=4, sample_rate=0.25, learning_rate=1.5, max_grad_norm=1.0)
-OTHERS: dict[str, tuple[Any, Any]] = {"class_sum_start": (True, True), "local": (asdict(LOCAL), LOCAL)}
+METRICS = MetricsNoise(noise_multiplier=9.0, rounds=(3, 5))
+ADAPTIVE = AdaptiveClipping(quantile=0.5, learning_rate=0.25, weight=0.125)
+OTHERS: dict[str, tuple[Any, Any]] = {
+    "class_sum_start": (True, True),
+    "local": (asdict(LOCAL), LOCAL),
+    "unit": ("patient", "patient"),
+    "metrics": (asdict(METRICS) | {"rounds": [3, 5]}, METRICS),
+    "adaptive": (asdict(ADAPTIVE), ADAPTIVE),
+    "per": ("month", "month"),
+}
 """Of fields that are no numbers: as they are written, and as they are read."""
 
 
@@ -104,13 +129,27 @@ class TestForm:
             asdict(NOISE) | {"hint": "x"},
             asdict(NOISE) | {"noise_multipliers": 2.5},
             asdict(NOISE) | {"noise_multipliers": None},
-            *({key: value for key, value in asdict(NOISE).items() if key != name} for name in asdict(NOISE)),
+            asdict(NOISE) | {"metrics": {"rounds": [3]}},
+            asdict(NOISE) | {"adaptive": {"quantile": 0.5}},
+            *(
+                {key: value for key, value in NOISE.document().items() if key != name}
+                for name in NOISE.document()
+            ),
         ],
         ids=repr,
     )
     def test_another_form_is_refused(self, document: Any) -> None:
         with pytest.raises(SignatureError, match="not in the form this version knows"):
             read_noise_terms(document)
+
+    def test_what_was_added_later_is_written_where_it_says_something(self) -> None:
+        added = {"unit", "metrics", "adaptive", "per"}
+        assert added.isdisjoint(NOISE.document())
+        assert read_noise_terms(NOISE.document()) == NOISE
+        for name in added:
+            changed = replace(NOISE, **{name: OTHERS[name][1]})
+            assert changed.document().keys() & added == {name}
+            assert read_noise_terms(changed.document()) == changed
 
     def test_every_field_is_kept(self) -> None:
         for name, value in asdict(NOISE).items():
