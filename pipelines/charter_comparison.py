@@ -9,6 +9,7 @@ from typing import Any
 from components.agreement.charter import ANALYTIC, AVERAGE, GRADIENT_SUMS, RIDGE, SHARED_NOISE, Charter
 from components.agreement.data_policy import QueryParameter
 from components.agreement.noise_terms import NoiseTerms
+from components.agreement.privacy_unit import read_unit
 from components.agreement.private_keys import private_folder
 from components.agreement.server_steps import SERVER_STEPS
 from components.agreement.site_policy import POLICY, SitePolicy, load_policy, task_digest
@@ -200,6 +201,7 @@ def require_noise(policy: SitePolicy, charter: Charter) -> None:
             f"the site's policy asks for a noise multiplier of at least {wanted.least_noise_multiplier:g}, "
             f"the charter has {least:g}"
         )
+    read_unit(wanted, noise)
 
 
 def _shown(value: Any) -> str:
@@ -207,7 +209,6 @@ def _shown(value: Any) -> str:
         return "none"
     if isinstance(value, NoiseTerms):
         sigma = ", ".join(f"{each:g}" for each in sorted(set(value.noise_multipliers)))
-        rows = "" if value.rows_per_unit == 1 else f" with at most {value.rows_per_unit} rows"
         start = ", class sums first" if value.class_sum_start else ""
         local = value.local
         own = (
@@ -218,7 +219,7 @@ def _shown(value: Any) -> str:
         )
         return (
             f"epsilon {value.target_epsilon:g} at delta {value.delta:g} over rounds {value.first_round} to "
-            f"{value.last_round}, noise multiplier {sigma}, of one {'person' if rows else 'row'}{rows} among "
+            f"{value.last_round}, noise multiplier {sigma}, of one {value.protected} among "
             f"{value.public_population} people, count weight {value.count_weight:g}{start}{own}"
         )
     if isinstance(value, dict):

@@ -72,8 +72,9 @@ def _noise(charter: Charter) -> list[tuple[str, str, str]]:
         return []
     sigmas = sorted(set(noise.noise_multipliers))
     rounds = f"rounds {noise.first_round} to {noise.last_round} together, at delta {noise.delta:g}"
-    unit = "row" if noise.rows_per_unit == 1 else f"person with at most {noise.rows_per_unit} rows at a site"
-    told = [("epsilon", f"{noise.target_epsilon:g}", f"{rounds}, of one {unit}")]
+    told = [("epsilon", f"{noise.target_epsilon:g}", f"{rounds}, of one {noise.protected}")]
+    if noise.has_unit_column:
+        told.append(("unit", noise.unit, "rows with the same value here are clipped together, as one"))
     if noise.local is not None:
         local = noise.local
         return [

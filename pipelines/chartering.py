@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -24,6 +25,7 @@ from components.agreement.charter_book import (
 )
 from components.agreement.data_policy import BigQueryPolicy
 from components.agreement.key_certificate import certified_keys
+from components.agreement.noise_terms import ROW, NoiseTerms
 from components.agreement.private_keys import SIGNING_KEY, load_signing_key, private_folder, write_private
 from components.agreement.public_corpus import publish_corpus
 from components.agreement.replaced_keys import charter_signing_key
@@ -289,12 +291,19 @@ def _first_budget(federation: Federation, charter: Charter, site: Site) -> Priva
     return PrivacyPolicy(
         dataset=site.data.dataset or site.data.uri,
         ledger_uri=site.data.ledger_uri or (f"{folder}/ledger" if beside else site.store_uri),
-        unit="row" if charter.privacy.rows_per_unit == 1 else "person",
+        **_first_unit(charter.privacy),
         epsilon=charter.privacy.target_epsilon,
         delta=charter.privacy.delta,
         per=federation.privacy.per,
         least_noise_multiplier=min(charter.privacy.noise_multipliers),
     )
+
+
+def _first_unit(noise: NoiseTerms) -> dict[str, Any]:
+    """Unit and rows as the charter has them; a person that no column names is not counted by."""
+    if noise.has_unit_column:
+        return {"unit": noise.unit, "rows_per_unit": noise.rows_per_unit}
+    return {"unit": ROW if noise.rows_per_unit == 1 else "person"}
 
 
 def unsigned(federation: Federation, charter: Charter) -> tuple[str, ...]:

@@ -177,8 +177,12 @@ class Privacy(Section):
     """Of `fedsgd`: share of the budget for a first round that sums features by class and starts from
     there; 0 for none."""
     local: LocalNoise = LocalNoise()
+    unit: str = Field(default="row", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")
+    """What is protected: `row`, or the column of every site's query that names it, such as patient. Rows with
+    one value in it are clipped together, as one contribution; each site's policy names the column too."""
     rows_per_unit: int = 1
-    """Most rows that one protected person has at a site: privacy is then of a person."""
+    """Most rows that one protected unit has at a site. With a column as unit, rows beyond are left out;
+    without, privacy is of a person with so many rows, at the price of their square."""
     per: Literal["total", "month"] = "total"
     """Whether the sites' budgets, of one schedule each, are for good or for a calendar month."""
 

@@ -45,6 +45,7 @@ def noise_terms(federation: Federation, *, first_round: int) -> NoiseTerms | Non
         rows_per_unit=privacy.rows_per_unit,
         class_sum_start=asked.start_fraction > 0,
         local=local,
+        unit=privacy.unit,
     )
 
 

@@ -15,6 +15,7 @@ from components.agreement.charter import (
     SHARED_NOISE,
     least_sum_sites,
 )
+from components.agreement.noise_terms import ROW
 from components.agreement.protections import SEALED
 from components.agreement.released_sum import feature_norm
 from components.agreement.ridge_head import gram_length, gram_sensitivity
@@ -84,7 +85,7 @@ def privacy_terms(
         min_sum_sites=max(2, min_sum_sites) if alone else min_sum_sites,
         colluding_sites=0 if alone else colluding_sites,
         start_fraction=privacy.start_fraction if starts else 0.0,
-        rows_per_unit=privacy.rows_per_unit,
+        rows_per_unit=privacy.rows_per_unit if privacy.unit == ROW else 1,
     )
 
 
@@ -120,12 +121,31 @@ def _algorithm_problems(document: Mapping[str, Any], algorithm: str, given: dict
         problems.append(
             "privacy.start_fraction: class sums start a linear head or one with head.skip, this has neither"
         )
+    problems += _unit_problems(algorithm, given)
     if algorithm == LOCAL_PRIVACY and given.get("rows_per_unit", 1) != 1:
         problems.append(
             f"privacy.rows_per_unit: {LOCAL_PRIVACY} protects rows and no people, got "
             f"{given['rows_per_unit']}: choose {GRADIENT_SUMS}, or 1"
         )
     return problems
+
+
+def _unit_problems(algorithm: str, given: dict[str, Any]) -> list[str]:
+    """A column as unit: what is clipped by it, and how many rows of one take part."""
+    unit, rows = given.get("unit", ROW), given.get("rows_per_unit")
+    if unit == ROW or not isinstance(unit, str):
+        return []
+    if algorithm != GRADIENT_SUMS:
+        return [
+            f"privacy.unit: {algorithm} has contributions of single rows, got {unit!r}: choose "
+            f"{GRADIENT_SUMS} to clip by it, or row"
+        ]
+    if rows is None:
+        return [
+            f"privacy.rows_per_unit: missing: with unit {unit} it says how many rows of one {unit} take part "
+            "at a site, and others are left out"
+        ]
+    return [f"privacy.rows_per_unit must be at least 1, got {rows}"] if type(rows) is int and rows < 1 else []
 
 
 def _ledger_problems(document: Mapping[str, Any]) -> list[str]:

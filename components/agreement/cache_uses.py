@@ -22,7 +22,12 @@ _LONGEST_KEY = 1 << 12
 def note_use(store: Store, ticket: Ticket, key: str) -> None:
     """Remembers that the attempt of a ticket uses a cached object, whether or not it is there yet."""
     with contextlib.suppress(ObjectExistsError):
-        store.create(f"{FOLDER}/{ticket.digest}/{digest(key.encode())[:16]}.txt", key.encode())
+        store.create(_use_key(ticket, key), key.encode())
+
+
+def is_used(store: Store, ticket: Ticket, key: str) -> bool:
+    """Whether the attempt of a ticket has noted that it uses an object."""
+    return store.exists(_use_key(ticket, key)) and store.read(_use_key(ticket, key)) == key.encode()
 
 
 def noted_uses(store: Store) -> dict[str, set[str]]:
@@ -32,3 +37,7 @@ def noted_uses(store: Store) -> dict[str, set[str]]:
         named = store.read(key, limit=_LONGEST_KEY).decode(errors="replace")
         found.setdefault(key.split("/")[1], set()).add(named)
     return found
+
+
+def _use_key(ticket: Ticket, key: str) -> str:
+    return f"{FOLDER}/{ticket.digest}/{digest(key.encode())[:16]}.txt"

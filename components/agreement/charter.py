@@ -331,6 +331,11 @@ def _privacy_problems(charter: Charter) -> list[str]:
         problems.append(f"privacy.local belongs to {LOCAL_PRIVACY} alone, got it with {charter.algorithm!r}")
     if terms.class_sum_start and charter.algorithm != GRADIENT_SUMS:
         problems.append(f"privacy.class_sum_start belongs to {GRADIENT_SUMS}, got {charter.algorithm!r}")
+    if terms.has_unit_column and charter.algorithm != GRADIENT_SUMS:
+        problems.append(
+            f"privacy.unit must be row under {charter.algorithm}, whose contributions are of single rows, "
+            f"got {terms.unit!r}: choose {GRADIENT_SUMS} to clip by {terms.unit}"
+        )
     if charter.algorithm not in SHARED_NOISE:
         return problems
     if charter.protection != SEALED or charter.values_per_slot != 1:

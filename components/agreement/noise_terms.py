@@ -7,6 +7,7 @@ and nobody can ask for less. PROTOCOL: noise is drawn before the commitment, nev
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal, TypeVar, get_args
@@ -20,6 +21,7 @@ ROW: Final = "row"
 Allowance = Literal["total", "month"]
 _LATER: Final[Mapping[str, Any]] = {"unit": ROW, "metrics": None, "adaptive": None, "per": "total"}
 _Part = TypeVar("_Part")
+_COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +144,24 @@ class NoiseTerms:
         """Number of the schedule's last round."""
         return self.first_round + len(self.noise_multipliers) - 1
 
+    @property
+    def has_unit_column(self) -> bool:
+        """Whether a column names what is protected, and contributions are clipped for each of its values."""
+        return self.unit != ROW
+
+    @property
+    def priced_rows(self) -> int:
+        """M of the price m²ρ of a unit: 1 where all rows of a unit are clipped as one contribution."""
+        return 1 if self.has_unit_column else self.rows_per_unit
+
+    @property
+    def protected(self) -> str:
+        """What epsilon is of, in words: `row`, or a person or a column's value and its most rows."""
+        if not self.has_unit_column and self.rows_per_unit == 1:
+            return ROW
+        rows = "1 row" if self.rows_per_unit == 1 else f"{self.rows_per_unit} rows"
+        return f"{self.unit if self.has_unit_column else 'person'} with at most {rows} at a site"
+
     def noise_multiplier(self, round_number: int) -> float | None:
         """Sigma of a round; None outside the schedule, where nothing may be released."""
         if not self.first_round <= round_number <= self.last_round:
@@ -177,8 +197,8 @@ class NoiseTerms:
             yield f"class_sum_start must be true or false, got {start!r}"
         elif start and self.first_round != 1:
             yield f"class_sum_start belongs to a schedule from round 1, got one from {self.first_round!r}"
-        if not isinstance(self.unit, str) or not self.unit:
-            yield f"unit must be {ROW} or the name of a column, got {self.unit!r}"
+        if not isinstance(self.unit, str) or not _COLUMN.fullmatch(self.unit):
+            yield f"unit must be {ROW} or the plain name of a column, got {self.unit!r}"
         if self.per not in get_args(Allowance):
             yield f"per must be {' or '.join(get_args(Allowance))}, got {self.per!r}"
         for name, part in (("metrics", self.metrics), ("adaptive", self.adaptive)):

@@ -36,6 +36,8 @@ class PrivacyPolicy(BaseModel):
     """Store of the ledger, which all federations share that read this dataset."""
     unit: Annotated[str, Field(min_length=1)] = "row"
     """The protected unit: `row`, or the column that names it."""
+    rows_per_unit: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    """Most rows of one unit that are read; `ingest` leaves others out. Absent: `unit` is but a word."""
     epsilon: Annotated[float, Field(gt=0, le=1000)]
     """Most that may be spent, at this delta, in a period."""
     delta: Annotated[float, Field(gt=0, lt=1)]

@@ -16,6 +16,7 @@ from components.agreement.charter import Charter
 from components.agreement.commitment import DOMAIN, Commitment
 from components.agreement.ledger_head import LedgerHead, follows, read_ledger_head
 from components.agreement.model_store import model_shapes
+from components.agreement.privacy_unit import read_unit
 from components.agreement.site_policy import PrivacyPolicy, SitePolicy
 from components.agreement.ticket import Ticket
 from components.agreement.workplace import Workplace
@@ -29,8 +30,6 @@ from components.privacy.round_noise import is_private, round_event
 
 SHOWN_ENTRIES = 512
 """Digests of the newest entries in every commitment: a peer that has missed fewer can follow them."""
-ROW = "row"
-"""The unit of a ledger in which every row is priced by itself."""
 _HEADS = "ledger-heads"
 
 
@@ -152,11 +151,7 @@ def _require_terms(policy: SitePolicy, charter: Charter, ticket: Ticket) -> Priv
             f"the site's policy asks for a noise multiplier of at least "
             f"{policy.privacy.least_noise_multiplier:g}, round {ticket.round_number} has {sigma:g}"
         )
-    if policy.privacy.unit != ROW and charter.privacy.rows_per_unit == 1:
-        _refuse(
-            f"the site's ledger is of a {policy.privacy.unit}, the charter prices single rows: it needs "
-            "rows_per_unit"
-        )
+    read_unit(policy.privacy, charter.privacy)
     return policy.privacy
 
 

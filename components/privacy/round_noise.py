@@ -56,7 +56,7 @@ def round_event(charter: Charter, round_number: int, shapes: Shapes) -> Discrete
             sample_rate=local.sample_rate,
             steps=local.steps,
         )
-    rows = charter.privacy.rows_per_unit if charter.privacy else 1
+    rows = charter.privacy.priced_rows if charter.privacy else 1
     return round_mechanism(charter, round_number, shapes).event(rows_per_unit=rows)
 
 

@@ -70,7 +70,7 @@ CHANGED: dict[str, tuple[dict[str, Any], str]] = {
     "delta": ({"delta": 1e-6}, "epsilon 8 at delta 1e-06 over rounds 1 to 2, noise multiplier"),
     "rounds": ({"rounds": 5}, "epsilon 8 at delta 1e-05 over rounds 1 to 5, noise multiplier"),
     "population": ({"public_population": 30000}, "of one row among 30000 people"),
-    "rows": ({"rows_per_unit": 3}, "of one person with at most 3 rows among 20000 people"),
+    "rows": ({"rows_per_unit": 3}, "of one person with at most 3 rows at a site among 20000 people"),
 }
 
 
