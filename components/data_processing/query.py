@@ -1,9 +1,9 @@
 """A site's query: one SELECT in BigQuery's dialect, and the statement that ingestion makes of it.
 
 The site's query may return any columns. Around it stands a SELECT that lets through the text columns, the
-label and `is_test`, and nothing else: what a record is split by (or any other column) is used inside the
-warehouse and stays there. The statement is written anew from the parsed query, so that what runs is what
-was checked.
+label and `is_test`, and the unit of privacy where the site's policy has its rows counted, and nothing else:
+what a record is split by (or any other column) is used inside the warehouse and stays there. The statement is
+written anew from the parsed query, so that what runs is what was checked.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LABEL = "label"
 IS_TEST = "is_test"
+UNIT = "privacy_unit"
+"""Of a statement: the text of the site's unit of privacy. Of stored rows: a keyed digest of it."""
 # The split counts in thousandths, like every example of FARM_FINGERPRINT splits in BigQuery's documentation.
 BUCKETS = 1000
 _RULE = "a site's query is one SELECT statement in BigQuery's dialect"
@@ -38,12 +40,18 @@ def check_sql(sql: str, parameters: Collection[str] = ()) -> list[str]:
 
 
 def check_columns(
-    *, columns: Sequence[str], label_column: str, split_column: str, test_fraction: float
+    *,
+    columns: Sequence[str],
+    label_column: str,
+    split_column: str,
+    test_fraction: float,
+    unit_column: str = "",
 ) -> list[str]:
     """What is wrong with the columns and the split that a federation asks for, one line each."""
+    units = [unit_column] if unit_column else []
     problems = [
         f"column {name!r} is not a plain name: use letters, digits and _, and rename it with AS in the sql"
-        for name in dict.fromkeys([*columns, label_column, split_column])
+        for name in dict.fromkeys([*columns, label_column, split_column, *units])
         if not COLUMN_NAME.fullmatch(name)
     ]
     texts = [name.lower() for name in columns]
@@ -63,7 +71,9 @@ def check_columns(
     problems += [
         f"column {name!r} is reserved: rename it with AS in the site's sql"
         for name in dict.fromkeys([*columns, label_column])
-        if name.lower() == IS_TEST or (name.lower() == LABEL and name != label_column)
+        if name.lower() == IS_TEST
+        or (name.lower() == LABEL and name != label_column)
+        or (units and name.lower() == UNIT)
     ]
     thousandths = test_fraction * BUCKETS
     if not 1 <= thousandths <= BUCKETS - 1 or abs(thousandths - round(thousandths)) > 1e-9:
@@ -80,6 +90,7 @@ def extraction_statement(
     label_column: str,
     split_column: str,
     test_fraction: float,
+    unit_column: str = "",
     parameters: Collection[str] = (),
 ) -> str:
     """The statement, in BigQuery's dialect, whose result is all that leaves the warehouse.
@@ -95,6 +106,7 @@ def extraction_statement(
         label_column: Column that holds the class.
         split_column: Column whose values are never parted by the split.
         test_fraction: Share of the split values whose rows are test rows; a multiple of 0.001 in (0, 1).
+        unit_column: Column whose text comes last as `privacy_unit`, NULL where it is; empty for none.
         parameters: Names of the parameters that `sql` may use; the statement uses them too.
 
     Raises:
@@ -103,16 +115,21 @@ def extraction_statement(
     """
     query = _parsed(sql, parameters)
     problems = check_columns(
-        columns=columns, label_column=label_column, split_column=split_column, test_fraction=test_fraction
+        columns=columns,
+        label_column=label_column,
+        split_column=split_column,
+        test_fraction=test_fraction,
+        unit_column=unit_column,
     )
     if problems:
         raise UsageError("; ".join(problems))
     selected = ", ".join(f"`{name}` AS `{name}`" for name in [*columns, label_column])
     bucket = f"ABS(MOD(FARM_FINGERPRINT(CAST(`{split_column}` AS STRING)), {BUCKETS}))"
+    unit = f", CAST(`{unit_column}` AS STRING) AS {UNIT}" if unit_column else ""
     inner = query.sql(dialect="bigquery", comments=False)
     # The names are checked above and the query is written by sqlglot: nothing is pasted in unread.
     return (
-        f"SELECT {selected}, {bucket} < {round(test_fraction * BUCKETS)} AS {IS_TEST} "  # noqa: S608
+        f"SELECT {selected}, {bucket} < {round(test_fraction * BUCKETS)} AS {IS_TEST}{unit} "  # noqa: S608
         f"FROM ({inner}) AS site_query"
     )
 

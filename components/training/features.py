@@ -14,10 +14,14 @@ from components.errors import IntegrityError
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Features float32 (n, d) and labels int64 (n,)."""
+    """Features float32 (n, d) and labels int64 (n,).
+
+    Units, int64 (n,), are equal for rows of one unit of privacy; None where rows are not told apart by it.
+    """
 
     features: NDArray[np.float32]
     labels: NDArray[np.int64]
+    units: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +45,11 @@ def read_features(store: Store, reference: str) -> SiteFeatures:
         is_test = found["is_test"].astype(bool)
     except KeyError as missing:
         raise IntegrityError(f"the feature file lacks {missing}") from None
-    if not len(features) == len(labels) == len(is_test):
-        raise IntegrityError("features, labels and split of a feature file must have the same length")
-    return SiteFeatures(
-        train=Examples(features=features[~is_test], labels=labels[~is_test]),
-        test=Examples(features=features[is_test], labels=labels[is_test]),
+    units = found["units"].astype(np.int64, copy=False) if "units" in found else None
+    if not len(features) == len(labels) == len(is_test) == len(labels if units is None else units):
+        raise IntegrityError("features, labels, split and units of a feature file must have the same length")
+    train, test = (
+        Examples(features=features[rows], labels=labels[rows], units=None if units is None else units[rows])
+        for rows in (~is_test, is_test)
     )
+    return SiteFeatures(train=train, test=test)

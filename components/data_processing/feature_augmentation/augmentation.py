@@ -54,7 +54,8 @@ def augment(
 
     Raises:
         RefusedError: the charter or the site's policy names another model, or `ingest` has read no rows
-            under this ticket for this template and these classes; or the charter has an epsilon, and the
+            under this ticket for this template and these classes; or these are other rows than those that
+            it has counted by the site's unit of privacy; or the charter has an epsilon, and the
             device rounds a text by its place in a batch.
         EncoderError: the model is missing or another one.
         SiteError: CUDA was asked for and there is none.
@@ -62,13 +63,14 @@ def augment(
         IntegrityError: the rows are not as they were stored, or the public corpus is not the charter's.
         ObjectMissingError: nobody has published the public corpus.
     """
-    from components.data_processing.record_ingestion.ingestion import require_text
+    from components.data_processing.record_ingestion.ingestion import require_counted, require_text
     from components.data_processing.record_ingestion.row_shards import shards_of
 
     content_key = key_of(place.store, rows)
     weights = encoder.digest or verify(locate(encoder), encoder)
     place.require_encoder(weights)
     require_text(place, template=template, classes=classes)
+    require_counted(place, rows)
     corpus = place.charter.public_corpus
     identity = [content_key, template, "\n".join(classes), weights, str(encoder.max_length)]
     identity += [corpus] if corpus else []
@@ -98,7 +100,7 @@ def _encode(
     classes: Sequence[str],
     encoder: Encoder,
 ) -> tuple[dict[str, NDArray[np.generic]], float]:
-    """Features, centred where the charter says so, labels and split of all rows; and the seconds of encoding.
+    """Features, centred where the charter says so, and what else is kept of rows; the seconds of encoding.
 
     Raises:
         RefusedError: the charter has an epsilon, and the device rounds a text by its place in a batch.
@@ -134,24 +136,30 @@ def _read_and_encode(
     encoder: Encoder,
     report: Callable[[int], None],
 ) -> dict[str, NDArray[np.generic]]:
-    """Features, labels and split of all rows in their order; the rows of one shard are held at a time."""
+    """Features, labels, split and units, if rows have any; the rows of one shard are held at a time."""
+    from components.data_processing.query import UNIT
     from components.data_processing.record_ingestion.row_shards import read_shard
+    from components.data_processing.record_ingestion.unit_rows import unit_numbers
 
     numbers = {label: number for number, label in enumerate(classes)}
     total = sum(shard.rows for shard in shards)
     features = np.empty((total, encoder.spec.dimensions), np.float32)
     labels, is_test = np.empty(total, np.int64), np.empty(total, np.uint8)
+    units: dict[str, NDArray[np.generic]] = {}
     start = 0
     for shard in shards:
         table = read_shard(store, shard)
         stop = start + table.num_rows
         labels[start:stop] = [numbers[label] for label in table.column("label").to_pylist()]
         is_test[start:stop] = table.column("is_test").to_pylist()
+        if UNIT in table.schema.names:
+            found = units.setdefault("units", np.empty(total, np.int64))
+            found[start:stop] = unit_numbers(table.column(UNIT).to_pylist())
         if table.num_rows:
             texts = render(template, table)
             features[start:stop] = encoder.encode(texts, on_progress=_after(start, report))
         start = stop
-    return {"features": features, "labels": labels, "is_test": is_test}
+    return {"features": features, "labels": labels, "is_test": is_test, **units}
 
 
 def _after(rows: int, report: Callable[[int], None]) -> Callable[[int], None]:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from components.agreement.privacy_unit import ReadUnit, read_unit
 from components.agreement.site_policy import task_digest
 from components.agreement.workplace import Workplace
 from components.artifacts.documents import canonical_json, digest
@@ -31,6 +32,7 @@ from components.privacy.round_noise import is_private
 if TYPE_CHECKING:
     from components.data_processing.bigquery.terms import BigQueryTerms
     from components.data_processing.record_ingestion.extraction import Extraction
+    from components.data_processing.record_ingestion.unit_rows import UnitRows
     from components.data_processing.row_statistics import RowStatistics
     from components.data_processing.sources import Source
 
@@ -112,7 +114,7 @@ def ingest(place: Workplace, spec: RecordSpec, *, deadline_s: float = STEP_DEADL
     now = datetime.now(UTC)
     place.accept(now)
     charge_ticket(place, now=now)
-    pointer = f"ingested/{place.ticket.digest}.json"
+    pointer = _pointer(place)
     if not place.store.exists(pointer):
         manifest = _extract(place, spec, terms, kinds)
         document = create_or_read(place.store, pointer, json.dumps(manifest, sort_keys=True).encode())
@@ -146,6 +148,19 @@ def require_text(place: Workplace, *, template: str, classes: Sequence[str]) -> 
         raise RefusedError(text, disclosed=text)
 
 
+def require_counted(place: Workplace, rows: str) -> None:
+    """`RefusedError` unless these rows are the ticket's, where a unit of privacy has only so many of them.
+
+    Rows of an earlier ticket may have been counted otherwise, and a reference comes from the coordinator.
+    """
+    if _read_unit(place) is None:
+        return
+    pointer = _pointer(place)
+    if not place.store.exists(pointer) or json.loads(place.store.read(pointer))["uri"] != rows:
+        text = "these are not the rows that the site has counted by its unit of privacy under this ticket"
+        raise RefusedError(text, disclosed=text)
+
+
 def declared_columns(columns: Sequence[Mapping[str, Any]]) -> tuple[DeclaredColumn, ...]:
     """The columns that a federation declares, from a step's parameter."""
     return tuple(
@@ -164,7 +179,7 @@ def _extract(
     extraction, account = _read(place, spec, terms, kinds)
     with contextlib.closing(extraction.rows):
         drift = _settled_drift(place, spec, extraction.statistics)
-        kept = keep_rows(place.store, place.key, cut(extraction.rows.ordered()))
+        kept = keep_rows(place.store, place.key, cut(extraction.ordered()))
     remember(place.store, place.ticket, extraction.statistics)
     remember_text(place, template=spec.template, classes=spec.classes)
     if extraction.masked:
@@ -197,6 +212,7 @@ def _read(
                 kinds=kinds,
                 parameters=tuple(terms.parameters) if terms else (),
                 training_rows_required=not is_private(place.charter),
+                units=_unit_rows(place),
             )
         finally:
             # What was read is paid for, whatever came of it.
@@ -204,6 +220,18 @@ def _read(
             if account:
                 _keep(place, "account", account)
         return extraction, account
+
+
+def _unit_rows(place: Workplace) -> UnitRows | None:
+    from components.data_processing.record_ingestion.unit_rows import UnitRows
+
+    unit = _read_unit(place)
+    return UnitRows(unit, place.key) if unit else None
+
+
+def _read_unit(place: Workplace) -> ReadUnit | None:
+    """By what the site's policy has its rows counted, under the ticket's charter."""
+    return read_unit(place.policy.privacy, place.charter.privacy)
 
 
 def _opened(spec: RecordSpec, terms: BigQueryTerms | None) -> Source:
@@ -238,6 +266,10 @@ def _settled_drift(place: Workplace, spec: RecordSpec, statistics: RowStatistics
     if findings:
         _keep(place, "drift", [asdict(finding) for finding in findings])
     return settle(findings, policy, differentially_private=is_private(place.charter))
+
+
+def _pointer(place: Workplace) -> str:
+    return f"ingested/{place.ticket.digest}.json"
 
 
 def _text_key(place: Workplace, template: str, classes: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from components.agreement.charter import Charter
 from components.agreement.noise_terms import LocalTraining
 from components.agreement.released_sum import CLASS_SUMS, GRADIENTS, GRAM_SUMS, released_sum, shapes_of
 from components.agreement.ticket import Ticket
+from components.encryption.update_vector import fixed_point
 from components.errors import BadDataError, RefusedError, UsageError
 from components.privacy.round_noise import round_mechanism, round_noise_multiplier, shares_noise
 from components.training.features import Examples
@@ -51,21 +52,27 @@ def contribution(
             system's randomness.
 
     Returns:
-        float64, (d,), and the number of examples; 1 under `dp-sgd`, where every site counts alike.
+        float64, (d,), and the number of examples, of units where the charter names a column of them; 1 under
+        `dp-sgd`, where every site counts alike.
 
     Raises:
         BadDataError: there are no training rows where the count is not private, rows do not fit the model,
             or training diverged.
+        RefusedError: the charter clips by unit, and the examples are not told apart by it.
     """
     classes, count = len(model["output.bias"]), len(examples.labels)
+    units = _units(charter, examples)
+    count = count if units is None else len(np.unique(units))
     released = released_sum(charter, ticket.round_number, shapes_of(model))
     if shares_noise(charter):
         _require_exact_sums(charter, ticket.round_number, model)
     if released.of == GRADIENTS:
         norm = released.clipping_norm
-        return clipped_gradient_sum(model, examples, max_grad_norm=norm, device=chosen(device)), count
+        where = chosen(device)
+        return clipped_gradient_sum(model, examples, max_grad_norm=norm, device=where, units=units), count
     if released.of == CLASS_SUMS:
-        return class_sums(examples, classes=classes, clipping_norm=released.clipping_norm), count
+        norm = released.clipping_norm
+        return class_sums(examples, classes=classes, clipping_norm=norm, units=units), count
     if released.of == GRAM_SUMS:
         public = model.get("hidden.weight", np.zeros((0, _features(model)), np.float32))
         weight = charter.cross_weight
@@ -77,6 +84,21 @@ def contribution(
     if not count:
         raise BadDataError("the query returned no training rows", disclosed="there are no training rows")
     return _trained(charter, ticket, site, model, examples, device=chosen(device)), count
+
+
+def _units(charter: Charter, examples: Examples) -> NDArray[np.int64] | None:
+    """By what contributions are clipped; None where every row is one.
+
+    Rows are bounded here, as what is counted beside the sum are units: float64 sums are of rows.
+    """
+    if charter.privacy is None or not charter.privacy.has_unit_column:
+        return None
+    if examples.units is None:
+        text = "the charter clips by a unit of privacy, and the features do not say which rows are of one"
+        raise RefusedError(f"{text}: ingest and augment them under this charter", disclosed=text)
+    if len(examples.labels):
+        fixed_point(charter).require_count(len(examples.labels))
+    return examples.units
 
 
 def _trained(

@@ -10,14 +10,16 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
+from components.agreement.cache_uses import is_used
 from components.agreement.commitment import Commitment, commitment_key, committed_digest
+from components.agreement.privacy_unit import read_unit
 from components.agreement.protections import UNMASK
 from components.agreement.receipt import receipt_key
 from components.agreement.released_sum import shapes_of
 from components.agreement.round_secrets import draw_once
 from components.agreement.site_update import keep_update, read_update, update_key
 from components.agreement.workplace import Workplace
-from components.artifacts.stores import create_or_read, reference
+from components.artifacts.stores import create_or_read, key_of, reference
 from components.encryption.update_vector import to_vector
 from components.errors import RefusedError
 from components.execution.devices import telling_the_mend
@@ -74,6 +76,18 @@ def train(place: Workplace, *, features: str, device: str = "auto") -> Outcome:
     return replace(_committed(place, document), metrics=metrics)
 
 
+def _require_counted(place: Workplace, features: str) -> None:
+    """`RefusedError` unless `augment` has made these features under this ticket, where units have a cap.
+
+    Features of an earlier ticket may be of rows that were counted otherwise.
+    """
+    if read_unit(place.policy.privacy, place.charter.privacy) is None:
+        return
+    if not is_used(place.store, place.ticket, key_of(place.store, features)):
+        text = "these are not features of the rows that the site has counted by its unit of privacy"
+        raise RefusedError(text, disclosed=text)
+
+
 def _public(key: X25519PrivateKey) -> str:
     return base64.b64encode(key.public_key().public_bytes_raw()).decode()
 
@@ -87,6 +101,7 @@ def _train(place: Workplace, features: str, device: str) -> tuple[NDArray[np.gen
     """The vector of this ticket, and what computing it took."""
     ticket, model = place.ticket, place.model()
     with telling_the_mend("in training", mend="lower training.batch_size or head.hidden_units"):
+        _require_counted(place, features)
         examples = read_features(place.store, features).train
         start = time.perf_counter()
         values, count = contribution(place.charter, ticket, place.site, model, examples, device=device)
