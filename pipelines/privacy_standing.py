@@ -76,7 +76,7 @@ def require_rounds(federation: Federation, charter: Charter, rounds: int, *, now
         )
     problems = [
         f"{site}: its privacy ledger has spent epsilon {ledger.statement(now=now).epsilon_spent:.3g} of "
-        f"{policy.epsilon:g} on {policy.dataset}, which does not hold another round: {_START_OVER}"
+        f"{policy.epsilon:g} on {policy.protected}, which does not hold another round: {_START_OVER}"
         for site, policy, ledger in _ledgers(federation)
         if not _is_charged(ledger, federation, upcoming)
         if not unfinished and not _rounds_left(federation, charter, ledger, now)

@@ -46,6 +46,11 @@ class PrivacyPolicy(BaseModel):
     least_noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
     """Smallest sigma of a round."""
 
+    @property
+    def protected(self) -> str:
+        """What its epsilon is about, in words: the dataset, and each of whom unless it is single rows."""
+        return self.dataset if self.unit == "row" else f"{self.dataset} for each {self.unit}"
+
 
 class SitePolicy(BaseModel):
     """One site's rules; the key holder's policy has the charter alone."""

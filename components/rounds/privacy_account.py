@@ -26,6 +26,7 @@ class PrivacyAccount:
         delta: of both.
         releases: attempts that were charged.
         rounds_left: of the schedule.
+        unit: whom they are of, in words: a row, or a patient with at most so many rows at a site.
     """
 
     epsilon_spent: float
@@ -33,6 +34,7 @@ class PrivacyAccount:
     delta: float
     releases: int
     rounds_left: int
+    unit: str
 
 
 def account(exchange: Store, charter: Charter, model: str, *, through: int) -> PrivacyAccount | None:
@@ -60,6 +62,7 @@ def account(exchange: Store, charter: Charter, model: str, *, through: int) -> P
         delta=terms.delta,
         releases=len(events),
         rounds_left=max(0, terms.last_round - through),
+        unit=terms.protected,
     )
 
 

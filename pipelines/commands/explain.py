@@ -111,7 +111,7 @@ def _cost(account: SiteAccount) -> str:
     releases = f"{statement.entries} release{'s' if statement.entries != 1 else ''}"
     return (
         f"privacy: epsilon {statement.epsilon_spent:.4g} of {terms.epsilon:g} at delta {terms.delta:g} is "
-        f"spent on {terms.dataset} ({statement.period}), by {releases} of all federations that read it"
+        f"spent on {terms.protected} ({statement.period}), by {releases} of all federations that read it"
     )
 
 

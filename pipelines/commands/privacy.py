@@ -26,7 +26,8 @@ def privacy(federation: FederationFile) -> None:
     terms = charter.privacy
     typer.echo(
         f"schedule: epsilon {terms.target_epsilon:g} at delta {terms.delta:g} over rounds "
-        f"{terms.first_round} to {terms.last_round}, noise multiplier {min(terms.noise_multipliers):.4g}"
+        f"{terms.first_round} to {terms.last_round}, noise multiplier {min(terms.noise_multipliers):.4g}, "
+        f"of one {terms.protected}"
     )
     if not found:
         raise UsageError("no site's policy lies on this machine: each site asks its own ledger")
@@ -34,6 +35,7 @@ def privacy(federation: FederationFile) -> None:
         (
             each.site,
             each.policy.dataset,
+            each.policy.unit,
             each.statement.period,
             str(each.statement.entries),
             f"{each.statement.epsilon_spent:.4g}",
@@ -44,5 +46,16 @@ def privacy(federation: FederationFile) -> None:
         )
         for each in found
     ]
-    header = ("site", "dataset", "period", "releases", "spent", "left", "at delta", "ever", "rounds left")
+    header = (
+        "site",
+        "dataset",
+        "unit",
+        "period",
+        "releases",
+        "spent",
+        "left",
+        "at delta",
+        "ever",
+        "rounds left",
+    )
     print_rows(rows, header)

@@ -50,7 +50,7 @@ def charter_terms(federation: Federation) -> str:
         return found
     return (
         f"{found}, epsilon {draft.privacy.target_epsilon:g} at delta {draft.privacy.delta:g} over "
-        f"{len(draft.privacy.noise_multipliers)} rounds"
+        f"{len(draft.privacy.noise_multipliers)} rounds, of one {draft.privacy.protected}"
     )
 
 

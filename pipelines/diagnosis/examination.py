@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from components.agreement.charter import Charter
+from components.agreement.noise_terms import ROW
+from components.agreement.privacy_unit import ReadUnit, read_unit
 from components.agreement.site_policy import SitePolicy, load_policy
 from components.data_processing.bigquery.statement import parse_statement
 from components.data_processing.bigquery.terms import BigQueryTerms
@@ -71,7 +74,7 @@ class _AtSite:
         self._now, self._offline = now, offline
         task = federation.task
         declared = declared_columns([column.model_dump() for column in task.columns])
-        self._wanted = Wanted(sql=site.data.sql, task=task, declared=declared)
+        self._wanted = Wanted(sql=site.data.sql, task=task, declared=declared, unit=_unit_of(federation))
         self._read_policy: SitePolicy | None = None
 
     def told_by_the_file(self) -> Iterator[Finding]:
@@ -111,7 +114,11 @@ class _AtSite:
 
     def _agreeing(self) -> str:
         self._read_policy = load_policy(self._federation.keys_uri, self._site.name)
-        return parties.policy_agrees(self._federation, self._site, self._charter)
+        told = parties.policy_agrees(self._federation, self._site, self._charter)
+        if self._charter is not None:
+            unit = read_unit(self._read_policy.privacy, self._charter.privacy)
+            self._wanted = replace(self._wanted, unit=unit)
+        return told
 
     def _policy(self) -> SitePolicy:
         if self._read_policy is None:
@@ -144,6 +151,14 @@ class _AtSite:
         yield from look(name, "source", agreed)
         for each in terms:
             yield from bigquery_findings(name, self._wanted, each)
+
+
+def _unit_of(federation: Federation) -> ReadUnit | None:
+    """The unit of privacy that the file names a column for; a site's policy may name one beside."""
+    asked = federation.privacy
+    if asked is None or asked.unit == ROW:
+        return None
+    return ReadUnit(column=asked.unit, rows=asked.rows_per_unit, clipped=True)
 
 
 def _probed(uri: str, *, offline: bool) -> str:

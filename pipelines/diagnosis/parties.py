@@ -136,7 +136,7 @@ def privacy(
     spent = f"epsilon {statement.epsilon_spent:.3g} of {terms.epsilon:g} is spent"
     if not left:
         raise UsageError(
-            f"{spent} on {terms.dataset}, or the charter's schedule has ended: no round is left, and more "
+            f"{spent} on {terms.protected}, or the charter's schedule has ended: no round is left, and more "
             "needs a new charter and a budget that the site agrees to ('crosscloud charter new')"
         )
     return f"the ledger is whole, {spent}, {left} rounds are left"

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from components.agreement.privacy_unit import ReadUnit
 from components.data_processing.contract import check_schema
 from components.data_processing.declared_columns import (
     DeclaredColumn,
@@ -16,6 +17,7 @@ from components.data_processing.declared_columns import (
 )
 from components.data_processing.query import extraction_statement
 from components.data_processing.record_ingestion.record_texts import RecordTexts
+from components.data_processing.record_ingestion.unit_rows import check_unit
 from components.data_processing.sources import open_source
 from components.data_processing.template import columns_of
 from components.errors import UsageError
@@ -36,11 +38,13 @@ class Wanted:
         sql: one SELECT in BigQuery's dialect.
         task: what is to be learned.
         declared: columns that the federation file declares; there may be none.
+        unit: of privacy, by which rows are counted; None where they are not.
     """
 
     sql: str
     task: Task
     declared: Sequence[DeclaredColumn]
+    unit: ReadUnit | None = None
 
     def statement(self, parameters: Collection[str] = ()) -> str:
         """What a round runs on the warehouse."""
@@ -50,16 +54,18 @@ class Wanted:
             label_column=self.task.label_column,
             split_column=self.task.split.column,
             test_fraction=self.task.split.test_fraction,
+            unit_column=self.unit.column if self.unit else "",
             parameters=parameters,
         )
 
     def names(self) -> tuple[str, ...]:
         """Columns that the query must return, each once."""
         needed = [*columns_of(self.task.template), self.task.label_column, self.task.split.column]
+        needed += [self.unit.column] if self.unit else []
         return tuple(dict.fromkeys([*needed, *(column.name for column in self.declared)]))
 
     def check(self, schema: pa.Schema) -> str:
-        """The query returns the template's columns, the label and the split column.
+        """The query returns the template's columns, the label, the split column and the unit of privacy.
 
         Raises:
             BadDataError: one is missing or of another type.
@@ -70,6 +76,8 @@ class Wanted:
             label_column=self.task.label_column,
             split_column=self.task.split.column,
         )
+        if self.unit is not None:
+            check_unit(schema, self.unit)
         return f"the query returns {', '.join(schema.names)}"
 
     def check_declared(self, fields: Sequence[TableField], schema: pa.Schema) -> str:

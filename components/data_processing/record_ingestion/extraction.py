@@ -24,7 +24,7 @@ from components.data_processing.declared_columns import (
 from components.data_processing.query import extraction_statement
 from components.data_processing.record_ingestion.record_texts import RecordTexts, canonical_schema
 from components.data_processing.record_ingestion.sorted_rows import RowSorter
-from components.data_processing.record_ingestion.unit_rows import UnitRows
+from components.data_processing.record_ingestion.unit_rows import UnitRows, check_unit
 from components.data_processing.row_statistics import RowCounter, RowStatistics
 from components.errors import BadDataError
 
@@ -116,7 +116,7 @@ def extract(
     )
     texts.check(schema)
     if units is not None:
-        units.check(schema)
+        check_unit(schema, units.unit)
     read = {name.lower() for name in [*template_columns, label_column]}
     held = [column for column in declared if column.name.lower() in read]
     columns = ColumnCheck(held)

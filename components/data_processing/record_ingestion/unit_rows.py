@@ -43,7 +43,7 @@ class UnitRows:
     """
 
     def __init__(self, unit: ReadUnit, key: Ed25519PrivateKey) -> None:
-        self._unit = unit
+        self.unit = unit
         self._unit_key = derived_key(key, "privacy units")
         self._rank_key = derived_key(key, "rows of a privacy unit")
         self._rows = self._nulls = 0
@@ -51,31 +51,7 @@ class UnitRows:
     @property
     def column(self) -> str:
         """Name of the column in the site's query."""
-        return self._unit.column
-
-    def check(self, schema: pa.Schema) -> None:
-        """Whether a query returns the column, before its rows are read.
-
-        Raises:
-            BadDataError: it does not, or as a type whose text is not the same in every engine.
-        """
-        import pyarrow as pa
-
-        types = {field.name.lower(): field.type for field in schema}
-        kind = types.get(self.column.lower())
-        if kind is None:
-            raise self._problem(
-                f"the query returns no column {self.column!r}, by which the site's policy counts rows (it "
-                f"returns {', '.join(schema.names)}): select it in the site's sql, or correct unit under "
-                "privacy in the policy",
-                "is missing",
-            )
-        if not (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_date(kind)):
-            raise self._problem(
-                f"column {self.column!r} is of type {kind}: a unit of privacy must be strings, integers or "
-                "dates; CAST it in the site's sql",
-                "has the wrong type",
-            )
+        return self.unit.column
 
     def lacking(self, batch: pa.RecordBatch) -> bool:
         """Counts the rows of a batch that name no unit; whether there were any so far."""
@@ -90,7 +66,8 @@ class UnitRows:
             BadDataError: some do not.
         """
         if self._nulls:
-            raise self._problem(
+            raise _problem(
+                self.unit,
                 f"column {self.column!r} is NULL in {self._nulls} of {self._rows} rows, and the site's "
                 "policy counts rows by it: filter such rows out, or give each a value of its own, in the "
                 "site's sql",
@@ -139,12 +116,12 @@ class UnitRows:
             if len(places):
                 last = (piece.column(UNIT)[-1].as_py(), piece.column(IS_TEST)[-1].as_py())
                 count = int(places[-1]) + 1
-            within = pa.array(places < self._unit.rows)
+            within = pa.array(places < self.unit.rows)
             yield self._bare(piece.filter(within).combine_chunks())
 
     def _bare(self, ranked: pa.Table) -> pa.Table:
         names = [name for name in ranked.schema.names if name not in {UNIT, IS_TEST, _RANK}]
-        return ranked.select([*names, IS_TEST, *([UNIT] if self._unit.clipped else [])])
+        return ranked.select([*names, IS_TEST, *([UNIT] if self.unit.clipped else [])])
 
     def _digest(self, name: str) -> str:
         content = framed([self.column.lower().encode(), name.encode()])
@@ -155,10 +132,31 @@ class UnitRows:
         content = framed(str(value).encode() for value in row)
         return hmac.digest(self._rank_key, content, hashlib.sha256).hex()[:_DIGITS]
 
-    def _problem(self, message: str, what: str) -> BadDataError:
-        """A column that only the site's policy names is not named to others."""
-        named = f"column {self.column!r}" if self._unit.clipped else "the column of the site's privacy unit"
-        return BadDataError(message, disclosed=f"{named} {what}")
+
+def check_unit(schema: pa.Schema, unit: ReadUnit) -> None:
+    """Whether a query returns the column of a unit of privacy, before its rows are read.
+
+    Raises:
+        BadDataError: it does not, or as a type whose text is not the same in every engine.
+    """
+    import pyarrow as pa
+
+    kind = {field.name.lower(): field.type for field in schema}.get(unit.column.lower())
+    if kind is None:
+        raise _problem(
+            unit,
+            f"the query returns no column {unit.column!r}, by which the site's policy counts rows (it "
+            f"returns {', '.join(schema.names)}): select it in the site's sql, or correct unit under "
+            "privacy in the policy",
+            "is missing",
+        )
+    if not (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_date(kind)):
+        raise _problem(
+            unit,
+            f"column {unit.column!r} is of type {kind}: a unit of privacy must be strings, integers or "
+            "dates; CAST it in the site's sql",
+            "has the wrong type",
+        )
 
 
 def unit_numbers(units: Iterable[str]) -> list[int]:
@@ -181,3 +179,9 @@ def _places(piece: pa.Table, last: tuple[str, bool] | None, count: int) -> NDArr
         ends = np.flatnonzero(begins[1:])
         places[: ends[0] + 1 if len(ends) else len(units)] += count
     return places
+
+
+def _problem(unit: ReadUnit, message: str, what: str) -> BadDataError:
+    """A column that only the site's policy names is not named to others."""
+    named = f"column {unit.column!r}" if unit.clipped else "the column of the site's privacy unit"
+    return BadDataError(message, disclosed=f"{named} {what}")
