@@ -46,16 +46,5 @@ def privacy(federation: FederationFile) -> None:
         )
         for each in found
     ]
-    header = (
-        "site",
-        "dataset",
-        "unit",
-        "period",
-        "releases",
-        "spent",
-        "left",
-        "at delta",
-        "ever",
-        "rounds left",
-    )
-    print_rows(rows, header)
+    spent = ("releases", "spent", "left", "at delta", "ever", "rounds left")
+    print_rows(rows, ("site", "dataset", "unit", "period", *spent))

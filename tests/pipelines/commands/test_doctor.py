@@ -159,7 +159,7 @@ def test_a_federation_that_can_run_has_no_fault(in_bigquery: Callable[..., InBig
         assert told[site, "location"] == "all tables lie in EU"
         assert told[site, "privacy"] == "the ledger is whole, epsilon 0 of 8 is spent, 2 rounds are left"
     assert told["federation", "charter terms"] == (
-        "ours, 3 of 3 sites on a roster, epsilon 8 at delta 1e-05 over 2 rounds"
+        "ours, 3 of 3 sites on a roster, epsilon 8 at delta 1e-05 over 2 rounds, of one row"
     )
 
 

@@ -44,11 +44,11 @@ def test_it_prints_what_is_spent_and_left_by_site(
     capsys.readouterr()
     first, header, *sites = say("privacy", made.path).lines
     sigma = ensure_charter(load_federation(made.path)).privacy.noise_multipliers[0]  # type: ignore[union-attr]
-    assert first == (
-        f"schedule: epsilon 8 at delta 1e-05 over rounds 1 to 2, noise multiplier {sigma:.4g}, of one row"
-    )
+    over = "schedule: epsilon 8 at delta 1e-05 over rounds 1 to 2"
+    assert first == f"{over}, noise multiplier {sigma:.4g}, of one row"
     assert header.split() == [
-        "site", "dataset", "unit", "period", "releases", "spent", "left", "at", "delta", "ever", "rounds", "left",
+        "site", "dataset", "unit", "period",
+        "releases", "spent", "left", "at", "delta", "ever", "rounds", "left",
     ]  # fmt: skip
     one = epsilon(1 / (2 * sigma**2), 1e-5)
     for site, row in zip(SITES, rows(sites), strict=True):
