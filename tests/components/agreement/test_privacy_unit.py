@@ -52,9 +52,9 @@ def test_what_is_enforced(
         (
             policy("row", None),
             terms(),
-            "the site's policy protects single rows, the charter each patient: clipping by patient bounds what "
-            "a whole patient adds, and one row less may move that by twice the norm. Set unit: patient under "
-            "privacy in the policy, or leave the federation",
+            "the site's policy protects single rows, the charter each patient: clipping by patient bounds "
+            "what a whole patient adds, and one row less may move that by twice the norm. Set unit: patient "
+            "under privacy in the policy, or leave the federation",
         ),
         (policy("customer"), terms(), "the site's policy protects each customer, the charter each patient: "),
         (

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from components.agreement.released_sum import shapes_of
 from components.errors import BadDataError, RefusedError
+from components.privacy.events import DiscreteGaussianSum
 from components.privacy.mechanism import STEPS
 from components.privacy.round_noise import round_event, round_mechanism
 from components.training import heads
@@ -53,7 +54,8 @@ def patients(count: int = 25, seed: int = 0) -> Examples:
 def unit_length(features: NDArray[np.float64]) -> NDArray[np.float32]:
     """Rows at norm √d."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return (features / lengths * np.sqrt(FEATURES)).astype(np.float32)
+    scaled: NDArray[np.float32] = (features / lengths * np.sqrt(FEATURES)).astype(np.float32)
+    return scaled
 
 
 def joined(rows: Examples, features: NDArray[np.float32], labels: NDArray[np.int64], unit: int) -> Examples:
@@ -77,7 +79,8 @@ def integers(
     )
     scale = round_mechanism(charter, round_number, shapes_of(model)).clipping_norm / STEPS
     beta = charter.privacy.count_weight  # type: ignore[union-attr]
-    return np.rint(np.append(total / scale, beta * STEPS * count)).astype(np.int64)
+    rounded: NDArray[np.int64] = np.rint(np.append(total / scale, beta * STEPS * count)).astype(np.int64)
+    return rounded
 
 
 def moved(rows: Examples, neighbour: Examples, round_number: int, model: heads.Head) -> float:
@@ -162,7 +165,8 @@ class TestNeighbours:
         assert np.linalg.norm(sums[1][0] - sums[0][0]) == pytest.approx(8 * 2.5, rel=1e-9)
         assert sums[1][1] - sums[0][1] == 8
         priced = round_event(by_rows, 2, shapes_of(model))
-        assert priced.rows_per_unit == MOST_ROWS  # type: ignore[union-attr]
+        assert isinstance(priced, DiscreteGaussianSum)
+        assert priced.rows_per_unit == MOST_ROWS
         assert round_event(PATIENTS, 2, shapes_of(model)) == replace(priced, rows_per_unit=1)
 
 
