@@ -132,18 +132,13 @@ def _algorithm_problems(document: Mapping[str, Any], algorithm: str, given: dict
 
 def _unit_problems(algorithm: str, given: dict[str, Any]) -> list[str]:
     """A column as unit: what is clipped by it, and how many rows of one take part."""
-    unit, rows = given.get("unit", ROW), given.get("rows_per_unit")
+    unit, rows = given.get("unit", ROW), given.get("rows_per_unit", 1)
     if unit == ROW or not isinstance(unit, str):
         return []
     if algorithm != GRADIENT_SUMS:
         return [
             f"privacy.unit: {algorithm} has contributions of single rows, got {unit!r}: choose "
             f"{GRADIENT_SUMS} to clip by it, or row"
-        ]
-    if rows is None:
-        return [
-            f"privacy.rows_per_unit: missing: with unit {unit} it says how many rows of one {unit} take part "
-            "at a site, and others are left out"
         ]
     return [f"privacy.rows_per_unit must be at least 1, got {rows}"] if type(rows) is int and rows < 1 else []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +70,10 @@ CHANGED: dict[str, tuple[dict[str, Any], str]] = {
     "epsilon": ({"target_epsilon": 4.0}, "epsilon 4 at delta 1e-05 over rounds 1 to 2, noise multiplier"),
     "delta": ({"delta": 1e-6}, "epsilon 8 at delta 1e-06 over rounds 1 to 2, noise multiplier"),
     "rounds": ({"rounds": 5}, "epsilon 8 at delta 1e-05 over rounds 1 to 5, noise multiplier"),
+    "unit": (
+        {"unit": "patient", "rows_per_unit": 3},
+        "of one patient with at most 3 rows at a site among 20000 people",
+    ),
     "population": ({"public_population": 30000}, "of one row among 30000 people"),
     "rows": ({"rows_per_unit": 3}, "of one person with at most 3 rows at a site among 20000 people"),
 }
@@ -171,6 +176,40 @@ def test_a_person_of_several_rows_is_named_to_those_who_sign(small_federation: M
     charter = ensure_charter(load_federation(small_federation(rows=0, **ours(rows_per_unit=3)).path))
     (meaning,) = (meaning for name, _, meaning in explained(charter) if name == "epsilon")
     assert meaning == "rounds 1 to 2 together, at delta 1e-05, of one person with at most 3 rows at a site"
+
+
+def test_a_column_that_names_the_unit_goes_into_charter_and_policies(
+    small_federation: Make, say: Say
+) -> None:
+    made = small_federation(rows=0, **ours(unit="patient", rows_per_unit=8))
+    noised = Chartered(made=made, charter=ensure_charter(load_federation(made.path)))
+    noise = noise_of(noised.charter)
+    assert (noise.unit, noise.rows_per_unit) == ("patient", 8)
+    by_row = noise_terms(load_federation(set_privacy_to(made, unit=None, rows_per_unit=None)), first_round=1)
+    assert by_row is not None
+    assert noise.noise_multipliers == by_row.noise_multipliers, "a patient costs what a row costs"
+    set_privacy(made, unit="patient", rows_per_unit=8)
+    told = {name: meaning for name, _, meaning in explained(noised.charter)}
+    assert told["epsilon"].endswith("of one patient with at most 8 rows at a site")
+    assert told["unit"] == "rows with the same value here are clipped together, as one"
+    for site in SITES:
+        budget = load_policy(KEYS, site).privacy
+        assert budget is not None
+        assert (budget.unit, budget.rows_per_unit) == ("patient", 8)
+    assert policy_problems(noised.federation, noised.charter) == []
+    edited(noised, "alpha", unit="row")
+    edited(noised, "beta", rows_per_unit=5)
+    alpha, beta = say("run", made.path).complaints
+    assert alpha.startswith("alpha: the site's policy protects single rows, the charter each patient: ")
+    assert beta.startswith("beta: the charter admits 8 rows of one patient, the site's policy at most 5: ")
+
+
+def set_privacy_to(made: SmallFederation, **privacy: Any) -> Path:
+    """The file without the values that are None."""
+    set_privacy(made, **privacy)
+    section = made.document["privacy"]
+    made.document["privacy"] = {name: value for name, value in section.items() if value is not None}
+    return made.save()
 
 
 @pytest.mark.parametrize("site", SITES)

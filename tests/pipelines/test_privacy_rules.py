@@ -179,6 +179,25 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         both(put("training", algorithm="dp-sgd"), put("privacy", rows_per_unit=3)),
         "privacy.rows_per_unit: dp-sgd protects rows and no people, got 3: choose fedsgd, or 1",
     ),
+    "a unit under local noise": (
+        both(put("training", algorithm="dp-sgd"), put("privacy", unit="patient", rows_per_unit=1)),
+        "privacy.unit: dp-sgd has contributions of single rows, got 'patient': choose fedsgd to clip by it",
+    ),
+    "a unit under analytic": (
+        both(
+            put("training", algorithm="analytic"),
+            put("privacy", unit="patient", rows_per_unit=3, rounds=1),
+        ),
+        "privacy.unit: analytic has contributions of single rows, got 'patient': choose fedsgd to clip by it",
+    ),
+    "a unit without rows": (
+        put("privacy", unit="patient", rows_per_unit=0),
+        "privacy.rows_per_unit must be at least 1, got 0",
+    ),
+    "a unit that is no column": (
+        put("privacy", unit="patient id", rows_per_unit=3),
+        "privacy.unit: String should match pattern",
+    ),
     "a rate that is no share": (
         both(put("training", algorithm="dp-sgd"), put("privacy", local={"sample_rate": 0.3})),
         "privacy.local: sample_rate must be 1 over a whole number, such as 0.25, got 0.3",

@@ -22,6 +22,7 @@ def spent(three: ThreeSites, through: int) -> tuple[object, ...]:
     assert found is not None
     assert found.delta == 1e-5
     assert found.epsilon_left == pytest.approx(8 - found.epsilon_spent)
+    assert found.unit == "row"
     return found.epsilon_spent, found.releases, found.rounds_left
 
 

@@ -41,6 +41,19 @@ def test_rows_are_parted_as_the_warehouse_parted_them(tmp_path: Path) -> None:
     assert found.test.labels.dtype == np.int64
 
 
+def test_units_go_with_their_rows_where_a_file_has_them(tmp_path: Path) -> None:
+    units = np.array([7, -1, 7, 2**63 - 1, -1], np.int64)
+    found = read(tmp_path / "with", encode(arrays() | {"units": units}))
+    assert found.train.units is not None
+    assert found.test.units is not None
+    assert found.train.units.tolist() == [7, 7, 2**63 - 1]
+    assert found.test.units.tolist() == [-1, -1]
+    without = read(tmp_path / "without", encode(arrays()))
+    assert (without.train.units, without.test.units) == (None, None)
+    with pytest.raises(IntegrityError, match="same length"):
+        read(tmp_path / "short", encode(arrays() | {"units": units[:-1]}))
+
+
 @pytest.mark.parametrize("missing", ["features", "labels", "is_test"])
 def test_a_file_without_one_of_its_arrays_is_refused(tmp_path: Path, missing: str) -> None:
     content = encode({name: array for name, array in arrays().items() if name != missing})

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from components.agreement.site_policy import query_digest
 from components.data_processing.bigquery.source import open_bigquery
 from components.data_processing.record_ingestion.extraction import extract
 from components.errors import BadDataError
@@ -77,6 +78,13 @@ class InBigQuery:
             (told,) = re.findall(r"the task with digest ([0-9a-f]{64}) ", text)
             policy["tasks"].append(told)
             path.write_text(yaml.safe_dump(policy))
+
+    def admit_query(self, site: str, sql: str) -> None:
+        """Adds a query to a site's policy."""
+        path = self.made.home / f"small/keys/{site}/policy.yaml"
+        policy = yaml.safe_load(path.read_text())
+        policy["queries"].append(query_digest(sql))
+        path.write_text(yaml.safe_dump(policy))
 
     def doctor(self, *words: str) -> Said:
         return self.say("doctor", self.made.path, *words)
@@ -325,6 +333,25 @@ def test_a_tagged_column_is_read_only_where_the_policy_names_it(
     assert text.startswith(f"the query reads columns with a policy tag: demo.beta.visits.note ({TAG}); ")
     ready.set_policy(allowed_tagged_columns=["visits.note"])
     assert findings(ready.doctor("--as", "beta")) == []
+
+
+def test_the_unit_of_privacy_is_a_column_like_others(in_bigquery: Callable[..., InBigQuery]) -> None:
+    """It must be selected, of a type that names somebody, and allowed by its tag."""
+    patients = ours(unit="patient", rows_per_unit=8)
+    ready = in_bigquery(protection="sealed", **patients)
+    faults = [each for each in findings(ready.doctor("--as", "beta")) if each[0] == "beta"]
+    assert [check for _, check, _ in faults] == ["selection", "schema", "cost"]
+    assert faults[0][2].startswith("the query selects no column 'patient' (it selects note, organ, category)")
+    assert faults[1][2].startswith("the query returns no column 'patient', by which the site's policy counts")
+    data = ready.made.site("beta")["data"]
+    data["sql"] = SQL.replace("category", "category, patient")
+    ready.made.save()
+    ready.admit_query("beta", data["sql"])
+    assert [each for each in findings(ready.doctor("--as", "beta")) if each[0] == "beta"] == []
+    ready.put(visits(), policy_tags={"patient": TAG})
+    party, check, text = only_fault(ready.doctor("--as", "beta"))
+    assert (party, check) == ("beta", "policy tags")
+    assert text.startswith(f"the query reads columns with a policy tag: demo.beta.visits.patient ({TAG}); ")
 
 
 def test_tables_that_lie_elsewhere_than_declared(in_bigquery: Callable[..., InBigQuery]) -> None:

@@ -151,6 +151,9 @@ def test_says_what_was_spent_where_sums_are_noised() -> None:
     spent = {"epsilon_spent": 2.3456, "epsilon_left": 5.6544, "delta": 1e-5, "releases": 1, "rounds_left": 2}
     page = render([figures(1, [site("aws", None)], privacy=spent)])
     assert "<li>privacy <b>ε 2.35</b> at δ 1e-05, 5.65 left</li>" in page
+    of = "patient with at most 8 rows at a site"
+    page = render([figures(1, [site("aws", None)], privacy={**spent, "unit": of})])
+    assert f"<li>privacy <b>ε 2.35</b> at δ 1e-05 of one {of}, 5.65 left</li>" in page
     assert "<li>privacy" not in render([figures(1, [site("aws", None)], privacy=None)])
 
 
