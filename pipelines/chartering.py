@@ -177,7 +177,7 @@ def _require_same_space(newest: Charter | None, charter: Charter) -> None:
     if newest and newest.projection != charter.projection:
         before, now = (each.projection[:12] or "none" for each in (newest, charter))
         raise UsageError(
-            f"compression: edition {newest.edition} has projection {before}, the federation file asks for {now}, "
+            f"compression: edition {newest.edition} has projection {before}, the file asks for {now}, "
             "to which its model means nothing: begin a federation with a state_uri in a folder of its own"
         )
 
