@@ -1,15 +1,15 @@
-"""A public projection to half of the features, and to a quarter: its cost in accuracy, the bytes it spares.
+"""A public projection to half of the features, and a quarter: its cost in accuracy, the bytes it spares.
 
 Writes build/bench/compression.json and prints tables. `ours` at four sites (Dirichlet 0.1, delta 1e-5) on
 Banking77's features and on the same projected by the product's own code; the rounds are rehearsed with the
 product's own modules. Public texts that have nothing to do with questions to a bank are tried on validation
 rows, beside a random projection: those that do best give the directions.
 
-Each side starts from the plan that `make compare` chose for all features. A gradient is clipped to one norm
-whatever the number of features, while logits grow with the norm √d of a row: the same way of logits takes a
-rate that is √(d / d') times as large. Around that both sides try the same factors. Everything is chosen on
-validation rows. Noise alone moves one accuracy by half a point to a point, so each deal is run with several
-draws of it. Bytes are those that a site's sealer really makes.
+All sides follow the plan that `make compare` chose on validation rows for all features. A gradient is clipped
+to one norm whatever the number of features, while logits grow with the norm √d of a row: the same way of
+logits takes a rate that is √(d / d') times as large, and nothing else is changed. Noise alone moves one
+accuracy by half a point to a point, so each deal is run with several draws of it. Bytes are what a site's
+sealer really makes.
 """
 
 from __future__ import annotations
@@ -48,11 +48,10 @@ WORKERS = 2
 SITES = 4
 SEEDS = (1, 2, 3)
 """Of the deal."""
-DRAWS = 4
+DRAWS = {"validation": 2, "test": 4}
 """Of the noise, in each deal."""
 FULL = ENCODER.dimensions
 WIDTHS = (FULL, FULL // 2, FULL // 4)
-FACTORS = (0.71, 1.0, 1.41)
 CHOSEN = {
     1.0: Plan(
         method="ours", epsilon=1.0, rounds=15, learning_rate=7.333, optimizer="sgd", start_fraction=0.3
@@ -78,7 +77,6 @@ class Run:
     epsilon: float
     dimensions: int
     public: str
-    factor: float
     seed: int
     draw: int
     part: str
@@ -87,7 +85,7 @@ class Run:
     def plan(self) -> Plan:
         """As chosen for all features, with a rate that is made to fit."""
         chosen = CHOSEN[self.epsilon]
-        rate = chosen.learning_rate * self.factor * (FULL / self.dimensions) ** 0.5
+        rate = chosen.learning_rate * (FULL / self.dimensions) ** 0.5
         return replace(chosen, learning_rate=rate)
 
 
@@ -101,14 +99,9 @@ def main() -> None:
         encoded(public_texts(public))
     with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as pool:
         measure = partial(_measured, pool, console=console)
-        tried = measure([*_runs((FULL, FULL // 2), (SHORT, LONG, MANUAL, RANDOM), (1.0,), "validation")])
-        public = max((SHORT, LONG, MANUAL), key=lambda each: _overall(tried, each))
-        tried += measure([*_runs((FULL, FULL // 2), (public,), (0.71, 1.41), "validation")])
-        found = []
-        for epsilon, width in itertools.product(CHOSEN, WIDTHS):
-            factor = _best(tried, epsilon, max(width, FULL // 2), public)
-            runs = _runs((width,), (public,), (factor,), "test")
-            found += measure([run for run in runs if run.epsilon == epsilon])
+        tried = measure([*_runs((FULL, FULL // 2), (SHORT, LONG, MANUAL, RANDOM), "validation")])
+        public = max((SHORT, LONG, MANUAL), key=lambda each: _mean(tried, public=each))
+        found = measure([*_runs(WIDTHS, (public,), "test")])
     document = {
         "machine": {"processor": platform.processor() or platform.machine(), "workers": WORKERS},
         "dataset": name,
@@ -152,7 +145,7 @@ def measured(run: Run) -> float:
 def sealed_bytes(width: int) -> int:
     """What one site uploads of a gradient round, sealed for real."""
     texts = corpus()
-    run = Run(epsilon=4.0, dimensions=width, public=MANUAL, factor=1.0, seed=1, draw=0, part="test")
+    run = Run(epsilon=4.0, dimensions=width, public=MANUAL, seed=1, draw=0, part="test")
     few = taken(texts.train, np.arange(SITES * 2))
     few = Examples(features=_narrow(few.features, run), labels=few.labels)
     sites = {site: taken(few, np.arange(2) + 2 * place) for place, site in enumerate(site_names(SITES))}
@@ -191,38 +184,22 @@ def _narrow(features: Features, run: Run) -> Features:
     return projected(features, directions(run.public, run.dimensions))
 
 
-def _runs(
-    widths: Sequence[int], publics: Sequence[str], factors: Sequence[float], part: str
-) -> Iterator[Run]:
-    """All features need no public texts: they are measured once, under the first name."""
-    for epsilon, width, public, factor in itertools.product(CHOSEN, widths, publics, factors):
+def _runs(widths: Sequence[int], publics: Sequence[str], part: str) -> Iterator[Run]:
+    """All features need no public texts: they are measured once."""
+    for epsilon, width, public in itertools.product(CHOSEN, widths, publics):
         if width == FULL and public != publics[0]:
             continue
-        for seed, draw in itertools.product(SEEDS, range(DRAWS)):
-            yield Run(
-                epsilon=epsilon,
-                dimensions=width,
-                public=NONE if width == FULL else public,
-                factor=factor,
-                seed=seed,
-                draw=draw,
-                part=part,
-            )
+        name = NONE if width == FULL else public
+        for seed, draw in itertools.product(SEEDS, range(DRAWS[part])):
+            yield Run(epsilon=epsilon, dimensions=width, public=name, seed=seed, draw=draw, part=part)
 
 
 def _measured(pool: ProcessPoolExecutor, runs: Sequence[Run], *, console: Console) -> list[Row]:
-    rows: list[Row] = [
-        {**vars(run), "accuracy": found} for run, found in zip(runs, pool.map(measured, runs), strict=True)
-    ]
-    for setting in dict.fromkeys((run.part, run.epsilon, run.dimensions, run.public) for run in runs):
-        part, epsilon, width, public = setting
-        some = [
-            row["accuracy"]
-            for row in rows
-            if (row["epsilon"], row["dimensions"], row["public"]) == setting[1:]
-        ]
-        told = f"epsilon {epsilon:g}, {width} features, {public}: {statistics.fmean(some):.4f}"
-        console.log(f"{part}, {told}, {len(some)} runs", highlight=False)
+    rows: list[Row] = []
+    for run, found in zip(runs, pool.map(measured, runs), strict=True):
+        rows.append({**vars(run), "accuracy": found})
+        told = f"epsilon {run.epsilon:g}, {run.dimensions} features, {run.public}: {found:.3f}"
+        console.log(f"{run.part} {len(rows)} of {len(runs)}, {told}", highlight=False)
     return rows
 
 
@@ -230,16 +207,6 @@ def _mean(rows: Sequence[Row], **wanted: float | str) -> float:
     return statistics.fmean(
         row["accuracy"] for row in rows if all(row[name] == value for name, value in wanted.items())
     )
-
-
-def _overall(tried: Sequence[Row], public: str) -> float:
-    return statistics.fmean(_mean(tried, epsilon=epsilon, public=public) for epsilon in CHOSEN)
-
-
-def _best(tried: Sequence[Row], epsilon: float, width: int, public: str) -> float:
-    """The factor that does best; a quarter of the features takes that of half of them."""
-    name = NONE if width == FULL else public
-    return max(FACTORS, key=lambda factor: _mean(tried, epsilon=epsilon, public=name, factor=factor))
 
 
 def _row(found: Sequence[Row], epsilon: float, width: int) -> Row:
@@ -250,7 +217,6 @@ def _row(found: Sequence[Row], epsilon: float, width: int) -> Row:
     return {
         "epsilon": epsilon,
         "dimensions": width,
-        "factor": rows[0]["factor"],
         "accuracy": statistics.fmean(map(statistics.fmean, deals)),
         "by_deal": [statistics.fmean(deal) for deal in deals],
         "standard_error": spread / len(rows) ** 0.5,
@@ -262,9 +228,7 @@ def _corpora(tried: Sequence[Row]) -> list[Row]:
         {
             "public": public,
             "texts": len(public_texts(public)) if public in (SHORT, LONG, MANUAL) else None,
-            "validation": {
-                epsilon: _mean(tried, epsilon=epsilon, public=public, factor=1.0) for epsilon in CHOSEN
-            },
+            "validation": {epsilon: _mean(tried, epsilon=epsilon, public=public) for epsilon in CHOSEN},
         }
         for public in (NONE, SHORT, LONG, MANUAL, RANDOM)
     ]
@@ -285,7 +249,7 @@ def _print(document: dict[str, Any], console: Console) -> None:
         ]
         table.add_row(str(width), f"{document['sealed_bytes'][width]:,}", *shown)
     console.print(
-        f"test accuracy on {document['dataset']}, {len(SEEDS)} deals with {DRAWS} draws of noise each"
+        f"test accuracy on {document['dataset']}, {len(SEEDS)} deals with {DRAWS['test']} draws of noise each"
     )
     console.print(table)
     others = Table(f"{FULL // 2} directions of", "texts", *(f"ε = {epsilon:g}" for epsilon in CHOSEN))
