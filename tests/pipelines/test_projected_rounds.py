@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
@@ -20,6 +22,7 @@ from components.encryption.protection import sealed_size
 from components.errors import DigestMismatchError, FederationFileError, UsageError
 from components.rounds.verification import verify_state
 from pipelines.chartering import ensure_charter, propose_charter
+from pipelines.compile import compile_round
 from pipelines.federation import load_federation
 from pipelines.prediction import newest_labeller
 from pipelines.readiness import encoder_spec, projection_texts
@@ -147,6 +150,16 @@ def _notes(made: SmallFederation) -> list[str]:
 
     with duckdb.connect(str(made.warehouse("alpha")), read_only=True) as database:
         return [note for (note,) in database.execute("SELECT note FROM visits").fetchall()]
+
+
+def test_the_compiled_round_opens_with_a_head_on_what_is_left(small_federation: Make, tmp_path: Path) -> None:
+    federation = load_federation(compressed(small_federation(0)).path)
+    spec = next(yaml.safe_load_all(compile_round(federation, tmp_path / "round.yaml").read_text()))
+    given = spec["root"]["dag"]["tasks"]["open-round"]["inputs"]["parameters"]["features"]
+    assert given["runtimeValue"]["constant"] == KEPT
+    augment = next(task for name, task in spec["root"]["dag"]["tasks"].items() if name.startswith("augment"))
+    encoder = augment["inputs"]["parameters"]["encoder_dimensions"]["runtimeValue"]["constant"]
+    assert encoder == DIMENSIONS
 
 
 class TestCharter:
