@@ -18,13 +18,14 @@ from components.artifacts.stores import open_store
 from components.errors import RefusedError
 from components.rounds.round_opening.opening import ModelShape, genesis
 from components.rounds.state import committed_rounds
+from pipelines.feature_projection import asked_projection
 from pipelines.federation import Federation
 from pipelines.federation_sections import Site
 from pipelines.noise_schedule import noise_terms
 
 
 def terms(federation: Federation, *, first_round: int = 1) -> dict[str, Any]:
-    """What the federation file says of a charter: everything but keys, genesis and history.
+    """What the federation file says of a charter: everything but keys, genesis, projection and history.
 
     Args:
         federation: whose file it is.
@@ -80,7 +81,7 @@ def server_optimizer(federation: Federation) -> str:
 def shape(federation: Federation) -> ModelShape:
     """The head that the federation file asks for."""
     return ModelShape(
-        features=federation.encoder.dimensions,
+        features=federation.num_features,
         hidden_units=federation.head.hidden_units,
         classes=len(federation.task.classes),
         seed=federation.training.seed,
@@ -93,6 +94,7 @@ def disagreements(federation: Federation, charter: Charter) -> list[tuple[str, s
     """Terms in which the federation file and a charter differ: name, the file's value, the charter's."""
     first_round = charter.privacy.first_round if charter.privacy else 1
     asked = terms(federation, first_round=first_round) | {"sites": sorted(federation.site_names)}
+    asked["projection"] = asked_projection(federation, charter)
     agreed = asdict(charter) | {"sites": sorted(charter.sites), "privacy": charter.privacy}
     if not committed_rounds(open_store(federation.state_uri)):
         # Later rounds start from the model that was committed, whatever the file's seed is now.

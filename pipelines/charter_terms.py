@@ -34,6 +34,7 @@ def explained(charter: Charter) -> list[tuple[str, str, str]]:
         ("rotation_rounds", f"{charter.rotation_rounds}", "rounds that one encryption key may serve"),
         ("encoder", charter.encoder[:16] or "any", "SHA-256 of the language model"),
         *_corpus(charter),
+        *_projection(charter),
         ("genesis", charter.genesis[:16], "SHA-256 of the model that round 1 starts from"),
     ]
 
@@ -64,6 +65,12 @@ def _corpus(charter: Charter) -> list[tuple[str, str, str]]:
     if not charter.public_corpus:
         return []
     return [("public_corpus", charter.public_corpus[:16], "SHA-256 of public texts that features centre on")]
+
+
+def _projection(charter: Charter) -> list[tuple[str, str, str]]:
+    if not charter.projection:
+        return []
+    return [("projection", charter.projection[:16], "SHA-256 of the public matrix that makes features fewer")]
 
 
 def _noise(charter: Charter) -> list[tuple[str, str, str]]:

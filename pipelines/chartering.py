@@ -28,6 +28,7 @@ from components.agreement.key_certificate import certified_keys
 from components.agreement.noise_terms import ROW, NoiseTerms
 from components.agreement.private_keys import SIGNING_KEY, load_signing_key, private_folder, write_private
 from components.agreement.public_corpus import publish_corpus
+from components.agreement.public_projection import Projection, publish_projection
 from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.server_optimizer import with_state
 from components.agreement.site_policy import POLICY, PrivacyPolicy, SitePolicy, load_policy, query_digest
@@ -46,10 +47,11 @@ from pipelines.charter_comparison import (
     shape,
     terms,
 )
+from pipelines.feature_projection import proposed_projection
 from pipelines.federation import Federation
 from pipelines.federation_sections import Site
 from pipelines.noise_schedule import noise_terms
-from pipelines.readiness import unpublished_corpus
+from pipelines.readiness import unpublished_corpus, unpublished_projection_corpus
 from pipelines.taking_back import next_restart, require_possible, says_nothing_new
 
 
@@ -122,6 +124,7 @@ def propose_charter(
     sites, coordinator, key_holder = offered_keys(
         federation.federation, sorted(federation.site_names), keys_uri=keys_uri
     )
+    projection = proposed_projection(federation, newest)
     charter = Charter(
         **terms(federation, first_round=_schedule_start(federation, newest)),
         edition=newest.edition + 1 if newest else 1,
@@ -130,25 +133,30 @@ def propose_charter(
         coordinator=coordinator,
         key_holder=key_holder,
         genesis=newest.genesis if newest else digest(genesis(shape(federation))),
+        projection=digest(projection.to_bytes()) if projection else "",
         restart=next_restart(federation, newest, take_back, keep_rounds=keep_rounds),
     )
     if newest and says_nothing_new(federation, newest, charter):
         raise UsageError(
             f"edition {newest.edition} of the charter has these terms already: nothing was written"
         )
+    _require_same_space(newest, charter)
     require_possible(federation, charter)
     if not charter.problems():
         fixed_point(charter)
-    _publish_corpus(federation)
+    _publish(federation, projection)
     propose(keys_uri, charter)
     return charter
 
 
-def _publish_corpus(federation: Federation) -> None:
-    """Puts the public texts that the charter names where all sites read them."""
-    content = unpublished_corpus(federation)
-    if content is not None:
-        publish_corpus(open_store(federation.exchange_uri), content)
+def _publish(federation: Federation, projection: Projection | None) -> None:
+    """Puts public texts, and the projection that the charter names, where all sites read them."""
+    exchange = open_store(federation.exchange_uri)
+    for content in (unpublished_corpus(federation), unpublished_projection_corpus(federation)):
+        if content is not None:
+            publish_corpus(exchange, content)
+    if projection is not None:
+        publish_projection(exchange, projection)
 
 
 def _require_same_memory(federation: Federation, newest: Charter) -> None:
@@ -163,6 +171,16 @@ def _require_same_memory(federation: Federation, newest: Charter) -> None:
             f"server_optimizer: edition {newest.edition} has {newest.server_optimizer}, the federation file "
             f"asks for {head.server_optimizer}, which remembers something else beside the model: begin a "
             "federation with a state_uri in a folder of its own"
+        )
+
+
+def _require_same_space(newest: Charter | None, charter: Charter) -> None:
+    """A model means nothing to features that are projected otherwise than those it has learned from."""
+    if newest and newest.projection != charter.projection:
+        before, now = (each.projection[:12] or "none" for each in (newest, charter))
+        raise UsageError(
+            f"compression: edition {newest.edition} has projection {before}, the file asks for {now}, "
+            "to which its model means nothing: begin a federation with a state_uri in a folder of its own"
         )
 
 

@@ -17,6 +17,7 @@ from components.agreement.charter import PRIVATE, least_sum_sites
 from components.agreement.methods import METHODS
 from components.agreement.protections import TRAITS
 from components.errors import FederationFileError, UnknownSiteError, UsageError
+from pipelines.compression_section import Compression
 from pipelines.federation_rules import disagreements
 from pipelines.federation_sections import (
     EncoderSection,
@@ -24,6 +25,7 @@ from pipelines.federation_sections import (
     Limits,
     Name,
     Privacy,
+    PublicCorpus,
     Quorum,
     Section,
     Site,
@@ -44,6 +46,7 @@ class Federation(Section):
     title: str = Field(min_length=1, max_length=120)
     task: Task
     encoder: EncoderSection
+    compression: Compression | None = None
     head: Head = Head()
     training: Training
     protection: Literal["none", "he", "smc", "masked", "sealed"] = "sealed"
@@ -108,6 +111,18 @@ class Federation(Section):
         named = f"{self.training.algorithm} under {self.protection}"
         return next((name for name, parts in METHODS.items() if parts == wanted), named)
 
+    @property
+    def num_features(self) -> int:
+        """Width of a row's features, projected where the file asks for it."""
+        return self.compression.dimensions if self.compression else self.encoder.dimensions
+
+    @property
+    def projection_corpus(self) -> PublicCorpus | None:
+        """The public texts whose features tell the directions of the projection; None without one."""
+        if self.compression is None:
+            return None
+        return self.compression.corpus or self.encoder.public_corpus
+
     def site(self, name: str) -> Site:
         """The site of this name.
 
@@ -171,14 +186,15 @@ def json_schema() -> dict[str, Any]:
 
 
 def _located(federation: Federation, path: Path) -> Federation:
-    """The same with the public corpus' path as it is from here."""
-    corpus = federation.encoder.public_corpus
-    if corpus is None:
-        return federation
-    found = corpus.model_copy(update={"file": str(path.parent / corpus.file)})
-    return federation.model_copy(
-        update={"encoder": federation.encoder.model_copy(update={"public_corpus": found})}
-    )
+    """The same with the public corpora's paths as they are from here."""
+    found: dict[str, Section] = {}
+    for section, name in ((federation.encoder, "public_corpus"), (federation.compression, "corpus")):
+        corpus = getattr(section, name, None)
+        if section is not None and corpus is not None:
+            located = corpus.model_copy(update={"file": str(path.parent / corpus.file)})
+            key = "encoder" if section is federation.encoder else "compression"
+            found[key] = section.model_copy(update={name: located})
+    return federation.model_copy(update=found) if found else federation
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from components.agreement.charter import least_sum_sites
 from components.agreement.protections import SEALED, TRAITS
+from components.agreement.public_projection import MAX_MATRIX_BYTES
 from components.errors import UsageError
 from pipelines.federation_sections import Limits
 from pipelines.privacy_rules import privacy_problems
@@ -33,7 +34,29 @@ def disagreements(document: dict[str, Any]) -> list[str]:
         problems.append(f"sites: he takes at most {MAX_HE_SITES}, got {len(sites)}")
     if isinstance(quorum, dict) and isinstance(least, int) and sites:
         problems += _quorum_problems(quorum, least, len(sites), protection=_protection(document))
+    problems += _compression_problems(document.get("compression"), document.get("encoder"))
     return problems + _limit_problems(document, len(sites)) + privacy_problems(document, len(sites))
+
+
+def _compression_problems(compression: object, encoder: object) -> list[str]:
+    """A projection leaves fewer features than there are, and is made of texts that one section names."""
+    if not isinstance(compression, dict) or not isinstance(encoder, dict):
+        return []
+    asked, width = compression.get("dimensions"), encoder.get("dimensions")
+    problems: list[str] = []
+    if type(asked) is int and type(width) is int and 1 <= width <= asked:
+        problems.append(f"compression.dimensions: must be below encoder.dimensions, {width}, got {asked}")
+    elif type(asked) is int and type(width) is int and (size := 4 * asked * width) > MAX_MATRIX_BYTES:
+        problems.append(
+            f"compression.dimensions: a projection has at most {MAX_MATRIX_BYTES:,} bytes, "
+            f"{asked} × {width} values of 4 bytes are {size:,}: ask for fewer"
+        )
+    if compression.get("corpus") is None and encoder.get("public_corpus") is None:
+        problems.append(
+            "compression.corpus: missing: name public texts whose features tell the directions, here or as "
+            "encoder.public_corpus"
+        )
+    return problems
 
 
 def _protection(document: dict[str, Any]) -> str:

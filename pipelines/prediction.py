@@ -10,12 +10,14 @@ import numpy as np
 from components.agreement.charter_book import charter_in_force
 from components.agreement.private_keys import private_folder
 from components.agreement.public_corpus import read_corpus
+from components.agreement.public_projection import read_projection
 from components.agreement.server_steps import split
 from components.agreement.site_policy import POLICY, SitePolicy, load_policy
 from components.artifacts import tensors
 from components.artifacts.stores import open_store
 from components.data_processing.feature_augmentation.centring import centred, public_mean
 from components.data_processing.feature_augmentation.encoder import Encoder
+from components.data_processing.feature_augmentation.projecting import projected
 from components.data_processing.masking.masking import mask
 from components.data_processing.record_ingestion.site_terms import masked_kinds
 from components.errors import RefusedError, UsageError
@@ -45,6 +47,7 @@ class Labeller:
         round_number: of the commit it comes from.
         is_adapted: whether the site's Δw was added.
         corpus: SHA-256 of the public texts that features are centred on; empty for none.
+        projection: SHA-256 of what features are multiplied by then; empty for nothing.
         kinds: of values that the site has masked in its records, and has masked in these texts as well.
     """
 
@@ -53,15 +56,17 @@ class Labeller:
     round_number: int
     is_adapted: bool
     corpus: str = ""
+    projection: str = ""
     kinds: tuple[str, ...] = ()
 
     def label(self, texts: Sequence[str]) -> list[Prediction]:
         """One prediction a text, in order."""
-        encoder = Encoder(encoder_spec(self.federation))
+        exchange, encoder = open_store(self.federation.exchange_uri), Encoder(encoder_spec(self.federation))
         features = encoder.encode(mask(texts, self.kinds).texts if self.kinds else texts)
         if self.corpus:
-            public = read_corpus(open_store(self.federation.exchange_uri), self.corpus)
-            features = centred(features, public_mean(public, encoder))
+            features = centred(features, public_mean(read_corpus(exchange, self.corpus), encoder))
+        if self.projection:
+            features = projected(features, read_projection(exchange, self.projection).matrix)
         scores = heads.logits(self.head, features).astype(np.float64)
         scores -= scores.max(axis=1, keepdims=True)
         probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
@@ -83,11 +88,12 @@ def newest_labeller(federation: Federation, site: str, *, use_global: bool) -> L
     place = federation.site(site)
     state = open_store(federation.state_uri)
     record = None
-    corpus = ""
+    corpus = projection = ""
     if committed_rounds(state):
         charter = charter_in_force(federation.keys_uri)
         newest = newest_record(state, federation.keys_uri, charter)
-        record, corpus = standing_record(state, federation.keys_uri, charter, newest), charter.public_corpus
+        record = standing_record(state, federation.keys_uri, charter, newest)
+        corpus, projection = charter.public_corpus, charter.projection
     if record is None:
         raise UsageError(f"{federation.federation} has no committed round yet: run one with 'crosscloud run'")
     head, _ = split(tensors.decode_any(read_checkpoint(state, record)))
@@ -101,6 +107,7 @@ def newest_labeller(federation: Federation, site: str, *, use_global: bool) -> L
         round_number=record.round_number,
         is_adapted=adapts,
         corpus=corpus,
+        projection=projection,
         kinds=_masked_kinds(federation, site),
     )
 

@@ -195,7 +195,10 @@ def _range_problems(
         return []
     if not isinstance(classes, list) or sites < asked.min_sum_sites:
         return []
-    width, norm = encoder.dimensions, asked.clipping_norm or 0.0
+    compression = document.get("compression")
+    left = compression.get("dimensions") if isinstance(compression, dict) else None
+    width = left if type(left) is int and 0 < left < encoder.dimensions else encoder.dimensions
+    norm = asked.clipping_norm or 0.0
     sums = [(num_weights(width, head.hidden_units, len(classes), skip=head.skip), norm)]
     if algorithm == ANALYTIC:
         weight = training.cross_weight

@@ -6,12 +6,13 @@ import json
 import os
 from pathlib import Path
 
-from components.agreement.public_corpus import corpus_key, texts_of
+from components.agreement.public_corpus import corpus_key, read_corpus, texts_of
 from components.artifacts.documents import digest
 from components.artifacts.stores import local_path, open_store
 from components.data_processing.feature_augmentation.encoder import EncoderSpec, locate
 from components.errors import EncoderError, IntegrityError, UsageError
 from pipelines.federation import Federation
+from pipelines.federation_sections import PublicCorpus
 
 
 def encoder_spec(federation: Federation) -> EncoderSpec:
@@ -33,39 +34,73 @@ def check_ready(federation: Federation) -> None:
         UsageError: every problem, one a line.
     """
     problems = [*_encoder_problems(federation), *_store_problems(federation)]
-    try:
-        unpublished_corpus(federation)
-    except UsageError as error:
-        problems.append(str(error))
+    for check in (unpublished_corpus, projection_texts):
+        try:
+            check(federation)
+        except UsageError as error:
+            problems.append(str(error))
     if problems:
         raise UsageError("\n".join(problems))
 
 
 def unpublished_corpus(federation: Federation) -> bytes | None:
-    """The public texts that the exchange does not have yet; None where it has them, or none are named.
+    """The texts to centre on that the exchange does not have yet; None where it has them, or none are named.
 
     Raises:
         UsageError: the file cannot be read, has another digest, or is no corpus.
     """
-    corpus = federation.encoder.public_corpus
+    return _unpublished(federation, federation.encoder.public_corpus, "encoder.public_corpus")
+
+
+def unpublished_projection_corpus(federation: Federation) -> bytes | None:
+    """The texts that `compression` names itself, where the exchange does not have them yet.
+
+    Raises:
+        UsageError: the file cannot be read, has another digest, or is no corpus.
+    """
+    corpus = federation.compression.corpus if federation.compression else None
+    return _unpublished(federation, corpus, "compression.corpus")
+
+
+def projection_texts(federation: Federation) -> list[str]:
+    """The public texts whose features tell the directions of the projection; none without one.
+
+    Raises:
+        UsageError: see `unpublished_projection_corpus`; or there are no more texts than dimensions.
+    """
+    asked, corpus = federation.compression, federation.projection_corpus
+    if asked is None or corpus is None:
+        return []
+    content = unpublished_projection_corpus(federation) if asked.corpus else unpublished_corpus(federation)
+    exchange = open_store(federation.exchange_uri)
+    texts = texts_of(content) if content is not None else read_corpus(exchange, corpus.digest)
+    if len(texts) <= asked.dimensions:
+        raise UsageError(
+            f"compression.dimensions: must be below the number of public texts, {len(texts)}, "
+            f"got {asked.dimensions}"
+        )
+    return texts
+
+
+def _unpublished(federation: Federation, corpus: PublicCorpus | None, section: str) -> bytes | None:
     if corpus is None or open_store(federation.exchange_uri).exists(corpus_key(corpus.digest)):
         return None
     try:
         content = Path(corpus.file).read_bytes()
     except OSError as error:
         raise UsageError(
-            f"encoder.public_corpus.file: {corpus.file} cannot be read ({type(error).__name__}): "
+            f"{section}.file: {corpus.file} cannot be read ({type(error).__name__}): "
             "put the public texts there"
         ) from None
     if digest(content) != corpus.digest:
         raise UsageError(
-            f"encoder.public_corpus.digest: {corpus.file} has SHA-256 {digest(content)}, the federation file "
+            f"{section}.digest: {corpus.file} has SHA-256 {digest(content)}, the federation file "
             f"says {corpus.digest[:12]}…: write down the one of the texts that are meant"
         )
     try:
         texts_of(content)
     except IntegrityError as error:
-        raise UsageError(f"encoder.public_corpus.file: {corpus.file}: {error}") from None
+        raise UsageError(f"{section}.file: {corpus.file}: {error}") from None
     return content
 
 

@@ -88,6 +88,11 @@ def compare(order: Order, console: Console) -> Comparison:
         SiteError: the data set breaks its contract, or the language model cannot be used.
         StoreError: an outcome cannot be read or written.
     """
+    if order.federation.compression is not None:
+        width = order.federation.encoder.dimensions
+        console.print(
+            f"compression: methods are compared without it, on all {width} features", highlight=False
+        )
     texts = _texts(order, console)
     with telling_no_room(order.output):
         return _Comparing(order, texts, console).run()

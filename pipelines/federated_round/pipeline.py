@@ -55,7 +55,7 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
             federation=federation.federation,
             sites=federation.site_names,
             protection=federation.protection,
-            features=federation.encoder.dimensions,
+            features=federation.num_features,
             hidden_units=federation.head.hidden_units,
             skip=federation.head.skip,
             server_optimizer=server_optimizer(federation),

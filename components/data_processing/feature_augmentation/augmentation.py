@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from components.agreement.cache_uses import note_use
 from components.agreement.private_keys import keyed_digest
 from components.agreement.public_corpus import read_corpus
+from components.agreement.public_projection import Projection, read_projection
 from components.agreement.workplace import Workplace
 from components.artifacts import tensors
 from components.artifacts.stores import Store, create_or_read, key_of, reference
 from components.data_processing.feature_augmentation.centring import centred, public_mean
 from components.data_processing.feature_augmentation.encoder import Encoder, EncoderSpec, locate, verify
+from components.data_processing.feature_augmentation.projecting import projected
 from components.data_processing.template import render
 from components.errors import RefusedError
 from components.execution import progress
@@ -40,9 +42,9 @@ def augment(
 ) -> Outcome:
     """Encodes the text of every row and stores features, labels and split in the site's store.
 
-    The file's name is a keyed digest of rows, template, classes, encoder and the public corpus that the
-    charter may name: where it exists, nothing is computed and no model is loaded. A site without rows has
-    features of shape (0, dimensions).
+    The file's name is a keyed digest of rows, template, classes, encoder and what the charter may name of
+    public corpus and public projection: where it exists, nothing is computed and no model is loaded. A site
+    without rows has features of shape (0, dimensions), the projection's where there is one.
 
     Args:
         place: the site at work.
@@ -53,15 +55,17 @@ def augment(
         device: `auto`, `cpu` or `cuda`, which is all GPUs of one kind that there are.
 
     Raises:
-        RefusedError: the charter or the site's policy names another model, or `ingest` has read no rows
-            under this ticket for this template and these classes; or these are other rows than those that
-            it has counted by the site's unit of privacy; or the charter has an epsilon, and the
+        RefusedError: charter, projection or the site's policy are of another model, or `ingest` has read
+            no rows under this ticket for this template and these classes; or these are other rows than
+            those that it has counted by the site's unit of privacy; or the charter has an epsilon, and the
             device rounds a text by its place in a batch.
         EncoderError: the model is missing or another one.
         SiteError: CUDA was asked for and there is none.
         MemoryError: a device is too small.
-        IntegrityError: the rows are not as they were stored, or the public corpus is not the charter's.
-        ObjectMissingError: nobody has published the public corpus.
+        IntegrityError: the rows are not as they were stored, or public corpus or projection are not the
+            charter's.
+        BadDataError: the projection is of another width than the encoder.
+        ObjectMissingError: nobody has published the public corpus or the projection.
     """
     from components.data_processing.record_ingestion.ingestion import require_counted, require_text
     from components.data_processing.record_ingestion.row_shards import shards_of
@@ -71,9 +75,10 @@ def augment(
     place.require_encoder(weights)
     require_text(place, template=template, classes=classes)
     require_counted(place, rows)
-    corpus = place.charter.public_corpus
+    corpus, projection = place.charter.public_corpus, _projection(place, weights)
     identity = [content_key, template, "\n".join(classes), weights, str(encoder.max_length)]
     identity += [corpus] if corpus else []
+    identity += ["projection", place.charter.projection] if projection else []
     name = keyed_digest(place.key, [part.encode() for part in identity])
     key = f"features/{name}.safetensors"
     metrics: Mapping[str, float] = {}
@@ -82,14 +87,37 @@ def augment(
         shards = shards_of(place.store, content_key)
         loaded = Encoder(encoder, device=devices_named(device))
         examples, seconds = _encode(place, shards, template=template, classes=classes, encoder=loaded)
+        if projection:
+            examples["features"] = projected(
+                examples["features"].astype(np.float32, copy=False), projection.matrix
+            )
         create_or_read(place.store, key, tensors.encode(examples))
         total, private = len(examples["labels"]), is_private(place.charter)
         metrics = usage(peak_memory(device), rows=total, seconds=seconds, is_private=private)
     return Outcome(
         reference=reference(place.store, key),
-        manifest={"uri": reference(place.store, key), "digest": name, "dimensions": encoder.dimensions},
+        manifest={
+            "uri": reference(place.store, key),
+            "digest": name,
+            "dimensions": projection.dimensions if projection else encoder.dimensions,
+        },
         metrics=metrics,
     )
+
+
+def _projection(place: Workplace, weights: str) -> Projection | None:
+    """What the charter has features multiplied by; None where it names nothing.
+
+    Raises:
+        RefusedError: it was made with another language model.
+    """
+    if not place.charter.projection:
+        return None
+    found = read_projection(place.exchange, place.charter.projection)
+    if found.encoder != weights:
+        text = f"the charter's projection is of encoder {found.encoder[:12]}, this site has {weights[:12]}"
+        raise RefusedError(text, disclosed=text)
+    return found
 
 
 def _encode(

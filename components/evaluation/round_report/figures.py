@@ -7,13 +7,14 @@ here; pooled figures are over the test rows of the sites that publish theirs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from components.errors import IntegrityError
 from components.evaluation.metrics import Evaluation, pool
+from components.evaluation.round_report.compression import Compression
 
 FORMAT = 1
 
@@ -72,6 +73,7 @@ class RoundFigures:
     model_digest: str
     parameters: Mapping[str, str | int | float]
     privacy: Mapping[str, Any] | None = None
+    compression: Compression | None = None
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> RoundFigures:
@@ -105,6 +107,7 @@ class RoundFigures:
             model_digest=_field(document, "model_digest", str),
             parameters=dict(_field(document, "parameters", dict)),
             privacy=document.get("privacy"),
+            compression=_compression(document.get("compression")),
         )
 
     @cached_property
@@ -170,6 +173,15 @@ def _site(document: Mapping[str, Any], classes: int) -> SiteFigures:
         global_model=evaluations["global"],
         adapted=evaluations["adapted"],
     )
+
+
+def _compression(document: object) -> Compression | None:
+    """None without a projection, and in reports of rounds before there were any."""
+    if document is None:
+        return None
+    if not isinstance(document, dict):
+        raise IntegrityError(f"round figures: compression must be a mapping, got {document!r:.60}")
+    return Compression(**{each.name: _field(document, each.name, int) for each in fields(Compression)})
 
 
 def _step(document: Mapping[str, Any]) -> StepFigures:

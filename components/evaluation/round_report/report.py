@@ -14,6 +14,7 @@ from components.artifacts.stores import Store, create_or_read, key_of, open_stor
 from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, RefusedError
 from components.evaluation.metrics import Evaluation
 from components.evaluation.model_evaluation.evaluation import read_figures
+from components.evaluation.round_report.compression import compression
 from components.evaluation.round_report.figures import RoundFigures
 from components.evaluation.round_report.page import render
 from components.execution import journal
@@ -92,6 +93,7 @@ def _document(
     opened = attempt.ticket
     spent = account(attempt.exchange, attempt.charter, record.model, through=record.round_number)
     entries = journal.entries(attempt.exchange, opened.folder)
+    projected = compression(attempt)
     return {
         "format": 1,
         "federation": record.federation,
@@ -104,6 +106,7 @@ def _document(
         "classes": list(story.classes),
         "model_digest": record.model,
         "privacy": asdict(spent) if spent else None,
+        "compression": asdict(projected) if projected else None,
         "parameters": {
             "local_epochs": opened.local_epochs,
             "learning_rate": opened.learning_rate,

@@ -14,13 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from components.agreement.private_keys import keyed_digest
+from components.agreement.public_projection import Projection, publish_projection, read_projection
 from components.artifacts.stores import key_of, reference
 from components.artifacts.tensors import decode_any
 from components.data_processing.feature_augmentation.augmentation import augment
 from components.data_processing.feature_augmentation.encoder import Encoder, EncoderSpec
+from components.data_processing.feature_augmentation.projecting import projected
 from components.data_processing.record_ingestion.ingestion import remember_text
 from components.data_processing.record_ingestion.row_shards import keep_rows, shards_of
-from components.errors import EncoderError, IntegrityError, RefusedError, SiteError
+from components.errors import EncoderError, IntegrityError, ObjectMissingError, RefusedError, SiteError
 from components.execution.outcome import Outcome, disclosed_reason
 from components.training.features import read_features
 from tests.components.aggregation.three_sites import ThreeSites, put_in_force, set_policy
@@ -343,6 +346,56 @@ def test_an_encoder_that_is_not_the_agreed_one_makes_no_file(site: Site, fault: 
     with pytest.raises(EncoderError):
         site.augment(rows(), encoder=spec)
     assert site.place.store.keys("features") == []
+
+
+class TestProjection:
+    """Of charters that make features fewer."""
+
+    def name(self, site: Site, seed: int = 5, **changes: str) -> str:
+        """Publishes a projection to four features and has the charter name it."""
+        drawn = np.linalg.qr(np.random.default_rng(seed).normal(size=(16, 4)))[0].T
+        made = Projection(
+            matrix=np.ascontiguousarray(drawn, np.float32),
+            **({"corpus": "ab" * 32, "encoder": site.digest} | changes),
+        )
+        name = publish_projection(site.place.exchange, made)
+        site.place = replace(site.place, charter=replace(site.place.charter, projection=name))
+        return name
+
+    def test_features_are_those_along_its_rows_and_the_manifest_tells_their_width(self, site: Site) -> None:
+        name = self.name(site)
+        outcome = site.augment(rows())
+        raw = Encoder(site.spec(), device="cpu").encode([record["note"] for record in rows()])
+        matrix = read_projection(site.place.exchange, name).matrix
+        assert np.array_equal(site.read(outcome)["features"], projected(raw, matrix))
+        assert outcome.manifest["dimensions"] == 4
+        assert site.augment(rows()).manifest == outcome.manifest, "found, and not made again"
+        assert site.read(site.augment([]))["features"].shape == (0, 4)
+
+    def test_another_one_makes_a_new_file_and_none_leaves_names_as_they_were(self, site: Site) -> None:
+        plain = site.augment(rows())
+        parts = [key_of(site.place.store, site.put(rows())), TEMPLATE, "\n".join(CLASSES), site.digest, "16"]
+        assert plain.manifest["digest"] == keyed_digest(site.place.key, [part.encode() for part in parts])
+        made = [plain.reference]
+        for seed in (5, 6):
+            self.name(site, seed)
+            made.append(site.augment(rows()).reference)
+        assert len(set(made)) == 3
+
+    def test_one_of_another_encoder_is_refused(self, site: Site) -> None:
+        self.name(site, encoder="cd" * 32)
+        with pytest.raises(
+            RefusedError, match=f"projection is of encoder {'cd' * 6}, this site has "
+        ) as caught:
+            site.augment(rows())
+        assert caught.value.disclosed == str(caught.value)
+        assert site.place.store.keys("features") == []
+
+    def test_one_that_nobody_has_published_makes_no_file(self, site: Site) -> None:
+        site.place = replace(site.place, charter=replace(site.place.charter, projection="ab" * 32))
+        with pytest.raises(ObjectMissingError):
+            site.augment(rows())
+        assert site.place.store.keys("features") == []
 
 
 class TestWhichModelTheSiteRuns:

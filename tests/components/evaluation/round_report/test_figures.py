@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from components.errors import IntegrityError
+from components.evaluation.round_report.compression import Compression
 from components.evaluation.round_report.figures import RoundFigures
 
 
@@ -52,6 +53,32 @@ def document(**changes: Any) -> dict[str, Any]:
 def site(name: str, **changes: Any) -> dict[str, Any]:
     usual = {"cloud": name, "took_part": True, "reason": "", "bytes_sent": 1000, "evaluation": None}
     return {"name": name, **usual, **changes}
+
+
+def test_reads_what_a_projection_spares() -> None:
+    told = {
+        "features": 192,
+        "encoder_features": 384,
+        "sealed_bytes": 262_224,
+        "sealed_bytes_before": 524_368,
+    }
+    assert RoundFigures.from_dict(document(compression=told)).compression == Compression(**told)
+    assert RoundFigures.from_dict(document(compression=None)).compression is None
+    assert RoundFigures.from_dict(document()).compression is None, "as rounds before it have it"
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ([], "compression must be a mapping"),
+        ({"features": 192}, "encoder_features must be of type int, got None"),
+        ({"features": "half"}, "features must be of type int, got 'half'"),
+    ],
+    ids=["a list", "half of it", "text"],
+)
+def test_a_projection_that_is_told_wrongly_is_refused(told: object, message: str) -> None:
+    with pytest.raises(IntegrityError, match=message):
+        RoundFigures.from_dict(document(compression=told))
 
 
 def test_reads_a_round() -> None:

@@ -157,6 +157,20 @@ def test_says_what_was_spent_where_sums_are_noised() -> None:
     assert "<li>privacy" not in render([figures(1, [site("aws", None)], privacy=None)])
 
 
+def test_says_what_a_projection_spares_where_there_is_one() -> None:
+    told = {
+        "features": 192,
+        "encoder_features": 384,
+        "sealed_bytes": 262_224,
+        "sealed_bytes_before": 524_368,
+    }
+    page = render([figures(1, [site("aws", None)], compression=told)])
+    line = "a sealed update has 262 kB; on all 384 features and not 192 it would have 524 kB, 2 times as many"
+    assert line in page.replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert 'title="262,224 bytes, 524,368 before"' in page
+    assert "a sealed update has" not in render([figures(1, [site("aws", None)])])
+
+
 def test_escapes_everything_that_comes_from_outside() -> None:
     left_out = site(HOSTILE, None, cloud=HOSTILE, took_part=False, reason=HOSTILE)
     steps = [{"step": HOSTILE, "site": HOSTILE, "seconds": 1, "bytes": 1}] * 2
