@@ -85,6 +85,7 @@ def privacy_terms(
         colluding_sites=0 if alone else colluding_sites,
         start_fraction=privacy.start_fraction if starts else 0.0,
         rows_per_unit=privacy.rows_per_unit,
+        monthly=privacy.per == "month",
     )
 
 
@@ -119,6 +120,11 @@ def _algorithm_problems(document: Mapping[str, Any], algorithm: str, given: dict
     if algorithm == GRADIENT_SUMS and given.get("start_fraction") and deep and not skips:
         problems.append(
             "privacy.start_fraction: class sums start a linear head or one with head.skip, this has neither"
+        )
+    if algorithm != GRADIENT_SUMS and given.get("adaptive_clipping") is not None:
+        problems.append(
+            f"privacy.adaptive_clipping: belongs to {GRADIENT_SUMS}, whose gradients are clipped one by one "
+            f"in every round, got {algorithm}: leave it out"
         )
     if algorithm == LOCAL_PRIVACY and given.get("rows_per_unit", 1) != 1:
         problems.append(
@@ -181,7 +187,8 @@ def _range_problems(
     if not isinstance(classes, list) or sites < asked.min_sum_sites:
         return []
     width, norm = encoder.dimensions, asked.clipping_norm or 0.0
-    sums = [(num_weights(width, head.hidden_units, len(classes), skip=head.skip), norm)]
+    adapts = 1 if isinstance(document["privacy"].get("adaptive_clipping"), dict) else 0
+    sums = [(num_weights(width, head.hidden_units, len(classes), skip=head.skip) + adapts, norm)]
     if algorithm == ANALYTIC:
         weight = training.cross_weight
         sums = [(gram_length(width, head.hidden_units, len(classes)), gram_sensitivity(weight))]

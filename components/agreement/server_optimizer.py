@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from components.agreement.adaptive_norm import CLIPPING_NORM, next_norm, norm_of
 from components.agreement.charter import AVERAGE, RIDGE, Charter
 from components.agreement.class_sum_head import head_from_class_sums
-from components.agreement.noise_terms import AdaptiveClipping
 from components.agreement.released_sum import (
     CLASS_SUMS,
     GRADIENTS,
@@ -91,27 +90,16 @@ def next_model(
         return _stepped(charter, weights, -mean, state)
     _require_possible(charter, released, aggregate)
     rule = adaptive_rule(charter)
+    # In units of the round's norm: noise moves the model alike in all rounds, and what the optimiser remembers
+    # of earlier ones is of one scale.
     if released.of == GRADIENTS and rule is not None:
-        return _adapted(charter, rule, weights, aggregate, norm, state)
+        stepped = _stepped(charter, weights, aggregate[:-2] / max(1.0, float(aggregate[-1])), state)
+        following = next_norm(rule, norm, *aggregate[-2:].tolist(), first=charter.clipping_norm)
+        return stepped | {CLIPPING_NORM: np.array([following])}
     if released.of == GRADIENTS:
         return _stepped(charter, weights, aggregate[:-1] / max(1.0, float(aggregate[-1])), state)
     solved = _solved(charter, released, weights, aggregate[:-1], members)
     return joined(solved, state | kept if rule else state)
-
-
-def _adapted(
-    charter: Charter,
-    rule: AdaptiveClipping,
-    weights: tensors.Tensors,
-    aggregate: NDArray[np.float64],
-    norm: float,
-    state: Mapping[str, NDArray[np.float64]],
-) -> dict[str, NDArray[np.generic]]:
-    """A step on gradients in units of `norm`, and the norm of the next round beside its state."""
-    count = max(1.0, float(aggregate[-1]))
-    stepped = _stepped(charter, weights, aggregate[:-2] / count * norm, state)
-    following = next_norm(rule, norm, float(aggregate[-2]), count, first=charter.clipping_norm)
-    return stepped | {CLIPPING_NORM: np.array([following])}
 
 
 def _stepped(

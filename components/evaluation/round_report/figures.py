@@ -71,7 +71,7 @@ class RoundFigures:
     steps: tuple[StepFigures, ...]
     model_digest: str
     parameters: Mapping[str, str | int | float]
-    privacy: Mapping[str, float] | None = None
+    privacy: Mapping[str, float | str] | None = None
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> RoundFigures:
