@@ -10,6 +10,7 @@
 # make bench-seal   the seal against NVFlare's CKKS and plain averaging; writes build/bench/seal.json (SCALE=1: 10^8 values too)
 # make bench-privacy   ours against DP-FL, one-shot, analytic and central training at equal ε; writes build/bench/privacy.json (QUICK=1: 5 minutes)
 # make bench-compression   half the features by a public projection against all of them, in accuracy and bytes; writes build/bench/compression.json
+# make bench-clipping   an adaptive clipping norm against the best fixed one at equal ε; writes build/bench/clipping.json (QUICK=1: two minutes)
 # make compare      the paper's method and its rivals by five figures and by what attacks learn: writes RESULTS.md and build/compare
 #                   (DATA=folder with train.csv and test.csv for another data set; QUICK=1: minutes, into build/compare-quick alone)
 # make bench-ingest   rows a second and peak memory of reading DuckDB and BigQuery; writes build/bench/ingest.json (QUICK=1: a tenth of the rows)
@@ -23,7 +24,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FEDERATION := manifests/federations/quickstart.yaml
 
-.PHONY: quickstart test lint check golden format images test-images bench-quickstart bench-seal bench-privacy bench-compression bench-ingest compare schema clean
+.PHONY: quickstart test lint check golden format images test-images bench-quickstart bench-seal bench-privacy bench-compression bench-clipping bench-ingest compare schema clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/crosscloud run $(FEDERATION) --rounds 3
@@ -72,6 +73,9 @@ bench-privacy: $(VENV)/.dev
 
 bench-compression: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.compression
+
+bench-clipping: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.clipping
 
 bench-ingest: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.ingest

@@ -212,6 +212,14 @@ def _shown(value: Any) -> str:
     if isinstance(value, NoiseTerms):
         sigma = ", ".join(f"{each:g}" for each in sorted(set(value.noise_multipliers)))
         start = ", class sums first" if value.class_sum_start else ""
+        span = f"over rounds {value.first_round} to {value.last_round}"
+        if value.per == "month":
+            span = f"in every month of {len(value.noise_multipliers)} rounds from {value.first_round} on"
+        if value.adaptive is not None:
+            start += (
+                f", clipped to a norm that aims at {value.adaptive.quantile:g} of the gradients in steps of "
+                f"{value.adaptive.learning_rate:g}, told with weight {value.adaptive.weight:g}"
+            )
         local = value.local
         own = (
             ""
@@ -220,8 +228,8 @@ def _shown(value: Any) -> str:
             f"the rows with gradients of norm {local.max_grad_norm:g}"
         )
         return (
-            f"epsilon {value.target_epsilon:g} at delta {value.delta:g} over rounds {value.first_round} to "
-            f"{value.last_round}, noise multiplier {sigma}, of one {value.protected} among "
+            f"epsilon {value.target_epsilon:g} at delta {value.delta:g} {span}, noise multiplier "
+            f"{sigma}, of one {value.protected} among "
             f"{value.public_population} people, count weight {value.count_weight:g}{start}{own}"
         )
     if isinstance(value, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from components.agreement.charter import ANALYTIC, SHARED_NOISE, Charter
 from components.agreement.protections import MEANINGS
+from components.agreement.released_sum import adaptive_rule, contribution_bound
 from components.agreement.server_steps import SERVER_STEPS
 from components.encryption.update_vector import fixed_point
 
@@ -53,6 +54,18 @@ def _bounds(charter: Charter) -> list[tuple[str, str, str]]:
             ("cross_weight", weight, "of sums by class beside those of features, in units of their norm"),
             ("ridge", f"{charter.ridge:g}", "multiple of the ridge that the noise asks for"),
         ]
+    rule = adaptive_rule(charter)
+    if rule is not None:
+        more = 100 * (contribution_bound(rule) - 1)
+        return [
+            ("clipping_norm", norm, "an example's longer gradient is scaled down to this in the first round"),
+            (
+                "adaptive norm",
+                f"{rule.quantile:g}",
+                f"share of gradients that later norms aim to be above, in steps of {rule.learning_rate:g}; "
+                f"told by a coordinate of weight {rule.weight:g}, which costs {more:.2g} % more noise",
+            ),
+        ]
     if charter.algorithm in SHARED_NOISE:
         return [("clipping_norm", norm, "an example's longer gradient is scaled down to this L2 norm")]
     return [
@@ -79,6 +92,11 @@ def _noise(charter: Charter) -> list[tuple[str, str, str]]:
         return []
     sigmas = sorted(set(noise.noise_multipliers))
     rounds = f"rounds {noise.first_round} to {noise.last_round} together, at delta {noise.delta:g}"
+    if noise.per == "month":
+        rounds = (
+            f"{len(noise.noise_multipliers)} rounds of every calendar month (UTC) together, at delta "
+            f"{noise.delta:g}; months add up"
+        )
     told = [("epsilon", f"{noise.target_epsilon:g}", f"{rounds}, of one {noise.protected}")]
     if noise.has_unit_column:
         told.append(("unit", noise.unit, "rows with the same value here are clipped together, as one"))

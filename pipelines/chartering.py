@@ -187,7 +187,9 @@ def _require_same_space(newest: Charter | None, charter: Charter) -> None:
 def _schedule_start(federation: Federation, newest: Charter | None) -> int:
     """First round of the schedule of noise: the next one, unless a schedule goes on as it was agreed."""
     upcoming = next_round_number(open_store(federation.state_uri))
-    if newest is None or newest.privacy is None or newest.privacy.last_round < upcoming:
+    if newest is None or newest.privacy is None:
+        return upcoming
+    if newest.privacy.per == "total" and newest.privacy.last_round < upcoming:
         return upcoming
     kept = newest.privacy.first_round
     return kept if noise_terms(federation, first_round=kept) == newest.privacy else upcoming
@@ -312,7 +314,7 @@ def _first_budget(federation: Federation, charter: Charter, site: Site) -> Priva
         **_first_unit(charter.privacy),
         epsilon=charter.privacy.target_epsilon,
         delta=charter.privacy.delta,
-        per=federation.privacy.per,
+        per=charter.privacy.per,
         least_noise_multiplier=min(charter.privacy.noise_multipliers),
     )
 

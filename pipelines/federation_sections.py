@@ -157,6 +157,17 @@ class LocalNoise(Section):
         return self
 
 
+class AdaptiveNorm(Section):
+    """Of `fedsgd`: a clipping norm that follows the gradients, round by round, at a small price in noise."""
+
+    quantile: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the gradients that are to be no longer than the norm."""
+    learning_rate: float = Field(default=0.5, gt=0, le=1)
+    """How fast it follows: a round changes its logarithm by at most this."""
+    weight: float = Field(default=0.1, gt=0, le=1)
+    """Of what is told of each gradient's length: 0.1 costs 0.13 % more noise."""
+
+
 class Privacy(Section):
     """Differential privacy of what rounds release.
 
@@ -170,7 +181,10 @@ class Privacy(Section):
     public_population: int
     """People that the records may be of, as is publicly known."""
     clipping_norm: float | None = Field(default=None, allow_inf_nan=False)
-    """Largest L2 norm of one example's gradient; longer ones are scaled down to it."""
+    """Largest L2 norm of one example's gradient; longer ones are scaled down to it. Of the first round
+    where `adaptive_clipping` is there."""
+    adaptive_clipping: AdaptiveNorm | None = None
+    """Lets the norm follow the gradients; without it one norm holds in all rounds."""
     rounds: Annotated[int | Literal["auto"], BeforeValidator(_rounds)] = "auto"
     """Of the schedule. `auto` takes the more, the larger epsilon is; `analytic` has one."""
     start_fraction: float = Field(default=0.0, allow_inf_nan=False)
@@ -184,7 +198,7 @@ class Privacy(Section):
     """Most rows that one protected unit has at a site. With a column as unit, rows beyond are left out;
     without, privacy is of a person with so many rows, at the price of their square."""
     per: Literal["total", "month"] = "total"
-    """Whether the sites' budgets, of one schedule each, are for good or for a calendar month."""
+    """Whether target and rounds are for good, or for every calendar month (UTC) anew; months add up."""
 
 
 class EvaluationSection(Section):

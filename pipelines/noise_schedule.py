@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components.agreement.charter import LOCAL_PRIVACY, PRIVATE
-from components.agreement.noise_terms import LocalTraining, NoiseTerms
+from components.agreement.noise_terms import AdaptiveClipping, LocalTraining, NoiseTerms
 from components.errors import UsageError
 from components.privacy.local_schedule import local_noise_multiplier
 from components.privacy.schedule import PrivacyTerms, noise_multipliers
@@ -46,7 +46,14 @@ def noise_terms(federation: Federation, *, first_round: int) -> NoiseTerms | Non
         class_sum_start=asked.start_fraction > 0,
         local=local,
         unit=privacy.unit,
+        adaptive=_adaptive(privacy),
+        per=privacy.per,
     )
+
+
+def _adaptive(privacy: Privacy) -> AdaptiveClipping | None:
+    rule = privacy.adaptive_clipping
+    return None if rule is None else AdaptiveClipping(**dict(rule))
 
 
 def _local(privacy: Privacy) -> LocalTraining:

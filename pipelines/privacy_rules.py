@@ -86,6 +86,7 @@ def privacy_terms(
         colluding_sites=0 if alone else colluding_sites,
         start_fraction=privacy.start_fraction if starts else 0.0,
         rows_per_unit=privacy.rows_per_unit if privacy.unit == ROW else 1,
+        monthly=privacy.per == "month",
     )
 
 
@@ -122,6 +123,11 @@ def _algorithm_problems(document: Mapping[str, Any], algorithm: str, given: dict
             "privacy.start_fraction: class sums start a linear head or one with head.skip, this has neither"
         )
     problems += _unit_problems(algorithm, given)
+    if algorithm != GRADIENT_SUMS and given.get("adaptive_clipping") is not None:
+        problems.append(
+            f"privacy.adaptive_clipping: belongs to {GRADIENT_SUMS}, whose gradients are clipped one by one "
+            f"in every round, got {algorithm}: leave it out"
+        )
     if algorithm == LOCAL_PRIVACY and given.get("rows_per_unit", 1) != 1:
         problems.append(
             f"privacy.rows_per_unit: {LOCAL_PRIVACY} protects rows and no people, got "
@@ -199,7 +205,8 @@ def _range_problems(
     left = compression.get("dimensions") if isinstance(compression, dict) else None
     width = left if type(left) is int and 0 < left < encoder.dimensions else encoder.dimensions
     norm = asked.clipping_norm or 0.0
-    sums = [(num_weights(width, head.hidden_units, len(classes), skip=head.skip), norm)]
+    adapts = 1 if isinstance(document["privacy"].get("adaptive_clipping"), dict) else 0
+    sums = [(num_weights(width, head.hidden_units, len(classes), skip=head.skip) + adapts, norm)]
     if algorithm == ANALYTIC:
         weight = training.cross_weight
         sums = [(gram_length(width, head.hidden_units, len(classes)), gram_sensitivity(weight))]

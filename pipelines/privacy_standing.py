@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from components.agreement.charter import Charter
+from components.agreement.noise_terms import NoiseTerms
 from components.agreement.private_keys import private_folder
 from components.agreement.released_sum import shapes_of
 from components.agreement.site_policy import POLICY, PrivacyPolicy, load_policy
 from components.agreement.ticket import ticket_digest
-from components.artifacts.stores import open_store
+from components.artifacts.stores import Store, open_store
 from components.errors import UsageError
 from components.privacy.charging import open_ledger
 from components.privacy.ledger import Ledger, Statement
 from components.privacy.round_noise import round_event
+from components.rounds.monthly_allowance import issued, month_of, next_month
+from components.rounds.privacy_account import rounds_left_in_month
 from components.rounds.state import committed_rounds, is_finished, next_round_number
 from pipelines.charter_comparison import shape
 from pipelines.federation import Federation
@@ -28,7 +31,8 @@ class Standing:
         site: whose it is.
         policy: its terms.
         statement: what is spent and left.
-        rounds_left: of the schedule that the charter has, as far as this budget holds them.
+        rounds_left: of the schedule that the charter has, or of the running month, as far as this budget
+            holds them.
     """
 
     site: str
@@ -67,6 +71,11 @@ def require_rounds(federation: Federation, charter: Charter, rounds: int, *, now
     upcoming, done = next_round_number(state), committed_rounds(state)
     unfinished = bool(done) and not is_finished(state, done[-1])
     left = max(0, terms.last_round - upcoming + 1) + unfinished
+    if terms.per == "month":
+        exchange = open_store(federation.exchange_uri)
+        left = rounds_left_in_month(exchange, charter, now=now) + _is_issued(exchange, upcoming) + unfinished
+        if rounds > left:
+            raise UsageError(_month_used_up(terms, rounds, left, now))
     if rounds > left:
         raise UsageError(
             f"{rounds} round{'s are' if rounds != 1 else ' is'} asked for, the charter's schedule has "
@@ -83,6 +92,21 @@ def require_rounds(federation: Federation, charter: Charter, rounds: int, *, now
     ]
     if problems:
         raise UsageError("\n".join(problems))
+
+
+def _month_used_up(terms: NoiseTerms, rounds: int, left: int, now: datetime) -> str:
+    month, asked = month_of(now), f"{rounds} round{'s are' if rounds != 1 else ' is'} asked for"
+    return (
+        f"{asked}, {month} has {left} of its {len(terms.noise_multipliers)} left, which together cost "
+        f"epsilon {terms.target_epsilon:g} at delta {terms.delta:g}: "
+        + (f"run --rounds {left}, " if left else "")
+        + f"the next allowance starts on {next_month(month):%Y-%m-%d} (UTC)"
+    )
+
+
+def _is_issued(exchange: Store, round_number: int) -> bool:
+    """Whether a round has its ticket already: what it costs is counted, and it goes on."""
+    return any(number == round_number for number, _ in issued(exchange))
 
 
 _START_OVER = (
@@ -108,6 +132,9 @@ def _rounds_left(federation: Federation, charter: Charter, ledger: Ledger, now: 
     shapes = shapes_of(shape(federation).weights())
     first = max(next_round_number(open_store(federation.state_uri)), charter.privacy.first_round)
     numbers = range(first, charter.privacy.last_round + 1)
+    if charter.privacy.per == "month":
+        left = rounds_left_in_month(open_store(federation.exchange_uri), charter, now=now)
+        numbers = range(first, first + left)
     return ledger.rounds_left([round_event(charter, number, shapes) for number in numbers], now=now)
 
 

@@ -175,10 +175,12 @@ def _told_of_noise(federation: Federation, charter: Charter) -> list[str]:
     spent = account(open_store(federation.exchange_uri), charter, charter.genesis, through=upcoming - 1)
     if noise is None or spent is None:
         return []
+    when = f"in {spent.month}" if spent.month else "so far"
     return [
         f"what these rounds have cost stays spent: epsilon {spent.epsilon_spent:.3g} of "
-        f"{noise.target_epsilon:g} at delta {noise.delta:g} so far, and {spent.rounds_left} of "
-        f"{len(noise.noise_multipliers)} rounds of the schedule are left"
+        f"{noise.target_epsilon:g} at delta {noise.delta:g} {when}, "
+        f"and {spent.rounds_left} of {len(noise.noise_multipliers)} rounds of the "
+        f"{'month' if spent.month else 'schedule'} are left"
     ]
 
 

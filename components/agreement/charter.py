@@ -74,7 +74,8 @@ class Charter:
         colluding_sites: t, sites that may work against the others without breaking the claim.
         min_sum_sites: u_min, fewest sites in a sum that is opened.
         min_sites: fewest sites on a roster.
-        clipping_norm: C, largest L2 norm of a site's update, or of one example's gradient under `fedsgd`.
+        clipping_norm: C, largest L2 norm of a site's update, or of one example's gradient under `fedsgd`;
+            that of the first round where `privacy.adaptive` lets it follow the gradients.
         largest_value: M, largest magnitude of one coordinate of it, at most C.
         max_examples: most training rows a site may weigh its update with.
         local_epochs: most passes a run may ask for.
@@ -336,6 +337,8 @@ def _privacy_problems(charter: Charter) -> list[str]:
             f"privacy.unit must be row under {charter.algorithm}, whose contributions are of single rows, "
             f"got {terms.unit!r}: choose {GRADIENT_SUMS} to clip by {terms.unit}"
         )
+    if terms.adaptive is not None and charter.algorithm != GRADIENT_SUMS:
+        problems.append(f"privacy.adaptive belongs to {GRADIENT_SUMS}, got {charter.algorithm!r}")
     if charter.algorithm not in SHARED_NOISE:
         return problems
     if charter.protection != SEALED or charter.values_per_slot != 1:

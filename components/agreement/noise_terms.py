@@ -102,7 +102,8 @@ class NoiseTerms:
     """A schedule of noise.
 
     Attributes:
-        target_epsilon: what all rounds of the schedule cost together, above 0.
+        target_epsilon: what all rounds of the schedule cost together, above 0; under `month` those of one
+            calendar month (UTC).
         delta: at this delta, below 1 / public_population.
         public_population: people that the records may be of, as is publicly known.
         first_round: number of the schedule's first round.
@@ -117,7 +118,8 @@ class NoiseTerms:
             of its values, of which at most `rows_per_unit` rows take part.
         metrics: the noise of sealed confusion counts; None where none are released.
         adaptive: the rule of the clipping norm; None where it is the charter's in every round.
-        per: `total`, or `month`: the schedule is then that of every calendar month, and has no last round.
+        per: `total`, or `month`: there are as many rounds in every calendar month, and no last one. Only
+            the first month's first round starts with class sums; later months have the last round's noise.
     """
 
     target_epsilon: float
@@ -141,7 +143,7 @@ class NoiseTerms:
 
     @property
     def last_round(self) -> int:
-        """Number of the schedule's last round."""
+        """Number of the schedule's last round; under `month` of the first month's, if all come off."""
         return self.first_round + len(self.noise_multipliers) - 1
 
     @property
@@ -164,9 +166,11 @@ class NoiseTerms:
 
     def noise_multiplier(self, round_number: int) -> float | None:
         """Sigma of a round; None outside the schedule, where nothing may be released."""
-        if not self.first_round <= round_number <= self.last_round:
+        if round_number < self.first_round:
             return None
-        return self.noise_multipliers[round_number - self.first_round]
+        if round_number > self.last_round and self.per == "total":
+            return None
+        return self.noise_multipliers[min(round_number, self.last_round) - self.first_round]
 
     def problems(self) -> list[str]:
         """Every rule it breaks, one a line."""

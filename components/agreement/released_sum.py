@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.agreement.charter import ANALYTIC, GRADIENT_SUMS, Charter
+from components.agreement.noise_terms import AdaptiveClipping
 from components.agreement.ridge_head import gram_length, gram_sensitivity
 from components.errors import IntegrityError
 
@@ -32,7 +33,8 @@ class ReleasedSum:
         of: what is summed: one of the names above.
         dimensions: d, values of one contribution; a count comes behind them.
         clipping_norm: largest L2 norm of one example's contribution, or of a site's whole update where
-            updates are summed.
+            updates are summed. Where the norm adapts, gradients are in units of the round's norm, one
+            coordinate more says how many are within it, and this is the bound of both together.
     """
 
     of: str
@@ -61,11 +63,28 @@ def released_sum(charter: Charter, round_number: int, shapes: Shapes) -> Release
     if starts_with_class_sums(charter, round_number):
         features, _, classes = _widths(shapes)
         return ReleasedSum(of=CLASS_SUMS, dimensions=features * classes, clipping_norm=feature_norm(features))
+    size = sum(math.prod(shape) for shape in shapes.values())
+    if (rule := adaptive_rule(charter)) is not None:
+        return ReleasedSum(of=GRADIENTS, dimensions=size + 1, clipping_norm=contribution_bound(rule))
     return ReleasedSum(
         of=GRADIENTS if charter.algorithm == GRADIENT_SUMS else WEIGHTED_UPDATES,
-        dimensions=sum(math.prod(shape) for shape in shapes.values()),
+        dimensions=size,
         clipping_norm=charter.clipping_norm,
     )
+
+
+def adaptive_rule(charter: Charter) -> AdaptiveClipping | None:
+    """The rule of the clipping norm; None where it is the charter's in every round."""
+    return charter.privacy.adaptive if charter.privacy and charter.algorithm == GRADIENT_SUMS else None
+
+
+def contribution_bound(rule: AdaptiveClipping) -> float:
+    """Largest L2 norm of a gradient in units of its round's norm, with its indicator's coordinate.
+
+    √(1 + weight²/4): 1.00125 at a weight of 0.1. Noise is in units of it, so that the same noise multiplier
+    is the same privacy: what an adaptive norm costs is this much more noise on the gradient.
+    """
+    return math.sqrt(1 + rule.weight**2 / 4)
 
 
 def starts_with_class_sums(charter: Charter, round_number: int) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from components.agreement.adaptive_norm import CLIPPING_NORM, next_norm, norm_of
 from components.agreement.charter import AVERAGE, RIDGE, Charter
 from components.agreement.class_sum_head import head_from_class_sums
 from components.agreement.released_sum import (
@@ -16,6 +17,7 @@ from components.agreement.released_sum import (
     GRAM_SUMS,
     WEIGHTED_UPDATES,
     ReleasedSum,
+    adaptive_rule,
     feature_norm,
     released_sum,
     shapes_of,
@@ -53,7 +55,9 @@ def next_model(
 
     `average` adds the mean update, Eq. 6: w⁺ = w + Σ nᵢ·Δwᵢ / Σ nᵢ. The other optimisers step down the
     mean gradient Σ g / Σ n under `fedsgd`, and along the mean update as if it were one otherwise. Class
-    sums and Gram sums are solved for a model of their own: see `class_sum_head` and `ridge_head`.
+    sums and Gram sums are solved for a model of their own: see `class_sum_head` and `ridge_head`. Where
+    the clipping norm adapts, that of the next round lies beside the state: see `adaptive_norm`. Under an
+    edition that clips to the charter's norm again, it is dropped.
 
     Args:
         charter: names algorithm and optimiser, and the norm that no mean of clipped updates exceeds.
@@ -76,6 +80,8 @@ def next_model(
     if not np.all(np.isfinite(aggregate)):
         raise IntegrityError("the opened sum is not finite: nothing was committed")
     weights, state = split(parent)
+    norm = norm_of(charter, state)
+    kept = {CLIPPING_NORM: state.pop(CLIPPING_NORM)} if CLIPPING_NORM in state else {}
     released = released_sum(charter, round_number, shapes_of(weights))
     if released.of == WEIGHTED_UPDATES:
         mean = _mean_update(charter, aggregate)
@@ -83,10 +89,18 @@ def next_model(
             return joined(_moved(weights, mean), {})
         return _stepped(charter, weights, -mean, state)
     _require_possible(charter, released, aggregate)
+    rule = adaptive_rule(charter)
+    # In units of the round's norm: noise moves the model alike in all rounds, and what the optimiser
+    # remembers
+    # of earlier ones is of one scale.
+    if released.of == GRADIENTS and rule is not None:
+        stepped = _stepped(charter, weights, aggregate[:-2] / max(1.0, float(aggregate[-1])), state)
+        following = next_norm(rule, norm, *aggregate[-2:].tolist(), first=charter.clipping_norm)
+        return stepped | {CLIPPING_NORM: np.array([following])}
     if released.of == GRADIENTS:
         return _stepped(charter, weights, aggregate[:-1] / max(1.0, float(aggregate[-1])), state)
     solved = _solved(charter, released, weights, aggregate[:-1], members)
-    return joined(solved, state)
+    return joined(solved, state | kept if rule else state)
 
 
 def _stepped(

@@ -71,6 +71,10 @@ def round_noise_multiplier(charter: Charter, round_number: int) -> float:
     if sigma is None:
         text = f"round {round_number} is outside the charter's schedule of noise"
         if terms is not None:
-            text += f", rounds {terms.first_round} to {terms.last_round}: its privacy budget is used up"
+            text += (
+                f", which begins with round {terms.first_round}"
+                if terms.per == "month"
+                else f", rounds {terms.first_round} to {terms.last_round}: its privacy budget is used up"
+            )
         raise RefusedError(text, disclosed=text)
     return sigma

@@ -37,6 +37,7 @@ class PrivacyTerms:
         colluding_sites: t_sites.
         start_fraction: share of the budget for a first round of class sums, from 0, below 1; 0 for none.
         rows_per_unit: rows that one protected unit may have, from 1.
+        monthly: whether target and rounds are those of every calendar month.
     """
 
     target_epsilon: float
@@ -48,6 +49,7 @@ class PrivacyTerms:
     colluding_sites: int
     start_fraction: float = 0.0
     rows_per_unit: int = 1
+    monthly: bool = False
 
     @property
     def num_rounds(self) -> int:
@@ -83,7 +85,8 @@ def noise_multipliers(terms: PrivacyTerms) -> tuple[float, ...]:
     """Sigma of every round; together they cost at most the target.
 
     All rounds share rho alike, but for the start. A unit of m rows needs m times the noise. Each is
-    rounded up to six decimals, as it stands in the charter.
+    rounded up to six decimals, as it stands in the charter. Later months have no start: as many of the
+    later rounds may cost no more than the target either.
 
     Raises:
         UsageError: the terms break a rule: all of them, one a line.
@@ -96,7 +99,8 @@ def noise_multipliers(terms: PrivacyTerms) -> tuple[float, ...]:
     if not terms.start_fraction:
         return (_sigma(rho / rounds, terms.rows_per_unit),) * rounds
     start = _sigma(rho * terms.start_fraction, terms.rows_per_unit)
-    rest = _sigma(rho * (1 - terms.start_fraction) / (rounds - 1), terms.rows_per_unit)
+    later = (1 - terms.start_fraction) / (rounds - 1)
+    rest = _sigma(rho * (min(later, 1 / rounds) if terms.monthly else later), terms.rows_per_unit)
     return (start, *(rest,) * (rounds - 1))
 
 

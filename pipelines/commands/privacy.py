@@ -9,6 +9,11 @@ import typer
 from components.errors import UsageError
 from pipelines.commands.arguments import FederationFile, load, print_rows
 
+_MONTHS = (
+    "spent and left are the running month's; months add up: ever is what all of them cost together, and has "
+    "no end while rounds go on"
+)
+
 
 def privacy(federation: FederationFile) -> None:
     """Print the sites' privacy ledgers: releases, epsilon spent and left, rounds that remain."""
@@ -24,11 +29,15 @@ def privacy(federation: FederationFile) -> None:
         )
     found = standings(chosen, charter, now=datetime.now(UTC))
     terms = charter.privacy
+    span = f"over rounds {terms.first_round} to {terms.last_round}"
+    if terms.per == "month":
+        span = f"in every calendar month (UTC) of {len(terms.noise_multipliers)} rounds"
     typer.echo(
-        f"schedule: epsilon {terms.target_epsilon:g} at delta {terms.delta:g} over rounds "
-        f"{terms.first_round} to {terms.last_round}, noise multiplier {min(terms.noise_multipliers):.4g}, "
-        f"of one {terms.protected}"
+        f"schedule: epsilon {terms.target_epsilon:g} at delta {terms.delta:g} {span}, noise multiplier "
+        f"{min(terms.noise_multipliers):.4g}, of one {terms.protected}"
     )
+    if terms.per == "month":
+        typer.echo(_MONTHS)
     if not found:
         raise UsageError("no site's policy lies on this machine: each site asks its own ledger")
     rows = [

@@ -109,6 +109,11 @@ def _reconcile(
     others = f", {done.deleted} other deleted" if done.deleted and done.change == "reconciled" else ""
     typer.echo(f"{done.change:<9}  {terms.cron}{others}")
     typer.echo(f"schedule   {endpoint.address.recurring_run_page(done.kept.recurring_run_id)}")
+    if federation.privacy is not None and federation.privacy.per == "month":
+        most, month = parse_cron(terms.cron).most_in_a_month(datetime.now(zone))
+        typer.echo(
+            f"allowance  up to {most} rounds in a month ({month}): 'doctor' compares it with privacy's"
+        )
     if done.enabled:
         upcoming = parse_cron(terms.cron).after(datetime.now(zone))
         typer.echo(f"next       {upcoming:%Y-%m-%d %H:%M:%S} {upcoming.tzname()}")

@@ -6,6 +6,7 @@ import base64
 import json
 import secrets
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 from components.agreement.charter import Charter, SitePublicKeys
@@ -19,7 +20,34 @@ from pipelines.compile import compile_round
 from pipelines.diagnosis.findings import NotCheckedError
 from pipelines.diagnosis.parties import OFFLINE
 from pipelines.federation import Federation
+from pipelines.kubeflow.cron import parse_cron
+from pipelines.noise_schedule import noise_terms
 from pipelines.readiness import encoder_spec
+
+
+def allowance(federation: Federation, *, now: datetime) -> str:
+    """The schedule starts no more rounds in any month than its privacy allowance has.
+
+    Args:
+        federation: with a schedule, and privacy per month.
+        now: with its time zone.
+
+    Raises:
+        UsageError: it does.
+        NotCheckedError: the federation has no schedule, or no allowance per month.
+    """
+    noise, schedule = noise_terms(federation, first_round=1), federation.schedule
+    if schedule is None or noise is None or noise.per != "month":
+        raise NotCheckedError("no schedule starts rounds under an allowance per month")
+    rounds = len(noise.noise_multipliers)
+    most, month = parse_cron(schedule.cron).most_in_a_month(now)
+    found = f"{schedule.cron!r} starts up to {most} rounds in a month ({month}), privacy has {rounds}"
+    if most > rounds:
+        raise UsageError(
+            f"schedule.cron: {found}: the rounds after them are refused until the next month; start fewer, "
+            f"or say privacy.rounds {most}, which share the same epsilon"
+        )
+    return found
 
 
 def charter_terms(federation: Federation) -> str:

@@ -43,6 +43,8 @@ def examine(
     chosen = [federation.site(site)] if site else federation.sites
     yield from look(FEDERATION, "charter terms", lambda: agreed_file.charter_terms(federation))
     yield from look(FEDERATION, "compile", lambda: agreed_file.compiled(federation))
+    if federation.schedule is not None and federation.privacy is not None:
+        yield from look(FEDERATION, "schedule", lambda: agreed_file.allowance(federation, now=now))
     agreed: list[Charter] = []
 
     def charter() -> str:

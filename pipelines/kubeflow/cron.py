@@ -85,6 +85,22 @@ class Cron:
             yield time
             time = self.after(time)
 
+    def most_in_a_month(self, since: datetime) -> tuple[int, str]:
+        """How often it comes in the fullest calendar month of the next five years, and that month's name.
+
+        Args:
+            since: from the month of this time on.
+        """
+        seconds, minutes, hours, _, months, _ = self.values
+        day, counts = since.replace(day=1, hour=0, minute=0, second=0, microsecond=0), dict[str, int]()
+        while day < since + _FURTHEST:
+            if day.month in months and self._is_day(day):
+                name = f"{day:%Y-%m}"
+                counts[name] = counts.get(name, 0) + len(seconds) * len(minutes) * len(hours)
+            day += timedelta(days=1)
+        fullest = max(counts, key=lambda name: counts[name])
+        return counts[fullest], fullest
+
     def _is_day(self, time: datetime) -> bool:
         """Both day fields must match, or either of them if both are restricted."""
         of_month = time.day in self.values[3]

@@ -12,7 +12,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,17 @@ class Texts:
 
 def corpus() -> Corpus:
     """Banking77, or the quick start's texts; features from the cache or the encoder."""
-    texts = _banking77() if (FOLDER / "train.csv").is_file() else _diagnoses()
+    return _featured(_banking77() if (FOLDER / "train.csv").is_file() else _diagnoses())
+
+
+def corpora() -> Iterator[Corpus]:
+    """Banking77 where it is there, and the quick start's texts."""
+    if (FOLDER / "train.csv").is_file():
+        yield _featured(_banking77())
+    yield _featured(_diagnoses())
+
+
+def _featured(texts: Texts) -> Corpus:
     train, test = encoded(texts.train), encoded(texts.test)
     return Corpus(
         name=texts.name,

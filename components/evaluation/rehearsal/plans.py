@@ -19,7 +19,7 @@ from components.agreement.charter import (
     least_sum_sites,
 )
 from components.agreement.methods import METHODS
-from components.agreement.noise_terms import LocalTraining, NoiseTerms
+from components.agreement.noise_terms import AdaptiveClipping, LocalTraining, NoiseTerms
 from components.agreement.protections import NONE
 from components.agreement.ticket import UPDATE, Ticket
 from components.errors import UsageError
@@ -55,6 +55,8 @@ class Plan:
         max_grad_norm: C of an example's gradient, where gradients are clipped.
         start_fraction: share of `ours`' budget for a first round of class sums; 0 for none.
         local_steps: of DP-SGD in a round.
+        adaptive: rule by which the norm of `ours` follows the gradients from `max_grad_norm` on; None for
+            one norm.
         noise_multiplier: σ of every local step of DP-SGD; 0 for the others, whose noise follows from ε.
     """
 
@@ -70,6 +72,7 @@ class Plan:
     start_fraction: float = 0.0
     local_steps: int = 1
     noise_multiplier: float = 0.0
+    adaptive: AdaptiveClipping | None = None
 
     @property
     def protection(self) -> str:
@@ -83,7 +86,11 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        document = asdict(self)
+        if self.adaptive is None:
+            # Outcomes that were kept before there was such a rule are found by the same bytes.
+            del document["adaptive"]
+        return document
 
     def genesis(self, features: int, classes: int, seed: int) -> heads.Head:
         """The model that the first round starts from."""
@@ -210,6 +217,7 @@ def _noise_terms(plan: Plan) -> NoiseTerms | None:
         rows_per_unit=1,
         class_sum_start=plan.start_fraction > 0,
         local=local if plan.algorithm == LOCAL_PRIVACY else None,
+        adaptive=plan.adaptive,
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from components.agreement.adaptive_norm import norm_of
 from components.agreement.charter import LOCAL_PRIVACY, Charter
 from components.agreement.released_sum import WEIGHTED_UPDATES, ReleasedSum, Shapes, released_sum, shapes_of
 from components.agreement.server_optimizer import next_model, with_state
@@ -120,6 +121,11 @@ class Rehearsal:
         """The model that was committed last."""
         return split(self._committed)[0]
 
+    @property
+    def clipping_norm(self) -> float:
+        """Norm that gradients of the next round are clipped to."""
+        return norm_of(self.charter, split(self._committed)[1])
+
     def shown(self, number: int, before: heads.Head, vectors: Mapping[str, NDArray[np.generic]]) -> Round:
         """What a round with these vectors shows; nothing is committed, and `after` is the model before."""
         total = self._sums.add(vectors)
@@ -160,7 +166,16 @@ class Rehearsal:
         """What rows add to the round's sum before shared noise, (d,), and their number."""
         entropy = self._entropy(ticket, site, 2 * repetition)
         seed = int(np.random.Generator(np.random.PCG64(entropy)).integers(_SEEDS))
-        return contribution(self.charter, ticket, site, model, examples, device="cpu", seed=seed)
+        return contribution(
+            self.charter,
+            ticket,
+            site,
+            model,
+            examples,
+            device="cpu",
+            seed=seed,
+            clipping_norm=self.clipping_norm,
+        )
 
     def protected(self, vectors: Mapping[str, NDArray[np.generic]]) -> ProtectedSum:
         """What the parties of a round upload and open of these vectors, each time under fresh keys."""

@@ -9,7 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from components.agreement.adaptive_norm import norm_of
 from components.agreement.attempt import Attempt
+from components.agreement.model_store import read_committed
+from components.agreement.released_sum import adaptive_rule
+from components.agreement.server_steps import split
 from components.artifacts.stores import Store, create_or_read, key_of, open_store, reference
 from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, RefusedError
 from components.evaluation.metrics import Evaluation
@@ -111,6 +115,7 @@ def _document(
             "local_epochs": opened.local_epochs,
             "learning_rate": opened.learning_rate,
             "batch_size": opened.batch_size,
+            **_clipping_norm(attempt),
         },
         "sites": [
             {
@@ -129,6 +134,14 @@ def _document(
         ],
         "steps": [asdict(entry) for entry in entries],
     }
+
+
+def _clipping_norm(attempt: Attempt) -> dict[str, float]:
+    """The norm that gradients of the round were clipped to, where it adapts: all parties know it."""
+    if adaptive_rule(attempt.charter) is None:
+        return {}
+    state = split(read_committed(attempt.exchange, attempt.ticket.model))[1]
+    return {"clipping_norm": norm_of(attempt.charter, state)}
 
 
 def _earlier_rounds(state: Store, before: int) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +47,12 @@ CANCELLATION = 1e-12
 so that a unit is never clipped too little."""
 
 
+RAMP = 1 / 16
+"""A gradient counts as within the norm C from (1 − RAMP) C down, and in part up to (1 + RAMP) C. Rounding of
+a row's norm moves with its place in a batch, so with whoever else is there: a hard edge would let one row
+tip the count of others, whose number the sensitivity does not cover. On the ramp it moves them by 1e-12."""
+
+
 def clipped_gradient_sum(
     model: Mapping[str, NDArray[np.float32]],
     examples: Examples,
@@ -55,6 +62,34 @@ def clipped_gradient_sum(
     units: NDArray[np.int64] | None = None,
     batch_size: int = ROWS_AT_ONCE,
 ) -> NDArray[np.float64]:
+    """`summed_gradients` without the number that is within the norm."""
+    return summed_gradients(
+        model, examples, max_grad_norm=max_grad_norm, device=device, units=units, batch_size=batch_size
+    ).values
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GradientSum:
+    """What the gradients of some rows come to.
+
+    Attributes:
+        values: sum of the clipped gradients, float64 (d,), in the order of sorted tensor names.
+        within: number of privacy units whose gradient is within the norm, by the ramp of `RAMP`.
+    """
+
+    values: NDArray[np.float64]
+    within: float
+
+
+def summed_gradients(
+    model: Mapping[str, NDArray[np.float32]],
+    examples: Examples,
+    *,
+    max_grad_norm: float,
+    device: str,
+    units: NDArray[np.int64] | None = None,
+    batch_size: int = ROWS_AT_ONCE,
+) -> GradientSum:
     """Σ over privacy units of the gradient of their cross-entropy, each clipped to `max_grad_norm`.
 
     Adding or removing one unit changes the sum by at most `max_grad_norm` in L2. All of it is computed
@@ -68,9 +103,6 @@ def clipped_gradient_sum(
         device: of torch.
         units: (n,), equal for rows of one unit; None where every row is a unit of its own.
         batch_size: rows that are computed at once; bounds memory, not the result.
-
-    Returns:
-        float64, shape (d,), in the order of sorted tensor names.
 
     Raises:
         UsageError: `max_grad_norm` or `batch_size` is out of range.
@@ -87,6 +119,7 @@ def clipped_gradient_sum(
     }
     total = {name: torch.zeros_like(values) for name, values in weights.items()}
     some = {name: torch.zeros_like(values) for name, values in weights.items()}
+    within = 0.0
 
     rows = np.arange(len(examples.labels)) if units is None else np.argsort(units, kind="stable")
     most = batch_size if units is None else min(batch_size, ROWS_OF_UNITS)
@@ -100,13 +133,15 @@ def clipped_gradient_sum(
         y = torch.tensor(examples.labels[place], device=device)
         owners = None if units is None else torch.tensor(units[place], device=device)
         if stop - start > most:
-            part = _one_large_unit(weights, z, y, max_grad_norm, batch_size)
+            part, inside = _one_large_unit(weights, z, y, max_grad_norm, batch_size)
         else:
-            part = clipped_sum(weights, z, y, max_grad_norm, owners)
+            part, inside = _clipped(weights, z, y, max_grad_norm, owners)
+        within += inside
         for name, values in part.items():
             some[name] += values
     _move(some, total)
-    return np.concatenate([total[name].cpu().numpy().ravel() for name in sorted(total)])
+    summed = np.concatenate([total[name].cpu().numpy().ravel() for name in sorted(total)])
+    return GradientSum(values=summed, within=within)
 
 
 def clipped_sum(
@@ -125,9 +160,25 @@ def clipped_sum(
         max_grad_norm: C of the clipping.
         units: (n,), all rows of each unit that occurs; None where every row is one.
     """
+    return _clipped(weights, features, labels, max_grad_norm, units)[0]
+
+
+def _clipped(
+    weights: Mapping[str, torch.Tensor],
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    max_grad_norm: float,
+    units: torch.Tensor | None,
+) -> tuple[dict[str, torch.Tensor], float]:
+    """The clipped sum of one batch, and how many of its units are within the norm."""
     factors = _factors(weights, features, labels)
-    scales = (max_grad_norm / _norms_squared(factors, units).sqrt()).clamp(max=1)
-    return _sums({name: (left * scales[:, None], right) for name, (left, right) in factors.items()})
+    norms = _norms_squared(factors, units).sqrt()
+    scales = (max_grad_norm / norms).clamp(max=1)
+    inside = (0.5 + (1 - norms / max_grad_norm) / (2 * RAMP)).clamp(0, 1)
+    if units is not None:
+        inside = inside / (units[:, None] == units[None, :]).sum(1)
+    scaled = {name: (left * scales[:, None], right) for name, (left, right) in factors.items()}
+    return _sums(scaled), float(inside.sum())
 
 
 def _factors(weights: Mapping[str, torch.Tensor], features: torch.Tensor, labels: torch.Tensor) -> Factors:
@@ -187,7 +238,7 @@ def _one_large_unit(
     labels: torch.Tensor,
     max_grad_norm: float,
     batch_size: int,
-) -> dict[str, torch.Tensor]:
+) -> tuple[dict[str, torch.Tensor], float]:
     """The clipped gradient of a unit of many rows, which is written out: one, not one an example."""
     import torch
 
@@ -197,7 +248,8 @@ def _one_large_unit(
             total[name] += values
     norm = math.sqrt(sum(float(values.square().sum()) for values in total.values()))
     scale = min(1.0, max_grad_norm / norm) if norm else 1.0
-    return {name: values * scale for name, values in total.items()}
+    inside = min(1.0, max(0.0, 0.5 + (1 - norm / max_grad_norm) / (2 * RAMP)))
+    return {name: values * scale for name, values in total.items()}, inside
 
 
 def _blocks(count: int, owners: NDArray[np.int64] | None, most: int) -> Iterator[tuple[int, int]]:

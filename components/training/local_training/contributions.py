@@ -9,15 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.agreement.charter import Charter
-from components.agreement.noise_terms import LocalTraining
-from components.agreement.released_sum import CLASS_SUMS, GRADIENTS, GRAM_SUMS, released_sum, shapes_of
+from components.agreement.noise_terms import AdaptiveClipping, LocalTraining
+from components.agreement.released_sum import (
+    CLASS_SUMS,
+    GRADIENTS,
+    GRAM_SUMS,
+    adaptive_rule,
+    released_sum,
+    shapes_of,
+)
 from components.agreement.ticket import Ticket
 from components.encryption.update_vector import fixed_point
 from components.errors import BadDataError, RefusedError, UsageError
 from components.privacy.round_noise import round_mechanism, round_noise_multiplier, shares_noise
 from components.training.features import Examples
 from components.training.local_training.class_sums import class_sums
-from components.training.local_training.clipped_gradients import ROWS_AT_ONCE, clipped_gradient_sum
+from components.training.local_training.clipped_gradients import ROWS_AT_ONCE, GradientSum, summed_gradients
 from components.training.local_training.dp_sgd import local_dp_update
 from components.training.local_training.federated_averaging import local_update, site_seed
 from components.training.local_training.gram_sums import gram_sums
@@ -35,6 +42,7 @@ def contribution(
     *,
     device: str,
     seed: int | None = None,
+    clipping_norm: float | None = None,
 ) -> tuple[NDArray[np.float64], int]:
     """The values that a site adds to the round's sum, and the count beside them.
 
@@ -50,6 +58,7 @@ def contribution(
         device: `auto`, `cpu` or `cuda`.
         seed: of the noise of `dp-sgd` in a rehearsal; None, for everything else, takes the operating
             system's randomness.
+        clipping_norm: of the round, where it adapts: see `adaptive_norm.norm_of`; None for the charter's.
 
     Returns:
         float64, (d,), and the number of examples, of units where the charter names a column of them; 1 under
@@ -67,9 +76,9 @@ def contribution(
     if shares_noise(charter):
         _require_exact_sums(charter, ticket.round_number, model)
     if released.of == GRADIENTS:
-        norm = released.clipping_norm
-        where = chosen(device)
-        return clipped_gradient_sum(model, examples, max_grad_norm=norm, device=where, units=units), count
+        norm = charter.clipping_norm if clipping_norm is None else clipping_norm
+        summed = summed_gradients(model, examples, max_grad_norm=norm, device=chosen(device), units=units)
+        return _in_units(adaptive_rule(charter), summed, norm, count), count
     if released.of == CLASS_SUMS:
         norm = released.clipping_norm
         return class_sums(examples, classes=classes, clipping_norm=norm, units=units), count
@@ -99,6 +108,15 @@ def _units(charter: Charter, examples: Examples) -> NDArray[np.int64] | None:
     if len(examples.labels):
         fixed_point(charter).require_count(len(examples.labels))
     return examples.units
+
+
+def _in_units(
+    rule: AdaptiveClipping | None, summed: GradientSum, norm: float, count: int
+) -> NDArray[np.float64]:
+    """The sum as it is released: where the norm adapts, in units of it and with the indicators' sum."""
+    if rule is None:
+        return summed.values
+    return np.append(summed.values / norm, rule.weight * (summed.within - count / 2))
 
 
 def _trained(

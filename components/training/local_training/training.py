@@ -10,13 +10,16 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
+from components.agreement.adaptive_norm import norm_of
 from components.agreement.cache_uses import is_used
 from components.agreement.commitment import Commitment, commitment_key, committed_digest
+from components.agreement.model_store import read_committed
 from components.agreement.privacy_unit import read_unit
 from components.agreement.protections import UNMASK
 from components.agreement.receipt import receipt_key
 from components.agreement.released_sum import shapes_of
 from components.agreement.round_secrets import draw_once
+from components.agreement.server_steps import split
 from components.agreement.site_update import keep_update, read_update, update_key
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, key_of, reference
@@ -99,12 +102,16 @@ def _committed(place: Workplace, document: bytes) -> Outcome:
 
 def _train(place: Workplace, features: str, device: str) -> tuple[NDArray[np.generic], dict[str, float]]:
     """The vector of this ticket, and what computing it took."""
-    ticket, model = place.ticket, place.model()
+    ticket = place.ticket
+    model, state = split(read_committed(place.exchange, ticket.model))
+    norm = norm_of(place.charter, state)
     with telling_the_mend("in training", mend="lower training.batch_size or head.hidden_units"):
         _require_counted(place, features)
         examples = read_features(place.store, features).train
         start = time.perf_counter()
-        values, count = contribution(place.charter, ticket, place.site, model, examples, device=device)
+        values, count = contribution(
+            place.charter, ticket, place.site, model, examples, device=device, clipping_norm=norm
+        )
         seconds = time.perf_counter() - start
         shapes = shapes_of(model)
         vector = to_vector(place.charter, values, count, round_number=ticket.round_number, shapes=shapes)
