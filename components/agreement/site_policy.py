@@ -71,8 +71,7 @@ class SitePolicy(BaseModel):
     rounds_a_day: Annotated[int, Field(ge=1)] | None = None
     """Most attempts in 24 hours; unlimited where absent."""
     evaluation: Literal["none", "aggregate", "per_site"] = "none"
-    """Whether its test rows may be counted in a sealed sum of sites (`aggregate`), or its own figures be
-    published as well (`per_site`)."""
+    """What may be known of its figures: sealed sums with other sites' (`aggregate`), or its own as well."""
     privacy: PrivacyPolicy | None = None
     """Its privacy budget. With one, the site takes part in rounds with differential privacy alone."""
     bigquery: BigQueryPolicy | None = None
