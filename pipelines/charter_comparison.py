@@ -161,7 +161,7 @@ def policy_problems(federation: Federation, charter: Charter) -> list[str]:
             partial(policy.require_task, asked_task(federation)),
             partial(policy.require_warehouse, site.data.source, site.data.uri),
             partial(policy.require_stores, [site.store_uri, federation.exchange_uri]),
-            partial(policy.require_release, site.evaluation.release),
+            partial(policy.require_release, federation.release(site)),
             partial(require_noise, policy, charter),
         ]
         if federation.encoder.digest:

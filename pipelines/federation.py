@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from components.agreement.charter import PRIVATE, least_sum_sites
 from components.agreement.methods import METHODS
 from components.agreement.protections import TRAITS
+from components.agreement.site_policy import AGGREGATE
 from components.errors import FederationFileError, UnknownSiteError, UsageError
 from pipelines.federation_rules import disagreements
 from pipelines.federation_sections import (
@@ -32,6 +33,7 @@ from pipelines.federation_sections import (
     Training,
 )
 from pipelines.placement_sections import Images, Placement
+from pipelines.release_rules import Release, default_release
 from pipelines.retention_section import Retention
 from pipelines.schedule_section import Schedule
 
@@ -107,6 +109,15 @@ class Federation(Section):
         wanted = (self.protection, self.training.algorithm)
         named = f"{self.training.algorithm} under {self.protection}"
         return next((name for name, parts in METHODS.items() if parts == wanted), named)
+
+    def release(self, site: Site) -> Release:
+        """What may be known of a site's figures: what it says, or the most that its protection hides."""
+        return site.evaluation.release or default_release(self.protection)
+
+    @property
+    def counting_sites(self) -> list[str]:
+        """Sites whose test rows are counted in sealed sums, in the order of the file."""
+        return [site.name for site in self.sites if self.release(site) == AGGREGATE]
 
     def site(self, name: str) -> Site:
         """The site of this name.

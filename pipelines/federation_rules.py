@@ -12,6 +12,7 @@ from components.agreement.protections import SEALED, TRAITS
 from components.errors import UsageError
 from pipelines.federation_sections import Limits
 from pipelines.privacy_rules import privacy_problems
+from pipelines.release_rules import release_problems
 
 MAX_HE_SITES = 64
 RESERVED = {"coordinator", "key-holder", "aggregator", "contexts", "certificates", "charters", "cards"}
@@ -33,6 +34,7 @@ def disagreements(document: dict[str, Any]) -> list[str]:
         problems.append(f"sites: he takes at most {MAX_HE_SITES}, got {len(sites)}")
     if isinstance(quorum, dict) and isinstance(least, int) and sites:
         problems += _quorum_problems(quorum, least, len(sites), protection=_protection(document))
+    problems += release_problems(document)
     return problems + _limit_problems(document, len(sites)) + privacy_problems(document, len(sites))
 
 

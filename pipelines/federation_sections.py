@@ -17,6 +17,7 @@ __all__ = [
     "Head",
     "Limits",
     "LocalNoise",
+    "MetricsBudget",
     "Name",
     "Privacy",
     "PublicCorpus",
@@ -157,6 +158,15 @@ class LocalNoise(Section):
         return self
 
 
+class MetricsBudget(Section):
+    """What sealed sums of confusion counts may cost, where sites release their figures as `aggregate`."""
+
+    fraction: float = Field(default=0.05, gt=0, le=0.05, allow_inf_nan=False)
+    """Share of the budget, at most 0.05; the updates have the rest."""
+    every: Annotated[int | Literal["auto"], BeforeValidator(_rounds)] = "auto"
+    """Rounds from one sum of counts to the next, the last having one; `auto` makes some four."""
+
+
 class Privacy(Section):
     """Differential privacy of what rounds release.
 
@@ -179,15 +189,18 @@ class Privacy(Section):
     local: LocalNoise = LocalNoise()
     rows_per_unit: int = 1
     """Most rows that one protected person has at a site: privacy is then of a person."""
+    metrics: MetricsBudget = MetricsBudget()
     per: Literal["total", "month"] = "total"
     """Whether the sites' budgets, of one schedule each, are for good or for a calendar month."""
 
 
 class EvaluationSection(Section):
-    """What of a site's evaluation may be published."""
+    """What of a site's evaluation may be known."""
 
-    release: Literal["none", "per_site"] = "none"
-    """`per_site` publishes accuracy and confusion counts of this site; `none` keeps them in its own store."""
+    release: Literal["none", "aggregate", "per_site"] | None = None
+    """`aggregate` counts this site's test rows in a sealed sum with others', of which nobody sees a part;
+    it is the default where the protection hides single sites. `per_site` publishes accuracy and confusion
+    counts of this site; `none`, the default elsewhere, keeps them in its own store."""
 
 
 class Site(Section):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from components.agreement.charter import Charter
 from components.agreement.model_store import model_shapes
+from components.agreement.ticket import METRICS, UPDATE
 from components.artifacts.stores import Store
 from components.errors import PrivacyBudgetExceededError
 from components.privacy.accounting import ledger_epsilon
@@ -24,7 +25,7 @@ class PrivacyAccount:
         epsilon_spent: by all attempts up to and with the round, at delta.
         epsilon_left: of the schedule's target; costs do not add up in epsilon.
         delta: of both.
-        releases: attempts that were charged.
+        releases: attempts, and metrics of attempts, that were charged.
         rounds_left: of the schedule.
     """
 
@@ -49,9 +50,10 @@ def account(exchange: Store, charter: Charter, model: str, *, through: int) -> P
         return None
     shapes = model_shapes(exchange, model)
     events = [
-        round_event(charter, number, shapes)
-        for number in _issued(exchange)
+        round_event(charter, number, shapes, purpose)
+        for number, purpose in _issued(exchange)
         if terms.first_round <= number <= min(through, terms.last_round)
+        if purpose == UPDATE or terms.metrics_in(number)
     ]
     spent = ledger_epsilon(events, terms.delta)
     return PrivacyAccount(
@@ -79,7 +81,10 @@ def require_round_left(charter: Charter, round_number: int) -> None:
         raise PrivacyBudgetExceededError(text, disclosed=text)
 
 
-def _issued(exchange: Store) -> list[int]:
-    """Round numbers of all tickets, one for each attempt."""
-    folders = [key.split("/")[1] for key in exchange.keys("rounds") if key.endswith("/ticket.json")]
-    return sorted(int(folder.partition("-")[0]) for folder in folders)
+def _issued(exchange: Store) -> list[tuple[int, str]]:
+    """Round number and purpose of all tickets, one for each attempt and one for its metrics."""
+    issued = []
+    for folder, purpose in (("rounds", UPDATE), ("metrics", METRICS)):
+        tickets = (key.split("/")[1] for key in exchange.keys(folder) if key.endswith("/ticket.json"))
+        issued += [(int(named.partition("-")[0]), purpose) for named in tickets]
+    return sorted(issued)
