@@ -20,6 +20,7 @@ from pipelines.local import StepEvent
 
 SEPARATOR = " · "
 BAR_WIDTH = 20
+_NAME_WIDTH = 13
 MARKS = {"succeeded": ("✓", "green"), "left out": ("–", "yellow"), "failed": ("✗", "red")}
 
 
@@ -47,6 +48,7 @@ class RoundView:
         for title in titles:
             name, _, _ = title.partition(SEPARATOR)
             self._expected[name] = self._expected.get(name, 0) + 1
+        self._width = max(_NAME_WIDTH, *(len(name) + 1 for name in self._expected))
         self._live = Live(
             console=console, get_renderable=self._render, refresh_per_second=8, transient=True,
             redirect_stdout=False, redirect_stderr=False,
@@ -101,7 +103,7 @@ class RoundView:
         return grid
 
     def _text(self, line: StepLine) -> Text:
-        text = Text(f"  {line.name:<13}")
+        text = Text(f"  {line.name:<{self._width}}")
         for site, status in line.parties.items():
             mark, style = MARKS.get(status, ("…", "dim"))
             text.append(f"{mark} ", style=style)

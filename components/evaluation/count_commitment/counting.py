@@ -113,7 +113,7 @@ def _counted(place: Workplace, features: str, adaptation: str) -> NDArray[np.gen
         for weights in (model, adapted(model, tensors.decode(delta)))
     ]
     values, rows = confusion_counts(
-        test.labels, *predictions, classes=model["output.bias"].size, units=_units(charter, test)
+        test.labels, *predictions, classes=model["output.bias"].size, units=units_of(charter, test)
     )
     ticket = place.ticket
     return to_vector(
@@ -126,8 +126,12 @@ def _counted(place: Workplace, features: str, adaptation: str) -> NDArray[np.gen
     )
 
 
-def _units(charter: Charter, test: Examples) -> NDArray[np.int64] | None:
-    """Which unit each test row is of, where the charter protects units and not rows."""
+def units_of(charter: Charter, test: Examples) -> NDArray[np.int64] | None:
+    """Which unit each test row is of, (n,), where the charter protects units and not rows; else None.
+
+    Raises:
+        BadDataError: the features do not say it.
+    """
     if charter.privacy is None or charter.privacy.unit == ROW:
         return None
     units: NDArray[np.int64] | None = getattr(test, "units", None)

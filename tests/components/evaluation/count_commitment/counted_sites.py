@@ -21,12 +21,17 @@ from components.evaluation.metrics import Evaluation, evaluate_logits, pool
 from components.execution.outcome import Outcome
 from components.rounds.metrics_opening.opening import open_metrics
 from components.training import heads
-from components.training.adaptation.adaptation import adapt, adapted, adaptation_key
+from components.training.adaptation.adaptation import adapt, adaptation_key, adapted
 from components.training.features import read_features
 from tests.components.aggregation.three_sites import NOISE, ThreeSites, privacy_policy, set_policy
 
-COUNTED = replace(NOISE, metrics=MetricsNoise(noise_multiplier=5.0, rounds=(1, 3)))
-"""Metrics in the first and the third round."""
+
+def noised(*rounds: int, sigma: float = 5.0) -> NoiseTerms:
+    """A schedule of four rounds with metrics in these."""
+    return replace(NOISE, metrics=MetricsNoise(noise_multiplier=sigma, rounds=rounds))
+
+
+COUNTED = noised(1, 3)
 FOUR = ("alpha", "beta", "delta", "gamma")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -13,14 +11,6 @@ from components.privacy.charging import open_ledger
 from components.privacy.round_noise import round_event, round_mechanism
 from tests.components.aggregation.three_sites import CLASSES, privacy_policy
 from tests.components.evaluation.count_commitment.counted_sites import COUNTED, FOUR, start, with_metrics
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fresh CROSSCLOUD_HOME."""
-    monkeypatch.setenv("CROSSCLOUD_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("CROSSCLOUD_KEYS", raising=False)
-    return tmp_path / "home"
 
 
 @pytest.mark.parametrize("protection", ["sealed", "masked", "smc"])
