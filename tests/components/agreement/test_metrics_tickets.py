@@ -98,13 +98,11 @@ class TestReleased:
         for protection in ("none", "he"):
             assert not releases_metrics(replace(charter, protection=protection), 7)
         assert not releases_metrics(replace(charter, privacy=NOISE), 1)
-        noised = replace(charter, privacy=COUNTED)
-        assert [number for number in range(6) if releases_metrics(noised, number)] == [1, 3]
+        private = replace(charter, privacy=COUNTED)
+        assert [number for number in range(6) if releases_metrics(private, number)] == [1, 3]
 
     def test_every_month_of_a_schedule_has_its_rounds(self) -> None:
-        monthly = replace(
-            COUNTED, per="month", first_round=3, metrics=replace(COUNTED.metrics, rounds=(4, 6))
-        )
+        monthly = replace(noised(4, 6), per="month", first_round=3)
         assert not monthly.problems()
         assert [number for number in range(15) if monthly.metrics_in(number)] == [4, 6, 8, 10, 12, 14]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from components.agreement.commitment import Commitment, commitment_key, read_commitment
 from components.agreement.cutoff import cutoff_key, shortfall_key
+from components.agreement.ledger_head import LedgerHead, first_head, head_after
 from components.agreement.round_secrets import read_secrets
 from components.agreement.site_records import counted_sets
 from components.errors import IntegrityError, ObjectMissingError, QuorumNotReachedError, RefusedError
@@ -165,10 +166,16 @@ class TestLedgerHeads:
         for three in (counted.round, counted.metrics):
             follow_head(peer, three.charter, three.opened.ticket, shown(three), site="alpha")
         honest, ticket = shown(following), following.opened.ticket
-        cut = replace(honest, ledger=dict(honest.ledger or {}) | {"length": 2})
         with pytest.raises(RefusedError, match="alpha"):
-            follow_head(peer, following.charter, ticket, cut, site="alpha")
+            follow_head(peer, following.charter, ticket, without_metrics(honest), site="alpha")
         follow_head(peer, following.charter, ticket, honest, site="alpha")
+
+
+def without_metrics(honest: Commitment) -> Commitment:
+    """The same with a ledger in which the entry of the update is followed by another than the metrics'."""
+    entries = [str((honest.ledger or {})["entries"][0]), "ab" * 32]
+    head = head_after(first_head("alpha-visits", "row"), entries)
+    return replace(honest, ledger=asdict(LedgerHead(length=2, head=head, entries=tuple(entries))))
 
 
 def shown(three: ThreeSites) -> Commitment:
