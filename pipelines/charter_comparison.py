@@ -195,11 +195,16 @@ def require_noise(policy: SitePolicy, charter: Charter) -> None:
         raise RefusedError("the site's policy asks for differential privacy, the charter has none")
     if noise is not None and wanted is None:
         raise RefusedError("the charter asks for differential privacy, the site's policy sets no budget")
-    if noise and wanted and (least := min(noise.noise_multipliers)) < wanted.least_noise_multiplier:
+    sigmas = [*noise.noise_multipliers, *_metrics_noise(noise)] if noise else []
+    if wanted and sigmas and (least := min(sigmas)) < wanted.least_noise_multiplier:
         raise RefusedError(
             f"the site's policy asks for a noise multiplier of at least {wanted.least_noise_multiplier:g}, "
             f"the charter has {least:g}"
         )
+
+
+def _metrics_noise(noise: NoiseTerms) -> list[float]:
+    return [noise.metrics.noise_multiplier] if noise.metrics else []
 
 
 def _shown(value: Any) -> str:
@@ -209,6 +214,12 @@ def _shown(value: Any) -> str:
         sigma = ", ".join(f"{each:g}" for each in sorted(set(value.noise_multipliers)))
         rows = "" if value.rows_per_unit == 1 else f" with at most {value.rows_per_unit} rows"
         start = ", class sums first" if value.class_sum_start else ""
+        counted = value.metrics
+        counts = (
+            f", metrics in rounds {', '.join(map(str, counted.rounds))} with {counted.noise_multiplier:g}"
+            if counted
+            else ""
+        )
         local = value.local
         own = (
             ""
@@ -219,7 +230,7 @@ def _shown(value: Any) -> str:
         return (
             f"epsilon {value.target_epsilon:g} at delta {value.delta:g} over rounds {value.first_round} to "
             f"{value.last_round}, noise multiplier {sigma}, of one {'person' if rows else 'row'}{rows} among "
-            f"{value.public_population} people, count weight {value.count_weight:g}{start}{own}"
+            f"{value.public_population} people, count weight {value.count_weight:g}{start}{counts}{own}"
         )
     if isinstance(value, dict):
         return ", ".join(f"{name} {_shown(each)}" for name, each in value.items()) or "none"
