@@ -164,7 +164,7 @@ def policy_problems(federation: Federation, charter: Charter) -> list[str]:
             partial(policy.require_task, asked_task(federation)),
             partial(policy.require_warehouse, site.data.source, site.data.uri),
             partial(policy.require_stores, [site.store_uri, federation.exchange_uri]),
-            partial(policy.require_release, site.evaluation.release),
+            partial(policy.require_release, federation.release(site)),
             partial(require_noise, policy, charter),
         ]
         if federation.encoder.digest:
@@ -198,12 +198,17 @@ def require_noise(policy: SitePolicy, charter: Charter) -> None:
         raise RefusedError("the site's policy asks for differential privacy, the charter has none")
     if noise is not None and wanted is None:
         raise RefusedError("the charter asks for differential privacy, the site's policy sets no budget")
-    if noise and wanted and (least := min(noise.noise_multipliers)) < wanted.least_noise_multiplier:
+    sigmas = [*noise.noise_multipliers, *_metrics_noise(noise)] if noise else []
+    if wanted and sigmas and (least := min(sigmas)) < wanted.least_noise_multiplier:
         raise RefusedError(
             f"the site's policy asks for a noise multiplier of at least {wanted.least_noise_multiplier:g}, "
             f"the charter has {least:g}"
         )
     read_unit(wanted, noise)
+
+
+def _metrics_noise(noise: NoiseTerms) -> list[float]:
+    return [noise.metrics.noise_multiplier] if noise.metrics else []
 
 
 def _shown(value: Any) -> str:
@@ -220,6 +225,12 @@ def _shown(value: Any) -> str:
                 f", clipped to a norm that aims at {value.adaptive.quantile:g} of the gradients in steps of "
                 f"{value.adaptive.learning_rate:g}, told with weight {value.adaptive.weight:g}"
             )
+        counted = value.metrics
+        counts = (
+            f", metrics in rounds {', '.join(map(str, counted.rounds))} with {counted.noise_multiplier:g}"
+            if counted
+            else ""
+        )
         local = value.local
         own = (
             ""
@@ -230,7 +241,7 @@ def _shown(value: Any) -> str:
         return (
             f"epsilon {value.target_epsilon:g} at delta {value.delta:g} {span}, noise multiplier "
             f"{sigma}, of one {value.protected} among "
-            f"{value.public_population} people, count weight {value.count_weight:g}{start}{own}"
+            f"{value.public_population} people, count weight {value.count_weight:g}{start}{counts}{own}"
         )
     if isinstance(value, dict):
         return ", ".join(f"{name} {_shown(each)}" for name, each in value.items()) or "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from components.agreement.charter import ANALYTIC, SHARED_NOISE, Charter
+from components.agreement.noise_terms import NoiseTerms
 from components.agreement.protections import MEANINGS
 from components.agreement.released_sum import adaptive_rule, contribution_bound
 from components.agreement.server_steps import SERVER_STEPS
@@ -112,7 +113,15 @@ def _noise(charter: Charter) -> list[tuple[str, str, str]]:
     if noise.class_sum_start:
         told.append(("start", "class sums", f"round {noise.first_round} sums features by class"))
     meaning = "smallest noise multiplier, after colluding sites have taken theirs off"
-    return [*told, ("noise", f"{sigmas[0]:g}", meaning)]
+    return [*told, ("noise", f"{sigmas[0]:g}", meaning), *_metrics(noise)]
+
+
+def _metrics(noise: NoiseTerms) -> list[tuple[str, str, str]]:
+    if noise.metrics is None:
+        return []
+    rounds = ", ".join(map(str, noise.metrics.rounds))
+    meaning = f"noise multiplier of sealed confusion counts, within epsilon, in rounds {rounds}"
+    return [("metrics", f"{noise.metrics.noise_multiplier:g}", meaning)]
 
 
 def weight_error(charter: Charter) -> float:

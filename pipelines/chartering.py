@@ -287,7 +287,7 @@ def first_policy(federation: Federation, charter: Charter, signer: str) -> SiteP
         tasks=(asked_task(federation),),
         stores=(site.store_uri, federation.exchange_uri),
         encoder=federation.encoder.digest,
-        evaluation=site.evaluation.release,
+        evaluation=federation.release(site),
         privacy=_first_budget(federation, charter, site),
         bigquery=_first_terms(site),
     )

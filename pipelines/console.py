@@ -20,6 +20,7 @@ from pipelines.local import StepEvent
 
 SEPARATOR = " · "
 BAR_WIDTH = 20
+_NAME_WIDTH = 13
 MARKS = {"succeeded": ("✓", "green"), "left out": ("–", "yellow"), "failed": ("✗", "red")}
 
 
@@ -47,6 +48,7 @@ class RoundView:
         for title in titles:
             name, _, _ = title.partition(SEPARATOR)
             self._expected[name] = self._expected.get(name, 0) + 1
+        self._width = max(_NAME_WIDTH, *(len(name) + 1 for name in self._expected))
         self._live = Live(
             console=console, get_renderable=self._render, refresh_per_second=8, transient=True,
             redirect_stdout=False, redirect_stderr=False,
@@ -101,7 +103,7 @@ class RoundView:
         return grid
 
     def _text(self, line: StepLine) -> Text:
-        text = Text(f"  {line.name:<13}")
+        text = Text(f"  {line.name:<{self._width}}")
         for site, status in line.parties.items():
             mark, style = MARKS.get(status, ("…", "dim"))
             text.append(f"{mark} ", style=style)
@@ -138,26 +140,35 @@ class RoundFigures:
     epsilon_spent: float | None
     epsilon_left: float | None
     left_out: Mapping[str, str]
+    half_width: float = 0.0
+    """Of 95 % of what noise may have done to the accuracy; 0 where it is exact."""
+    adapted_half_width: float = 0.0
 
 
 def round_figures(document: Mapping[str, Any], seconds: float) -> RoundFigures:
-    """Reads the figures from a round's `report.json`; accuracy is pooled over all published test rows."""
+    """Reads the figures from a round's `report.json`.
+
+    Accuracy is pooled over all published test rows; where there are none, that of the sealed sum of counts.
+    """
     sites, privacy = document["sites"], document.get("privacy") or {}
     published = [site["evaluation"] for site in sites if site["evaluation"]]
     members = [site for site in sites if site["took_part"]]
+    sealed = {} if published else document.get("aggregate") or {}
 
-    def pooled(name: str) -> float | None:
+    def pooled(name: str, counted: str) -> float | None:
         if not published:
-            return None
+            return sealed.get(counted)
         return pool([Evaluation.from_dict(evaluation[name]) for evaluation in published]).accuracy
 
     return RoundFigures(
         round_number=document["round_number"],
         members=len(members),
         sites=len(sites),
-        accuracy=pooled("global"),
-        adapted_accuracy=pooled("adapted"),
-        measured_sites=len(published),
+        accuracy=pooled("global", "accuracy"),
+        adapted_accuracy=pooled("adapted", "adapted_accuracy"),
+        half_width=sealed.get("accuracy_half_width") or 0.0,
+        adapted_half_width=sealed.get("adapted_accuracy_half_width") or 0.0,
+        measured_sites=len(published) or len(sealed.get("members", ())),
         bytes_a_site=max((site["bytes_sent"] for site in members), default=0),
         seconds=seconds,
         epsilon_spent=privacy.get("epsilon_spent"),
@@ -180,8 +191,8 @@ def closing_table(rounds: Sequence[RoundFigures]) -> Table:
         table.add_row(
             str(each.round_number),
             f"{each.members} of {each.sites}",
-            _percent(each.accuracy),
-            _percent(each.adapted_accuracy),
+            percent(each.accuracy, each.half_width),
+            percent(each.adapted_accuracy, each.adapted_half_width),
             f"{each.bytes_a_site:,}",
             f"{each.seconds:.1f}",
             *([_number(each.epsilon_spent), _number(each.epsilon_left)] if noised else []),
@@ -204,5 +215,8 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _percent(value: float | None) -> str:
-    return "kept at the sites" if value is None else f"{100 * value:.1f} %"
+def percent(value: float | None, half_width: float = 0.0) -> str:
+    """An accuracy as people read it, with half of its 95 % interval where noise gives it one."""
+    if value is None:
+        return "kept at the sites"
+    return f"{100 * value:.1f}{f' ± {100 * half_width:.1f}' if half_width else ''} %"

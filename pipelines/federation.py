@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from components.agreement.charter import PRIVATE, least_sum_sites
 from components.agreement.methods import METHODS
 from components.agreement.protections import TRAITS
+from components.agreement.site_policy import AGGREGATE
 from components.errors import FederationFileError, UnknownSiteError, UsageError
 from pipelines.compression_section import Compression
 from pipelines.federation_rules import disagreements
@@ -34,6 +35,7 @@ from pipelines.federation_sections import (
     Training,
 )
 from pipelines.placement_sections import Images, Placement
+from pipelines.release_rules import Release, default_release
 from pipelines.retention_section import Retention
 from pipelines.schedule_section import Schedule
 
@@ -122,6 +124,15 @@ class Federation(Section):
         if self.compression is None:
             return None
         return self.compression.corpus or self.encoder.public_corpus
+
+    def release(self, site: Site) -> Release:
+        """What may be known of a site's figures: what it says, or the most that its protection hides."""
+        return site.evaluation.release or default_release(self.protection)
+
+    @property
+    def counting_sites(self) -> list[str]:
+        """Sites whose test rows are counted in sealed sums, in the order of the file."""
+        return [site.name for site in self.sites if self.release(site) == AGGREGATE]
 
     def site(self, name: str) -> Site:
         """The site of this name.

@@ -13,6 +13,7 @@ from components.agreement.public_projection import MAX_MATRIX_BYTES
 from components.errors import UsageError
 from pipelines.federation_sections import Limits
 from pipelines.privacy_rules import privacy_problems
+from pipelines.release_rules import release_problems
 
 MAX_HE_SITES = 64
 RESERVED = {"coordinator", "key-holder", "aggregator", "contexts", "certificates", "charters", "cards"}
@@ -35,6 +36,7 @@ def disagreements(document: dict[str, Any]) -> list[str]:
     if isinstance(quorum, dict) and isinstance(least, int) and sites:
         problems += _quorum_problems(quorum, least, len(sites), protection=_protection(document))
     problems += _compression_problems(document.get("compression"), document.get("encoder"))
+    problems += release_problems(document)
     return problems + _limit_problems(document, len(sites)) + privacy_problems(document, len(sites))
 
 

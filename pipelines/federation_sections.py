@@ -17,6 +17,7 @@ __all__ = [
     "Head",
     "Limits",
     "LocalNoise",
+    "MetricsBudget",
     "Name",
     "Privacy",
     "PublicCorpus",
@@ -168,6 +169,15 @@ class AdaptiveNorm(Section):
     """Of what is told of each gradient's length: 0.1 costs 0.13 % more noise."""
 
 
+class MetricsBudget(Section):
+    """What sealed sums of confusion counts may cost, where sites release their figures as `aggregate`."""
+
+    fraction: float = Field(default=0.05, gt=0, le=0.05, allow_inf_nan=False)
+    """Share of the budget, at most 0.05; the updates have the rest."""
+    every: Annotated[int | Literal["auto"], BeforeValidator(_rounds)] = "auto"
+    """Rounds from one sum of counts to the next, the last having one; `auto` makes some four."""
+
+
 class Privacy(Section):
     """Differential privacy of what rounds release.
 
@@ -197,15 +207,18 @@ class Privacy(Section):
     rows_per_unit: int = 1
     """Most rows that one protected unit has at a site. With a column as unit, rows beyond are left out;
     without, privacy is of a person with so many rows, at the price of their square."""
+    metrics: MetricsBudget = MetricsBudget()
     per: Literal["total", "month"] = "total"
     """Whether target and rounds are for good, or for every calendar month (UTC) anew; months add up."""
 
 
 class EvaluationSection(Section):
-    """What of a site's evaluation may be published."""
+    """What of a site's evaluation may be known."""
 
-    release: Literal["none", "per_site"] = "none"
-    """`per_site` publishes accuracy and confusion counts of this site; `none` keeps them in its own store."""
+    release: Literal["none", "aggregate", "per_site"] | None = None
+    """`aggregate` counts this site's test rows in a sealed sum with others', of which nobody sees a part;
+    it is the default where the protection hides single sites. `per_site` publishes accuracy and confusion
+    counts of this site; `none`, the default elsewhere, keeps them in its own store."""
 
 
 class Site(Section):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from components.agreement.charter import LOCAL_PRIVACY, PRIVATE
-from components.agreement.noise_terms import AdaptiveClipping, LocalTraining, NoiseTerms
+from components.agreement.noise_terms import AdaptiveClipping, LocalTraining, MetricsNoise, NoiseTerms
 from components.errors import UsageError
 from components.privacy.local_schedule import local_noise_multiplier
-from components.privacy.schedule import PrivacyTerms, noise_multipliers
+from components.privacy.schedule import PrivacyTerms, metrics_multiplier, noise_multipliers
 from pipelines.federation import Federation
 from pipelines.federation_sections import Privacy
 from pipelines.privacy_rules import COUNT_WEIGHT, privacy_terms
@@ -33,6 +33,7 @@ def noise_terms(federation: Federation, *, first_round: int) -> NoiseTerms | Non
         min_sum_sites=federation.min_sum_sites,
         colluding_sites=federation.quorum.colluding_sites,
         first_round=first_round,
+        counts=bool(federation.counting_sites),
     )
     local = _local(privacy) if algorithm == LOCAL_PRIVACY else None
     return NoiseTerms(
@@ -48,12 +49,20 @@ def noise_terms(federation: Federation, *, first_round: int) -> NoiseTerms | Non
         unit=privacy.unit,
         adaptive=_adaptive(privacy),
         per=privacy.per,
+        metrics=_metrics(asked, first_round),
     )
 
 
 def _adaptive(privacy: Privacy) -> AdaptiveClipping | None:
     rule = privacy.adaptive_clipping
     return None if rule is None else AdaptiveClipping(**dict(rule))
+
+
+def _metrics(asked: PrivacyTerms, first_round: int) -> MetricsNoise | None:
+    if not asked.metrics_fraction:
+        return None
+    rounds = tuple(number + first_round - 1 for number in asked.metrics_rounds)
+    return MetricsNoise(noise_multiplier=metrics_multiplier(asked), rounds=rounds)
 
 
 def _local(privacy: Privacy) -> LocalTraining:

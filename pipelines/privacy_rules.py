@@ -17,15 +17,21 @@ from components.agreement.charter import (
 )
 from components.agreement.noise_terms import ROW
 from components.agreement.protections import SEALED
-from components.agreement.released_sum import feature_norm
+from components.agreement.released_sum import (
+    CORRECT_COUNTS,
+    COUNTS_NORM,
+    COUNTS_WEIGHT,
+    feature_norm,
+)
 from components.agreement.ridge_head import gram_length, gram_sensitivity
 from components.encryption.bfv.packing import largest_sum
 from components.encryption.fixed_point import FixedPoint
 from components.errors import UsageError
 from components.privacy.mechanism import SumMechanism
-from components.privacy.schedule import AUTO, PrivacyTerms, noise_multipliers
+from components.privacy.schedule import AUTO, PrivacyTerms, metrics_multiplier, noise_multipliers
 from components.training.local_training.clipped_gradients import ROWS_AT_ONCE
 from pipelines.federation_sections import EncoderSection, Head, Limits, Privacy, Quorum, Section, Training
+from pipelines.release_rules import counting
 
 COUNT_WEIGHT = 0.1
 """Costs half a per cent more noise, and counts the examples without telling how many a site has."""
@@ -58,7 +64,8 @@ def privacy_problems(document: Mapping[str, Any], sites: int) -> list[str]:
         return [*problems, f"privacy: missing: {algorithm} needs {needed}"]
     if not isinstance(given, dict):
         return problems
-    asked = _asked(given, algorithm, document.get("quorum"), sites)
+    counts = bool(counting(document))
+    asked = _asked(given, algorithm, document.get("quorum"), sites, counts=counts)
     broken = [f"privacy.{problem}" for problem in asked.problems()]
     broken += [*_algorithm_problems(document, algorithm, given), *_ledger_problems(document)]
     if broken or algorithm == LOCAL_PRIVACY:
@@ -67,12 +74,19 @@ def privacy_problems(document: Mapping[str, Any], sites: int) -> list[str]:
 
 
 def privacy_terms(
-    privacy: Privacy, *, algorithm: str, min_sum_sites: int, colluding_sites: int, first_round: int = 1
+    privacy: Privacy,
+    *,
+    algorithm: str,
+    min_sum_sites: int,
+    colluding_sites: int,
+    first_round: int = 1,
+    counts: bool = False,
 ) -> PrivacyTerms:
     """What a section asks for, with the sites that share its noise.
 
     Only a schedule from round 1 starts with class sums: a later one goes on from the model that is there.
-    Under `dp-sgd` every site has noise of its own, whoever else is in the sum.
+    Under `dp-sgd` every site has noise of its own, whoever else is in the sum. Something is set aside for
+    sums of confusion counts only where sites are counted (`counts`).
     """
     starts = algorithm == GRADIENT_SUMS and first_round == 1
     alone = algorithm == LOCAL_PRIVACY
@@ -87,6 +101,8 @@ def privacy_terms(
         start_fraction=privacy.start_fraction if starts else 0.0,
         rows_per_unit=privacy.rows_per_unit if privacy.unit == ROW else 1,
         monthly=privacy.per == "month",
+        metrics_fraction=privacy.metrics.fraction if counts and not alone else 0.0,
+        metrics_every=privacy.metrics.every,
     )
 
 
@@ -164,7 +180,7 @@ def _ledger_problems(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _asked(given: dict[str, Any], algorithm: str, quorum: Any, sites: int) -> PrivacyTerms:
+def _asked(given: dict[str, Any], algorithm: str, quorum: Any, sites: int, *, counts: bool) -> PrivacyTerms:
     """The terms with u_min as it has to be at least: a smaller one is told with the quorum."""
     agreed = _sound(Quorum, quorum if isinstance(quorum, dict) else {}, {"min_sites": max(2, sites)})
     least = least_sum_sites(sites, agreed.colluding_sites)
@@ -173,6 +189,7 @@ def _asked(given: dict[str, Any], algorithm: str, quorum: Any, sites: int) -> Pr
         algorithm=algorithm,
         min_sum_sites=max(agreed.min_sum_sites or 0, least),
         colluding_sites=agreed.colluding_sites,
+        counts=counts,
     )
 
 
@@ -215,6 +232,11 @@ def _range_problems(
     try:
         for dimensions, largest in sums:
             _require_range(asked, dimensions, largest, rows=rows, sites=sites)
+        if asked.metrics_fraction:
+            counts = CORRECT_COUNTS + len(classes) ** 2
+            sigma, weight = metrics_multiplier(asked), COUNTS_WEIGHT
+            mechanism = _mechanism(asked, counts, COUNTS_NORM, sites=sites, sigma=sigma, count_weight=weight)
+            mechanism.require_range(max_examples=rows, additions=asked.rows_per_unit)
     except UsageError as error:
         return [f"privacy: with limits.max_examples {rows}: {error}"]
     return []
@@ -226,12 +248,25 @@ def _require_range(asked: PrivacyTerms, dimensions: int, norm: float, *, rows: i
     )
     additions = min(rows, ROWS_AT_ONCE) + -(-rows // ROWS_AT_ONCE)
     for sigma in set(noise_multipliers(asked)):
-        SumMechanism(
-            clipping_norm=norm,
-            noise_multiplier=sigma,
-            dimensions=dimensions,
-            sites=sites,
-            min_sum_sites=asked.min_sum_sites,
-            colluding_sites=asked.colluding_sites,
-            count_weight=COUNT_WEIGHT,
-        ).require_range(max_examples=rows, additions=additions)
+        mechanism = _mechanism(asked, dimensions, norm, sites=sites, sigma=sigma)
+        mechanism.require_range(max_examples=rows, additions=additions)
+
+
+def _mechanism(
+    asked: PrivacyTerms,
+    dimensions: int,
+    norm: float,
+    *,
+    sites: int,
+    sigma: float,
+    count_weight: float = COUNT_WEIGHT,
+) -> SumMechanism:
+    return SumMechanism(
+        clipping_norm=norm,
+        noise_multiplier=sigma,
+        dimensions=dimensions,
+        sites=sites,
+        min_sum_sites=asked.min_sum_sites,
+        colluding_sites=asked.colluding_sites,
+        count_weight=count_weight,
+    )

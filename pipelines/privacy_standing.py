@@ -8,12 +8,13 @@ from datetime import datetime
 from components.agreement.charter import Charter
 from components.agreement.noise_terms import NoiseTerms
 from components.agreement.private_keys import private_folder
-from components.agreement.released_sum import shapes_of
+from components.agreement.released_sum import Shapes, shapes_of
 from components.agreement.site_policy import POLICY, PrivacyPolicy, load_policy
-from components.agreement.ticket import ticket_digest
+from components.agreement.ticket import METRICS, ticket_digest
 from components.artifacts.stores import Store, open_store
 from components.errors import UsageError
 from components.privacy.charging import open_ledger
+from components.privacy.events import Composed, Event
 from components.privacy.ledger import Ledger, Statement
 from components.privacy.round_noise import round_event
 from components.rounds.monthly_allowance import issued, month_of, next_month
@@ -135,7 +136,15 @@ def _rounds_left(federation: Federation, charter: Charter, ledger: Ledger, now: 
     if charter.privacy.per == "month":
         left = rounds_left_in_month(open_store(federation.exchange_uri), charter, now=now)
         numbers = range(first, first + left)
-    return ledger.rounds_left([round_event(charter, number, shapes) for number in numbers], now=now)
+    return ledger.rounds_left([_of_round(charter, number, shapes) for number in numbers], now=now)
+
+
+def _of_round(charter: Charter, number: int, shapes: Shapes) -> Event:
+    """All that a round releases: its update's sum, and that of its metrics where it has some."""
+    update = round_event(charter, number, shapes)
+    if charter.privacy is None or not charter.privacy.metrics_in(number):
+        return update
+    return Composed(events=(update, round_event(charter, number, shapes, METRICS)))
 
 
 def _is_charged(ledger: Ledger, federation: Federation, round_number: int) -> bool:

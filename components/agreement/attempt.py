@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,9 +16,9 @@ from components.agreement.roster import Roster, read_roster, roster_key
 from components.agreement.sealed_manifest import SealedManifest, read_manifest
 from components.agreement.sharers import read_sharers
 from components.agreement.site_policy import load_policy
-from components.agreement.ticket import Ticket, charter_named, read_ticket
+from components.agreement.ticket import METRICS, Ticket, charter_named, read_ticket
 from components.artifacts.stores import Store, key_of, open_store
-from components.errors import ObjectMissingError, SignatureError
+from components.errors import ObjectMissingError, QuorumNotReachedError, SignatureError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,8 @@ class Attempt:
 
     def roster(self) -> Roster:
         """The roster; `SignatureError` if it is another ticket's."""
-        document = self.exchange.read(roster_key(self.ticket), limit=1 << 20)
+        with self._none_of_metrics("no roster was called"):
+            document = self.exchange.read(roster_key(self.ticket), limit=1 << 20)
         return read_roster(document, self.ticket, self.charter)
 
     def sealing_sites(self, roster: Roster) -> tuple[str, ...]:
@@ -83,7 +86,18 @@ class Attempt:
 
     def cutoff(self, roster: Roster) -> Cutoff:
         """The cut-off; `IntegrityError` if it does not follow from the roster."""
-        return read_cutoff(self.exchange, self.ticket, roster)
+        with self._none_of_metrics("nothing was summed"):
+            return read_cutoff(self.exchange, self.ticket, roster)
+
+    @contextlib.contextmanager
+    def _none_of_metrics(self, text: str) -> Iterator[None]:
+        """Metrics may have ended a step before: what is missing then is no fault of anybody's."""
+        try:
+            yield
+        except ObjectMissingError:
+            if self.ticket.purpose != METRICS:
+                raise
+            raise QuorumNotReachedError(f"the metrics of round {self.ticket.round_number}: {text}") from None
 
     def manifest(self, roster: Roster, site: str) -> SealedManifest:
         """A site's verified manifest; see `read_manifest`."""

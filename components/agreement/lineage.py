@@ -22,7 +22,7 @@ from components.agreement.receipt import (
     receipt_key,
 )
 from components.agreement.server_optimizer import next_model
-from components.agreement.ticket import Ticket, charter_named, read_ticket
+from components.agreement.ticket import METRICS, UPDATE, Ticket, charter_named, read_ticket
 from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store
@@ -133,8 +133,8 @@ def round_before(exchange: Store, keys_uri: str, ticket: Ticket, charter: Charte
         charter: of the ticket.
 
     Raises:
-        IntegrityError: the receipt is not the one that the ticket names, is of no earlier round, or was
-            given under no edition that `charter` follows from.
+        IntegrityError: the receipt is not the one that the ticket names, is of no earlier round (of metrics:
+            not of the very round they are of), or was given under no edition that `charter` follows from.
         ObjectMissingError: it is not in the exchange.
     """
     folder = ticket.previous_folder
@@ -142,11 +142,25 @@ def round_before(exchange: Store, keys_uri: str, ticket: Ticket, charter: Charte
     if digest(document) != ticket.previous:
         raise IntegrityError(f"the receipt in {folder} is not the one the ticket follows from")
     opened = opened_round(exchange, keys_uri, folder, charter)
-    if opened.ticket.round_number >= ticket.round_number:
+    if ticket.purpose == METRICS:
+        _require_same_round(ticket, opened)
+    elif opened.ticket.round_number >= ticket.round_number:
         raise IntegrityError(
             f"the receipt in {folder} is of round {opened.ticket.round_number}, not of an earlier one"
         )
     return opened
+
+
+def _require_same_round(ticket: Ticket, opened: OpenedRound) -> None:
+    """Passes a ticket for metrics that belongs to this round: what was agreed for it, it says again."""
+    own = (ticket.charter, ticket.round_number, ticket.attempt, ticket.snapshot)
+    of_round = opened.ticket
+    if own != (of_round.charter, of_round.round_number, of_round.attempt, of_round.snapshot):
+        raise IntegrityError(
+            f"the ticket in {ticket.folder} is not for the metrics of the round in {of_round.folder}"
+        )
+    if of_round.purpose != UPDATE:
+        raise IntegrityError(f"the receipt in {of_round.folder} is not that of an update")
 
 
 def opened_round(exchange: Store, keys_uri: str, folder: str, charter: Charter) -> OpenedRound:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from components.agreement.charter import Charter
 from components.agreement.lineage import OpenedRound, opened_round, round_before
 from components.agreement.protections import NONE
-from components.agreement.ticket import Ticket
+from components.agreement.ticket import UPDATE, Ticket
 from components.artifacts.stores import Store
 from components.errors import IntegrityError, ObjectMissingError, RefusedError
 
@@ -39,7 +39,7 @@ def hides_sites(charter: Charter) -> bool:
 
 def is_summed_again(ticket: Ticket, charter: Charter) -> bool:
     """Whether earlier sums of a ticket's model matter: its edition goes back to it, and has no noise."""
-    return hides_sites(charter) and ticket.model == charter.restart
+    return hides_sites(charter) and ticket.purpose == UPDATE and ticket.model == charter.restart
 
 
 def least_group(charter: Charter) -> int:
@@ -116,6 +116,33 @@ def require_grouped(earlier: Sequence[EarlierSum], members: Collection[str], cha
     small = _small_groups(earlier, members, charter)
     if small:
         text = shown_apart(earlier, small[0], charter)
+        raise RefusedError(text, disclosed=text)
+
+
+def require_counted_together(
+    earlier: Iterable[frozenset[str]], members: Collection[str], charter: Charter
+) -> None:
+    """Passes a set of sites whose counts show no small group of them, together with other sums of counts.
+
+    Without noise a site's test rows by class are the same whatever model they are counted for, so sums of
+    counts differ by the sites alone that they are of.
+
+    Args:
+        earlier: the sets that other sums of counts are of.
+        members: of this one.
+        charter: says how many sites hide each other.
+
+    Raises:
+        RefusedError: they would show some.
+    """
+    sums = [EarlierSum(round_number=number, members=each) for number, each in enumerate(earlier)]
+    small = _small_groups(sums, members, charter)
+    if small:
+        text = (
+            f"without noise these counts and those of earlier rounds would show {', '.join(small[0])} apart "
+            "from all others: the same sites must take part as before, or at least "
+            f"{least_group(charter)} stay away or come together"
+        )
         raise RefusedError(text, disclosed=text)
 
 

@@ -172,6 +172,15 @@ class NoiseTerms:
             return None
         return self.noise_multipliers[min(round_number, self.last_round) - self.first_round]
 
+    def metrics_in(self, round_number: int) -> bool:
+        """Whether the schedule sets noise aside for a round's confusion counts; every month is one alike."""
+        if self.metrics is None or round_number < self.first_round:
+            return False
+        if self.per == "month":
+            since = (round_number - self.first_round) % len(self.noise_multipliers)
+            round_number = self.first_round + since
+        return round_number in self.metrics.rounds
+
     def problems(self) -> list[str]:
         """Every rule it breaks, one a line."""
         return [f"privacy.{problem}" for problem in self._problems()]
@@ -207,8 +216,15 @@ class NoiseTerms:
             yield f"per must be {' or '.join(get_args(Allowance))}, got {self.per!r}"
         for name, part in (("metrics", self.metrics), ("adaptive", self.adaptive)):
             yield from (f"{name}.{problem}" for problem in (part.problems() if part else ()))
+        if self.metrics and not any(self.metrics.problems()):
+            first, last = self.metrics.rounds[0], self.metrics.rounds[-1]
+            if type(self.first_round) is int and not self.first_round <= first <= last <= self.last_round:
+                allowed = f"{self.first_round} to {self.last_round}"
+                yield f"metrics.rounds must be rounds of the schedule, {allowed}, got {first} to {last}"
         if self.local is None:
             return
+        if self.metrics:
+            yield "metrics belong to noise that sites share, got them with local noise"
         yield from (f"local.{problem}" for problem in self.local.problems())
         if self.rows_per_unit != 1:
             yield f"rows_per_unit must be 1 with local noise, which protects rows, got {self.rows_per_unit!r}"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from components.agreement.charter import ANALYTIC, GRADIENT_SUMS, Charter
 from components.agreement.noise_terms import AdaptiveClipping
 from components.agreement.ridge_head import gram_length, gram_sensitivity
+from components.agreement.ticket import METRICS, UPDATE
 from components.errors import IntegrityError
 
 WEIGHTED_UPDATES: Final = "weighted updates"
@@ -20,6 +21,15 @@ WEIGHTED_UPDATES: Final = "weighted updates"
 GRADIENTS: Final = "clipped gradients"
 CLASS_SUMS: Final = "class sums"
 GRAM_SUMS: Final = "Gram sums"
+COUNTS: Final = "confusion counts"
+"""Correct by the committed model, correct by each site's adapted one, and the cells of the first's confusion
+matrix, row by row; then the test rows."""
+CORRECT_COUNTS: Final = 2
+"""Counts before the cells."""
+COUNTS_NORM: Final = math.sqrt(3)
+"""A row is counted in at most three places, so with its count its whole contribution has norm 2."""
+COUNTS_WEIGHT: Final = 1 / COUNTS_NORM
+"""Weight of a row's count against counts of norm √3: it counts as much as any of them."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Of a model's tensors, by name."""
@@ -42,17 +52,21 @@ class ReleasedSum:
     clipping_norm: float
 
 
-def released_sum(charter: Charter, round_number: int, shapes: Shapes) -> ReleasedSum:
+def released_sum(charter: Charter, round_number: int, shapes: Shapes, purpose: str = UPDATE) -> ReleasedSum:
     """What a round of a charter releases.
 
     Args:
         charter: names the algorithm, and whether its schedule starts with class sums.
         round_number: the ticket's.
         shapes: of the model that the round starts from, see `shapes_of`.
+        purpose: of the ticket.
 
     Raises:
         IntegrityError: the model has no linear layer to release class sums or Gram sums for.
     """
+    if purpose == METRICS:
+        *_, classes = _widths(shapes)
+        return ReleasedSum(of=COUNTS, dimensions=CORRECT_COUNTS + classes**2, clipping_norm=COUNTS_NORM)
     if charter.algorithm == ANALYTIC:
         features, hidden_units, classes = _widths(shapes)
         return ReleasedSum(

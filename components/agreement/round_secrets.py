@@ -73,10 +73,10 @@ def erase(store: Store, ticket: str) -> None:
     store.remove(_key(ticket))
 
 
-def erase_others(store: Store, ticket: str) -> None:
-    """Removes the secrets of every ticket but this one: of attempts that are over."""
+def erase_others(store: Store, *tickets: str) -> None:
+    """Removes the secrets of every ticket but these: of attempts that are over."""
     for key in store.keys(_FOLDER):
-        if key != _key(ticket):
+        if key not in map(_key, tickets):
             store.remove(key)
 
 

@@ -22,6 +22,8 @@ from components.errors import RefusedError
 
 POLICY = "policy.yaml"
 BIGQUERY = "bigquery"
+NONE, AGGREGATE, PER_SITE = RELEASES = ("none", "aggregate", "per_site")
+"""What a site lets be known of its figures: each allows what stands before it as well."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -75,8 +77,8 @@ class SitePolicy(BaseModel):
     """Sites without which it takes no part in a sum."""
     rounds_a_day: Annotated[int, Field(ge=1)] | None = None
     """Most attempts in 24 hours; unlimited where absent."""
-    evaluation: Literal["none", "per_site"] = "none"
-    """Whether its own figures may be published."""
+    evaluation: Literal["none", "aggregate", "per_site"] = "none"
+    """What may be known of its figures: sealed sums with other sites' (`aggregate`), or its own as well."""
     privacy: PrivacyPolicy | None = None
     """Its privacy budget. With one, the site takes part in rounds with differential privacy alone."""
     bigquery: BigQueryPolicy | None = None
@@ -147,7 +149,7 @@ class SitePolicy(BaseModel):
 
     def require_release(self, release: str) -> None:
         """`RefusedError` unless figures may be published this way."""
-        if release not in {"none", self.evaluation}:
+        if release not in RELEASES[: RELEASES.index(self.evaluation) + 1]:
             _refuse(f"the site's policy does not allow its figures to be published {release}")
 
     def to_yaml(self) -> bytes:

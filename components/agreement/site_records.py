@@ -1,6 +1,8 @@
 """What a site remembers in its own store of what it has agreed to, so that it agrees only once.
 
 tickets/000000003-000001.json    the ticket it accepted for attempt 1 of round 3
+tickets/000000003-000001-metrics.json   the one for the metrics of the same attempt
+counted/<td>.txt                 whom a sum of counts without noise was of, by the ticket for it
 rosters/<td>.txt                 rd: one roster a ticket
 sharers/<rd>.txt                 sd: under `smc`, one set of sites that shared their keys a roster
 cutoffs/<rd>.txt                 ud: one set of sites a roster
@@ -10,11 +12,11 @@ released/000000003-update.txt    td of the attempt it released its masks in
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from components.agreement.ticket import Ticket
+from components.agreement.ticket import METRICS, UPDATE, Ticket
 from components.artifacts.documents import canonical_json
 from components.artifacts.stores import Store, create_or_read
 from components.errors import IntegrityError, RefusedError
@@ -35,10 +37,14 @@ class SeenTicket:
     seen_at: str
     federation: str = ""
     """Empty in records of before it was written down."""
+    purpose: str = UPDATE
 
 
 def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: int | None) -> None:
     """Remembers a ticket that is newer than every other, or passes the newest again.
+
+    One for metrics belongs to the newest that the site has accepted for an update: it reads no warehouse,
+    and is no further round of the day.
 
     Args:
         store: the site's own.
@@ -49,13 +55,15 @@ def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: 
     Raises:
         RefusedError: the store serves another federation, or the ticket is of an old round, a second one
             for its attempt, of data older than a day or than before, or of the future, of a model older
-            than before, a new attempt of a round the site has released in, or one round too many.
+            than before, a new attempt of a round the site has released in, or one round too many; or it is
+            for the metrics of an attempt that the site has not accepted.
     """
     place = (ticket.round_number, ticket.attempt)
     before = list(_seen(store))
     _require_own_store(ticket, before)
     seen = [each for each in before if each.ticket != ticket.digest]
-    if any((each.round_number, each.attempt) == place for each in seen):
+    same = [each for each in seen if each.purpose == ticket.purpose]
+    if any((each.round_number, each.attempt) == place for each in same):
         _refuse(f"a second ticket was issued for attempt {ticket.attempt} of round {ticket.round_number}")
     if any((each.round_number, each.attempt) > place for each in seen):
         newest = max(each.round_number for each in seen)
@@ -63,18 +71,11 @@ def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: 
             f"round {ticket.round_number} was replayed: the site has taken part in round {newest} since; a "
             "federation that begins anew does so with a store_uri of its own"
         )
-    snapshot = _time(ticket.snapshot)
-    if any(_time(each.snapshot) > snapshot for each in seen):
-        _refuse(f"the snapshot {ticket.snapshot} lies before that of an earlier round: data never go back")
-    if len(seen) == len(before):
-        # A ticket that was accepted is resumed whenever it is: its snapshot stays what was agreed to.
-        _require_recent(ticket.snapshot, snapshot, now)
-    if any(_origin(each.previous_folder) > _origin(ticket.previous_folder) for each in seen):
-        _refuse(f"round {ticket.round_number} starts from an older receipt than an earlier round did")
     _require_not_released(store, ticket)
-    recent = [each for each in seen if now - _time(each.seen_at) < _DAY]
-    if rounds_a_day is not None and len(recent) >= rounds_a_day:
-        _refuse(f"the site's policy allows {rounds_a_day} rounds a day and they are used up")
+    if ticket.purpose == METRICS:
+        _require_round_of(ticket, seen)
+    else:
+        _require_newer(ticket, same, now=now, known=len(seen) < len(before), rounds_a_day=rounds_a_day)
     record = {
         "round_number": ticket.round_number,
         "attempt": ticket.attempt,
@@ -83,19 +84,65 @@ def accept_ticket(store: Store, ticket: Ticket, *, now: datetime, rounds_a_day: 
         "previous_folder": ticket.previous_folder,
         "seen_at": now.isoformat(),
         "federation": ticket.federation,
+        "purpose": ticket.purpose,
     }
     key = _ticket_key(ticket)
     if json.loads(create_or_read(store, key, canonical_json(record)))["ticket"] != ticket.digest:
         _refuse(f"a second ticket was issued for attempt {ticket.attempt} of round {ticket.round_number}")
 
 
+def _require_round_of(ticket: Ticket, seen: Iterable[SeenTicket]) -> None:
+    """Passes metrics of a round that the site has accepted: of its data, as they were read then."""
+    agreed = (ticket.round_number, ticket.attempt, ticket.snapshot)
+    if all((each.round_number, each.attempt, each.snapshot) != agreed for each in seen):
+        _refuse(
+            f"the site has not accepted attempt {ticket.attempt} of round {ticket.round_number}, "
+            "whose metrics are asked for"
+        )
+
+
+def _require_newer(
+    ticket: Ticket, seen: Sequence[SeenTicket], *, now: datetime, known: bool, rounds_a_day: int | None
+) -> None:
+    """Passes an update's ticket that goes back behind no other: in its data, its receipt, or its day.
+
+    Args:
+        ticket: verified.
+        seen: all others for updates that the site has accepted.
+        now: with its time zone.
+        known: whether the site has accepted this one before.
+        rounds_a_day: most tickets in 24 hours, None for any number.
+    """
+    snapshot = _time(ticket.snapshot)
+    if any(_time(each.snapshot) > snapshot for each in seen):
+        _refuse(f"the snapshot {ticket.snapshot} lies before that of an earlier round: data never go back")
+    if not known:
+        # A ticket that was accepted is resumed whenever it is: its snapshot stays what was agreed to.
+        _require_recent(ticket.snapshot, snapshot, now)
+    if any(_origin(each.previous_folder) > _origin(ticket.previous_folder) for each in seen):
+        _refuse(f"round {ticket.round_number} starts from an older receipt than an earlier round did")
+    recent = [each for each in seen if now - _time(each.seen_at) < _DAY]
+    if rounds_a_day is not None and len(recent) >= rounds_a_day:
+        _refuse(f"the site's policy allows {rounds_a_day} rounds a day and they are used up")
+
+
 def accepted_tickets(store: Store) -> list[SeenTicket]:
-    """All tickets the site has accepted, by round and attempt.
+    """All tickets the site has accepted, by round and attempt, those for metrics behind their update's.
 
     Raises:
         IntegrityError: a record of one was altered.
     """
-    return sorted(_seen(store), key=lambda each: (each.round_number, each.attempt))
+    return sorted(_seen(store), key=lambda each: (each.round_number, each.attempt, each.purpose == METRICS))
+
+
+def accepted_metrics(store: Store, ticket: Ticket) -> tuple[str, ...]:
+    """Td of the ticket for metrics that belongs to an update's, where the site has accepted it."""
+    place = (ticket.round_number, ticket.attempt)
+    return tuple(
+        each.ticket
+        for each in _seen(store)
+        if each.purpose == METRICS and (each.round_number, each.attempt) == place
+    )
 
 
 def has_accepted(store: Store, ticket: Ticket) -> bool:
@@ -113,7 +160,10 @@ def require_accepted(store: Store, ticket: Ticket) -> None:
         RefusedError: the site has not accepted this ticket.
     """
     if not has_accepted(store, ticket):
-        _refuse(f"the site has not accepted the ticket of round {ticket.round_number}: 'ingest' does that")
+        _refuse(
+            f"the site has not accepted the ticket of round {ticket.round_number}: "
+            f"{'count' if ticket.purpose == METRICS else 'ingest'!r} does that"
+        )
 
 
 def accept_roster(store: Store, ticket: Ticket, roster: str) -> None:
@@ -162,10 +212,25 @@ def accept_cutoff(store: Store, ticket: Ticket, *, roster: str, cutoff: str) -> 
         _refuse(_released_text(ticket))
 
 
+def remember_counted(store: Store, ticket: Ticket, members: Collection[str]) -> None:
+    """Remembers, before its masks are lifted, of whom a sum of counts without noise is."""
+    create_or_read(store, f"counted/{ticket.digest}.txt", "\n".join(sorted(members)).encode())
+
+
+def counted_sets(store: Store, ticket: Ticket) -> list[frozenset[str]]:
+    """The sets that other sums of counts were of which the site has had a part in, each once."""
+    others = [key for key in store.keys("counted") if key != f"counted/{ticket.digest}.txt"]
+    return sorted({frozenset(store.read(key).decode().splitlines()) for key in others}, key=sorted)
+
+
 def last_release(store: Store) -> tuple[int, str]:
-    """Round and folder in the exchange of the newest attempt the site has released in; (0, "") before any."""
+    """Round and folder of the newest attempt whose update the site has released; (0, "") before any."""
     released = {store.read(key, limit=1 << 10).decode() for key in store.keys("released")}
-    attempts = [(each.round_number, each.attempt) for each in _seen(store) if each.ticket in released]
+    attempts = [
+        (each.round_number, each.attempt)
+        for each in _seen(store)
+        if each.ticket in released and each.purpose == UPDATE
+    ]
     if not attempts:
         return 0, ""
     round_number, attempt = max(attempts)
@@ -212,7 +277,8 @@ def _sharers_key(roster: str) -> str:
 
 
 def _ticket_key(ticket: Ticket) -> str:
-    return f"tickets/{ticket.round_number:09d}-{ticket.attempt:06d}.json"
+    metrics = f"-{METRICS}" if ticket.purpose == METRICS else ""
+    return f"tickets/{ticket.round_number:09d}-{ticket.attempt:06d}{metrics}.json"
 
 
 def _seen(store: Store) -> Iterator[SeenTicket]:

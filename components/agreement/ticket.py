@@ -15,6 +15,10 @@ from components.errors import RefusedError, SignatureError
 
 DOMAIN = "ticket"
 UPDATE = "update"
+METRICS = "metrics"
+"""Purpose of the second exchange of a round: sealed confusion counts of the model it has committed."""
+PURPOSES = (UPDATE, METRICS)
+_FOLDERS = {UPDATE: "rounds", METRICS: "metrics"}
 FORMAT = 2
 _WHOLE = ("round_number", "attempt", "local_epochs", "batch_size", "seed", "format")
 _TEXT = ("charter", "federation", "void", "purpose", "model", "previous", "previous_folder", "snapshot")
@@ -24,15 +28,18 @@ _TEXT = ("charter", "federation", "void", "purpose", "model", "previous", "previ
 class Ticket:
     """One attempt of one round. Sites, protection and quorum are the charter's.
 
+    A ticket for metrics belongs to the attempt whose receipt it follows from: it has the same numbers and
+    snapshot, its model is the one that receipt gives, and there is one of it and no void.
+
     Attributes:
         charter: cd.
         federation: id of the federation, for people.
         round_number: from 1.
         attempt: from 1; a new one exists only after the one before was voided.
         void: SHA-256 of the void of the attempt before, empty in the first.
-        purpose: what is sealed under it (`update`).
+        purpose: what is sealed under it (`update` or `metrics`).
         model: SHA-256 of the global model the round starts from.
-        previous: SHA-256 of the last receipt, empty before the first.
+        previous: SHA-256 of the last receipt of an update, empty before the first.
         previous_folder: where that receipt lies in the exchange, empty before the first.
         snapshot: UTC time at which the data are read, ISO 8601.
         local_epochs: passes over the site's training rows, 1 or more.
@@ -66,11 +73,16 @@ class Ticket:
     @property
     def folder(self) -> str:
         """Where the attempt's objects lie in the exchange."""
-        return f"rounds/{self.round_number:05d}-{self.attempt}"
+        return f"{_FOLDERS[self.purpose]}/{self.round_number:05d}-{self.attempt}"
 
     def signed(self, key: Ed25519PrivateKey) -> bytes:
         """The document the coordinator publishes."""
         return sign(key, domain=DOMAIN, signer=COORDINATOR, body=asdict(self))
+
+
+def metrics_folder(folder: str) -> str:
+    """Where the metrics of the attempt lie whose update's objects lie in `folder`."""
+    return f"{_FOLDERS[METRICS]}/{folder.removeprefix(_FOLDERS[UPDATE] + '/')}"
 
 
 def read_ticket(document: bytes, charter: Charter) -> Ticket:
@@ -140,6 +152,20 @@ def check_terms(ticket: Ticket, charter: Charter) -> None:
         if not 0 < value <= most:
             text = f"the charter allows {name} of at most {most:g}, the ticket asks for {value:g}"
             raise RefusedError(text, disclosed=text)
+    if ticket.purpose == METRICS and not releases_metrics(charter, ticket.round_number):
+        text = f"the charter releases no metrics of round {ticket.round_number}, the ticket asks for them"
+        raise RefusedError(text, disclosed=text)
+
+
+def releases_metrics(charter: Charter, round_number: int) -> bool:
+    """Whether a round may have a sealed sum of confusion counts.
+
+    Only a protection that hides single sites can: without noise in every round, under a schedule of noise in
+    the rounds for which it sets noise aside.
+    """
+    if not charter.traits.masked:
+        return False
+    return charter.privacy is None or charter.privacy.metrics_in(round_number)
 
 
 def _form_problem(ticket: Ticket) -> str:
@@ -153,11 +179,13 @@ def _form_problem(ticket: Ticket) -> str:
     rules = {
         f"format {ticket.format}, this version knows {FORMAT}": ticket.format == FORMAT,
         "no such round, attempt or purpose": min(ticket.round_number, ticket.attempt) >= 1
-        and ticket.purpose == UPDATE,
+        and ticket.purpose in PURPOSES,
         "model is not a digest": re.fullmatch(r"[0-9a-f]{64}", ticket.model),
         "previous_folder is not a folder of the exchange": re.fullmatch(
             r"(rounds/[0-9]{5,9}-[0-9]{1,6})?", ticket.previous_folder
         ),
         "previous and previous_folder belong together": bool(ticket.previous) == bool(ticket.previous_folder),
+        "metrics belong to the attempt whose receipt they follow from": ticket.purpose != METRICS
+        or (not ticket.void and metrics_folder(ticket.previous_folder) == ticket.folder),
     }
     return next((problem for problem, kept in rules.items() if not kept), "")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import COORDINATOR, Charter
-from components.agreement.ticket import Ticket
+from components.agreement.ticket import METRICS, Ticket
 from components.artifacts.documents import digest, sign, verify
 from components.artifacts.stores import Store
 from components.errors import IntegrityError, ObjectMissingError, RefusedError, SignatureError
@@ -81,7 +81,8 @@ def check_attempt(exchange: Store, ticket: Ticket, charter: Charter, earlier: It
     Raises:
         RefusedError: the attempt before is not known to be void.
     """
-    if ticket.attempt == 1 and not ticket.void:
+    if (ticket.attempt == 1 or ticket.purpose == METRICS) and not ticket.void:
+        # Metrics have one attempt, numbered as the update's that they follow from.
         return
     text = (
         f"attempt {ticket.attempt} of round {ticket.round_number} was opened without a void of the one before"

@@ -11,15 +11,30 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.agreement.charter import Charter
 from components.agreement.charter_book import ancestry, pinned_charter
+from components.agreement.cutoff import Cutoff
 from components.agreement.lineage import check_follows, check_model
 from components.agreement.model_store import read_model
-from components.agreement.model_sums import earlier_sums, require_grouped
+from components.agreement.model_sums import (
+    earlier_sums,
+    hides_sites,
+    require_counted_together,
+    require_grouped,
+)
 from components.agreement.open_attempt import require_open
 from components.agreement.replaced_keys import charter_signing_key
-from components.agreement.round_secrets import erase_others
+from components.agreement.round_secrets import erase, erase_others
 from components.agreement.site_policy import SitePolicy, load_policy
-from components.agreement.site_records import accept_ticket, has_accepted, last_release, require_accepted
-from components.agreement.ticket import Ticket, charter_named, check_terms, read_ticket
+from components.agreement.site_records import (
+    accept_cutoff,
+    accept_ticket,
+    accepted_metrics,
+    counted_sets,
+    has_accepted,
+    last_release,
+    remember_counted,
+    require_accepted,
+)
+from components.agreement.ticket import METRICS, UPDATE, Ticket, charter_named, check_terms, read_ticket
 from components.agreement.void import check_attempt
 from components.artifacts.stores import Store, key_of, open_store
 from components.artifacts.tensors import Tensors
@@ -98,14 +113,36 @@ class Workplace:
         check_model(self.exchange, self.keys_uri, self.ticket, self.charter)
         check_follows(self.exchange, self.keys_uri, self.ticket, self.charter, last_release(self.store))
         accept_ticket(self.store, self.ticket, now=now, rounds_a_day=self.policy.rounds_a_day)
-        erase_others(self.store, self.ticket.digest)
+        beside = accepted_metrics(self.store, self.ticket) if self.ticket.purpose == UPDATE else ()
+        erase_others(self.store, self.ticket.digest, *beside)
+
+    def require_purpose(self, purpose: str) -> None:
+        """`RefusedError` unless the ticket is of this purpose: what a step does is priced by it."""
+        if self.ticket.purpose != purpose:
+            text = f"the step works under a ticket of purpose {purpose}, this one's is {self.ticket.purpose}"
+            raise RefusedError(text, disclosed=text)
 
     def require_accepted(self) -> None:
         """`RefusedError` unless `accept` has passed this ticket."""
         require_accepted(self.store, self.ticket)
 
+    def accept_cutoff(self, cutoff: Cutoff) -> None:
+        """Remembers that the site lifts its masks from this set's sum; see `site_records.accept_cutoff`."""
+        if self.ticket.purpose == METRICS and hides_sites(self.charter):
+            remember_counted(self.store, self.ticket, cutoff.members)
+        accept_cutoff(self.store, self.ticket, roster=cutoff.roster, cutoff=cutoff.digest)
+
+    def end_metrics(self) -> None:
+        """Erases the secrets of a ticket for metrics, whose masks the site has lifted: nothing follows it."""
+        if self.ticket.purpose == METRICS:
+            erase(self.store, self.ticket.digest)
+
     def require_grouped(self, members: Collection[str]) -> None:
-        """`RefusedError` unless their sum, with earlier ones of the round's model, shows nobody apart."""
+        """`RefusedError` unless their sum, with earlier ones that tell of the same, shows nobody apart."""
+        if self.ticket.purpose == METRICS:
+            if hides_sites(self.charter):
+                require_counted_together(counted_sets(self.store, self.ticket), members, self.charter)
+            return
         try:
             earlier = earlier_sums(self.exchange, self.keys_uri, self.ticket, self.charter)
         except (IntegrityError, ObjectMissingError) as error:

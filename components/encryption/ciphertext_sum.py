@@ -26,11 +26,12 @@ def attempt_summer(attempt: Attempt) -> Summer:
 
 
 def sealed_length(attempt: Attempt) -> int:
-    """Values in every sealed update of a round."""
+    """Values in every sealed update, or in every sealed vector of counts, of an attempt."""
     return vector_length(
         attempt.charter,
         attempt.ticket.round_number,
         model_shapes(attempt.exchange, attempt.ticket.model),
+        attempt.ticket.purpose,
     )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,12 +22,12 @@ from components.artifacts.documents import canonical_json, digest
 from components.artifacts.stores import Store
 from components.errors import IntegrityError, ObjectExistsError
 from components.execution.outcome import Outcome
+from components.execution.ticket_reference import round_and_attempt
 
 FOLDER: Final = "left"
 UNTOLD: Final = "untold"
 """In place of td where no ticket could be verified."""
 MAX_RECORD_BYTES = 1 << 16
-_TICKET = re.compile(r"(?:.*/)?rounds/([0-9]{5,9})-([0-9]{1,6})/ticket\.json")
 State = Literal["sent", "met", "begun", "told"]
 _STATES: Final[Mapping[str, State]] = {"sent": "sent", "met": "met", "begun": "begun", "told": "told"}
 
@@ -62,8 +61,7 @@ class Occasion:
     @classmethod
     def referred(cls, step: str, reference: str, *, ticket: str = "") -> Occasion:
         """Round and attempt as the ticket's reference names them, for want of the ticket itself."""
-        found = _TICKET.fullmatch(reference)
-        number, attempt = (int(found[1]), int(found[2])) if found else (0, 0)
+        number, attempt = round_and_attempt(reference)
         return cls(step=step, reference=reference, round_number=number, attempt=attempt, ticket=ticket)
 
     @property

@@ -7,7 +7,7 @@ commitment to commitment: a ledger that was rolled back, cut or forked is notice
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import NoReturn
@@ -18,7 +18,7 @@ from components.agreement.ledger_head import LedgerHead, follows, read_ledger_he
 from components.agreement.model_store import model_shapes
 from components.agreement.privacy_unit import read_unit
 from components.agreement.site_policy import PrivacyPolicy, SitePolicy
-from components.agreement.ticket import Ticket
+from components.agreement.ticket import METRICS, Ticket, metrics_folder
 from components.agreement.workplace import Workplace
 from components.artifacts.documents import canonical_json, verify
 from components.artifacts.stores import Store, create_or_read, open_store
@@ -58,7 +58,8 @@ def charge_ticket(place: Workplace, *, now: datetime) -> None:
     if terms is None:
         return
     ticket = place.ticket
-    event = round_event(place.charter, ticket.round_number, model_shapes(place.exchange, ticket.model))
+    shapes = model_shapes(place.exchange, ticket.model)
+    event = round_event(place.charter, ticket.round_number, shapes, ticket.purpose)
     ledger = _published_ledger(place, terms)
     ledger.charge(
         Charge(
@@ -133,7 +134,7 @@ def follow_head(store: Store, charter: Charter, ticket: Ticket, commitment: Comm
 
 def shown_heads(store: Store, site: str) -> Iterable[LedgerHead]:
     """What a party has seen of a site's ledger, in the order of rounds."""
-    for key in store.keys(f"{_HEADS}/{site}"):
+    for key in _head_keys(store, site):
         yield _read(store.read(key, limit=1 << 20))
 
 
@@ -146,6 +147,8 @@ def _require_terms(policy: SitePolicy, charter: Charter, ticket: Ticket) -> Priv
     if policy.privacy is None or charter.privacy is None:
         _refuse("the charter asks for differential privacy and the site's policy sets no budget for it")
     sigma = charter.privacy.noise_multiplier(ticket.round_number)
+    if ticket.purpose == METRICS and charter.privacy.metrics:
+        sigma = charter.privacy.metrics.noise_multiplier
     if sigma is not None and sigma < policy.privacy.least_noise_multiplier:
         _refuse(
             f"the site's policy asks for a noise multiplier of at least "
@@ -160,22 +163,30 @@ def _published_ledger(place: Workplace, terms: PrivacyPolicy) -> Ledger:
 
     A store that was restored from a backup has forgotten both entries and record; the exchange has not.
     """
-    own = _last_shown(place.store, place.site)
-    shown = _committed_head(place.exchange, place.charter, place.ticket, place.site)
-    heads = {head.head: head for head in (own, shown) if head}
+    heads = {head.head: head for head in _known_heads(place)}
     ledgers = [open_ledger(terms, known=head) for head in heads.values()]
     return ledgers[-1] if ledgers else open_ledger(terms)
 
 
-def _committed_head(exchange: Store, charter: Charter, ticket: Ticket, site: str) -> LedgerHead | None:
-    """What a site's commitment says in the last round that was committed; None where it made none.
+def _known_heads(place: Workplace) -> Iterator[LedgerHead]:
+    """What the site has shown last by its own record, and what it showed in the last committed round."""
+    own = _last_shown(place.store, place.site)
+    if own:
+        yield own
+    folder = place.ticket.previous_folder
+    for each in (folder, metrics_folder(folder)) if folder else ():
+        shown = _committed_head(place.exchange, place.charter, each, place.site)
+        if shown:
+            yield shown
+
+
+def _committed_head(exchange: Store, charter: Charter, folder: str, site: str) -> LedgerHead | None:
+    """What a site's commitment says in a folder of the exchange; None where it made none.
 
     Its signature is checked with the site's present key: one made with a key since renewed counts as none.
     """
-    if not ticket.previous_folder:
-        return None
     try:
-        document = exchange.read(f"{ticket.previous_folder}/commitments/{site}.json", limit=1 << 16)
+        document = exchange.read(f"{folder}/commitments/{site}.json", limit=1 << 16)
         ledger = verify(document, domain=DOMAIN, signer=site, key=charter.key(site)).get("ledger")
         return None if ledger is None else read_ledger_head(ledger)
     except (ObjectMissingError, IntegrityError):
@@ -183,7 +194,7 @@ def _committed_head(exchange: Store, charter: Charter, ticket: Ticket, site: str
 
 
 def _last_shown(store: Store, site: str) -> LedgerHead | None:
-    keys = sorted(store.keys(f"{_HEADS}/{site}"))
+    keys = _head_keys(store, site)
     return _read(store.read(keys[-1], limit=1 << 20)) if keys else None
 
 
@@ -197,6 +208,12 @@ def _read(document: bytes) -> LedgerHead:
         return read_ledger_head(json.loads(document))
     except (ValueError, RecursionError):
         raise IntegrityError("what was remembered of a privacy ledger was altered") from None
+
+
+def _head_keys(store: Store, site: str) -> list[str]:
+    """What was remembered of a site, in the order in which it was shown: metrics follow their update."""
+    keys = store.keys(f"{_HEADS}/{site}")
+    return sorted(keys, key=lambda key: (key.rpartition("-")[0], key.endswith(f"-{METRICS}.json")))
 
 
 def _head_key(site: str, ticket: Ticket) -> str:

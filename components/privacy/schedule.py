@@ -21,6 +21,8 @@ _ROUNDS_BELOW: Final = ((1.0, 10), (4.0, 20))
 _MOST_AUTO: Final = 40
 _DECIMALS: Final = 6
 _MOST_ROUNDS: Final = 100_000
+_AUTO_METRICS: Final = 4
+_MOST_METRICS: Final = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,9 @@ class PrivacyTerms:
         start_fraction: share of the budget for a first round of class sums, from 0, below 1; 0 for none.
         rows_per_unit: rows that one protected unit may have, from 1.
         monthly: whether target and rounds are those of every calendar month.
+        metrics_fraction: share of the budget for sealed sums of confusion counts, from 0, at most 0.05; 0 for
+            none.
+        metrics_every: rounds from one of them to the next, from 1, or `auto` for some four in all.
     """
 
     target_epsilon: float
@@ -50,6 +55,17 @@ class PrivacyTerms:
     start_fraction: float = 0.0
     rows_per_unit: int = 1
     monthly: bool = False
+    metrics_fraction: float = 0.0
+    metrics_every: int | Literal["auto"] = AUTO
+
+    @property
+    def metrics_rounds(self) -> tuple[int, ...]:
+        """Rounds of the schedule that have a sum of counts, from 1: the last, and others before it."""
+        if not self.metrics_fraction:
+            return ()
+        rounds, every = self.num_rounds, self.metrics_every
+        step = -(-rounds // _AUTO_METRICS) if every == AUTO else every
+        return tuple(range(rounds, 0, -step))[::-1]
 
     @property
     def num_rounds(self) -> int:
@@ -84,9 +100,9 @@ def rounds_for(target_epsilon: float) -> int:
 def noise_multipliers(terms: PrivacyTerms) -> tuple[float, ...]:
     """Sigma of every round; together they cost at most the target.
 
-    All rounds share rho alike, but for the start. A unit of m rows needs m times the noise. Each is
-    rounded up to six decimals, as it stands in the charter. Later months have no start: as many of the
-    later rounds may cost no more than the target either.
+    All rounds share rho alike, but for the start, and what is set aside for metrics. A unit of m rows needs
+    m times the noise. Each is rounded up to six decimals, as it stands in the charter. Later months have no
+    start: as many of the later rounds may cost no more than the target either.
 
     Raises:
         UsageError: the terms break a rule: all of them, one a line.
@@ -94,7 +110,7 @@ def noise_multipliers(terms: PrivacyTerms) -> tuple[float, ...]:
     problems = [*_target_problems(terms), *_round_problems(terms)]
     if problems:
         raise UsageError("\n".join(problems))
-    rho = rho_for(terms.target_epsilon, terms.delta)
+    rho = rho_for(terms.target_epsilon, terms.delta) * (1 - terms.metrics_fraction)
     rounds = terms.num_rounds
     if not terms.start_fraction:
         return (_sigma(rho / rounds, terms.rows_per_unit),) * rounds
@@ -102,6 +118,19 @@ def noise_multipliers(terms: PrivacyTerms) -> tuple[float, ...]:
     later = (1 - terms.start_fraction) / (rounds - 1)
     rest = _sigma(rho * (min(later, 1 / rounds) if terms.monthly else later), terms.rows_per_unit)
     return (start, *(rest,) * (rounds - 1))
+
+
+def metrics_multiplier(terms: PrivacyTerms) -> float:
+    """Sigma of every sum of confusion counts: they share what is set aside for them alike.
+
+    Raises:
+        UsageError: the terms break a rule, or set nothing aside.
+    """
+    problems = [*_target_problems(terms), *_round_problems(terms)]
+    if problems or not terms.metrics_fraction:
+        raise UsageError("\n".join(problems) or "metrics_fraction is 0: nothing is set aside for metrics")
+    rho = rho_for(terms.target_epsilon, terms.delta) * terms.metrics_fraction
+    return _sigma(rho / len(terms.metrics_rounds), terms.rows_per_unit)
 
 
 def _sigma(rho: float, rows_per_unit: int) -> float:
@@ -138,5 +167,9 @@ def _round_problems(terms: PrivacyTerms) -> Iterator[str]:
         yield f"rounds must be from 1 to {_MOST_ROUNDS} or {AUTO!r}, got {terms.rounds!r}: 10 to 60 are usual"
     elif not 0 <= terms.start_fraction < 1:
         yield f"start_fraction must be from 0, below 1, got {terms.start_fraction}: 0.2 is usual"
+    elif not 0 <= terms.metrics_fraction <= _MOST_METRICS:
+        yield f"metrics_fraction must be from 0 to {_MOST_METRICS}, got {terms.metrics_fraction}"
+    elif terms.metrics_every != AUTO and (type(terms.metrics_every) is not int or terms.metrics_every < 1):
+        yield f"metrics_every must be at least 1 or {AUTO!r}, got {terms.metrics_every!r}"
     elif terms.start_fraction and terms.rounds == 1:
         yield f"start_fraction is {terms.start_fraction}, but the start is the only round: give it 2 or more"

@@ -1,9 +1,9 @@
 """What the coordinator may erase in the exchange: objects of rounds that have ended, a while ago.
 
 Rounds are let go from the oldest on: where a ticket's model can be traced to a receipt, every later receipt
-can be followed too. Of every attempt its documents of record stay (ticket, roster, cut-off, receipt, void,
-commit), of the two newest committed rounds also what the next ticket's model is recomputed from. `verify`
-needs none of it: its proof lies in the state.
+can be followed too. Of every attempt, and of its metrics, the documents of record stay (ticket, roster,
+cut-off, receipt, void, commit), of the two newest committed rounds also what the next ticket's model is
+recomputed from. `verify` needs none of it: its proof lies in the state.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ _KINDS = {
     "journal": "journals",
     _AGGREGATE: "opened sums",
 }
-_OBJECT = re.compile(r"rounds/([0-9]{5,9})-([0-9]{1,6})/(.+)")
-_FOLDER = re.compile(r"(?:.*/)?rounds/([0-9]{5,9})-[0-9]{1,6}/ticket\.json")
+_OBJECT = re.compile(r"(?:rounds|metrics)/([0-9]{5,9})-([0-9]{1,6})/(.+)")
+_FOLDER = re.compile(r"(?:.*/)?(?:rounds|metrics)/([0-9]{5,9})-[0-9]{1,6}/ticket\.json")
 _ANSWERED = re.compile(r"(requests|outcomes|notices)/[^/]+/([0-9a-f]{64})\.json")
 
 
@@ -96,7 +96,7 @@ def exchange_retention(
     # First: an answer comes after its request, so none that comes meanwhile is taken for an old one.
     answers = [*exchange.keys("outcomes"), *exchange.keys("notices")]
     rounds = _rounds(state, keys_uri, charter, keep_for=keep_for, now=now)
-    keys = exchange.keys("rounds")
+    keys = [*exchange.keys("rounds"), *exchange.keys("metrics")]
     erasable = [*_asked(exchange, answers, rounds)]
     erasable += _of_attempts(keys, rounds)
     erasable += _models(exchange, keys, rounds, charter)

@@ -12,9 +12,11 @@ from datetime import datetime
 
 from components.agreement.charter import Charter
 from components.agreement.model_store import model_shapes
+from components.agreement.ticket import METRICS
 from components.artifacts.stores import Store
 from components.errors import PrivacyBudgetExceededError
 from components.privacy.accounting import ledger_epsilon
+from components.privacy.events import Release
 from components.privacy.round_noise import round_event
 from components.rounds.monthly_allowance import issued, issued_in, month_of, month_of_round, next_month
 
@@ -28,7 +30,7 @@ class PrivacyAccount:
             round's calendar month.
         epsilon_left: of the schedule's target; costs do not add up in epsilon.
         delta: of both.
-        releases: attempts that were charged, in the month or in all.
+        releases: attempts, and metrics of attempts, that were charged, in the month or in all.
         rounds_left: of the schedule, or of the month.
         month: the calendar month (UTC) that this is of, such as 2026-11; empty for a schedule for good.
         epsilon_ever: by all attempts of all months, at delta.
@@ -58,9 +60,14 @@ def account(exchange: Store, charter: Charter, model: str, *, through: int) -> P
     if terms is None:
         return None
     shapes = model_shapes(exchange, model)
+    measured = _measured(exchange)
 
-    def cost(numbers: Sequence[int]) -> float:
-        return ledger_epsilon([round_event(charter, number, shapes) for number in numbers], terms.delta)
+    def releases(numbers: Sequence[int]) -> list[Release]:
+        events = [round_event(charter, number, shapes) for number in numbers]
+        counted = sorted(set(numbers) & measured)
+        return events + [
+            round_event(charter, number, shapes, METRICS) for number in counted if terms.metrics_in(number)
+        ]
 
     ever = [number for number, _ in issued(exchange) if number <= through]
     ever = [number for number in ever if terms.noise_multiplier(number) is not None]
@@ -69,15 +76,16 @@ def account(exchange: Store, charter: Charter, model: str, *, through: int) -> P
     if terms.per == "month":
         counted = issued_in(exchange, month, first_round=terms.first_round, through=through)
         left = max(0, len(terms.noise_multipliers) - len(counted))
-    spent = cost(counted)
+    charged = releases(counted)
+    spent = ledger_epsilon(charged, terms.delta)
     return PrivacyAccount(
         epsilon_spent=spent,
         epsilon_left=max(0.0, terms.target_epsilon - spent),
         delta=terms.delta,
-        releases=len(counted),
+        releases=len(charged),
         rounds_left=left,
         month=month,
-        epsilon_ever=cost(ever) if terms.per == "month" else spent,
+        epsilon_ever=ledger_epsilon(releases(ever), terms.delta) if terms.per == "month" else spent,
         unit=terms.protected,
     )
 
@@ -129,3 +137,9 @@ def require_month_left(exchange: Store, charter: Charter, round_number: int, *, 
         f"starts on {next_month(month):%Y-%m-%d} (UTC)"
     )
     raise PrivacyBudgetExceededError(text, disclosed=text)
+
+
+def _measured(exchange: Store) -> set[int]:
+    """Rounds that a ticket for metrics was issued for."""
+    tickets = (key.split("/")[1] for key in exchange.keys("metrics") if key.endswith("/ticket.json"))
+    return {int(named.partition("-")[0]) for named in tickets}

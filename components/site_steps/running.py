@@ -24,8 +24,11 @@ def run_at_site(
     deadline_s: int,
     reason: str = "",
     job: str = "",
+    works_on: str | None = None,
 ) -> Outcome:
     """Does a site's step: here, or as a Job in the site's own cluster.
+
+    Where no ticket was issued, or what it works on came to nothing, nothing is done.
 
     Args:
         name: of the step.
@@ -34,13 +37,17 @@ def run_at_site(
         store_uri: the site's own store.
         exchange_uri: the store all parties read.
         keys_uri: folder of the charters.
-        ticket: reference of the round's ticket.
+        ticket: reference of the ticket; empty where none was issued.
         deadline_s: seconds the work may take.
         reason: why the site is left out already; then nothing is done.
         job: terms on which it runs as a Job (`JobTerms`); empty to run it here.
+        works_on: reference of what a step outside the sites made for this one; empty where that is nothing,
+            None where it needs none.
     """
     if reason:
         return Outcome(reason=plain(reason))
+    if not ticket or works_on == "":
+        return Outcome()
     if job:
         from components.site_steps.dispatch import dispatch
 

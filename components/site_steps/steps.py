@@ -23,6 +23,7 @@ STEPS: Mapping[str, str] = {
     "unmask": "components.encryption.mask_recovery.unmasking:unmask_sum",
     "adapt": "components.training.adaptation.adaptation:adapt",
     "evaluate": "components.evaluation.model_evaluation.evaluation:evaluate",
+    "count": "components.evaluation.count_commitment.counting:count",
 }
 """Module and function of every step: named, as who dispatches a step need not have what it imports."""
 COMPUTING = ("augment", "train")

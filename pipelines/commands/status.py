@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands.arguments import FederationFile, load, print_rows
+from pipelines.console import percent
 from pipelines.kubeflow import command_options as options
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _print_history(federation: Federation, past: History) -> None:
 def _row(each: CommittedRound, *, noised: bool) -> tuple[str, ...]:
     sites = f"{len(each.members)} of {len(each.members) + len(each.left_out)}"
     measured = "not finished" if not each.finished else "kept at the sites"
-    accuracy = measured if each.accuracy is None else f"{100 * each.accuracy:.1f} %"
+    accuracy = measured if each.accuracy is None else percent(each.accuracy, each.half_width)
     if each.taken_back:
         accuracy += ", taken back"
     figures = (each.epsilon_spent, each.epsilon_left) if noised else ()

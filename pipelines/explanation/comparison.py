@@ -85,7 +85,7 @@ def author(key: str) -> str:
     folder, *names = key.split("/")
     if folder in _OF_OTHERS or not names:
         return ""
-    if folder == "rounds":
+    if folder in ("rounds", "metrics"):
         if len(names) < 3:
             return ""
         kind, name = names[1], names[2].partition(".")[0]

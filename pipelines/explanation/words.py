@@ -10,6 +10,7 @@ from components.agreement.protections import HE, MASKED, NONE, SEALED, SMC
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store
 from components.execution.departures import Departure
+from components.execution.ticket_reference import METRICS
 
 _SUM = "only a sum of at least {least} sites opens it"
 _UPDATES = {
@@ -18,6 +19,11 @@ _UPDATES = {
     SMC: "masked update: only a sum of at least {least} sites can be read, by whoever reads the exchange",
     HE: "update under CKKS: the decryption key opens it, by itself or in a sum",
     NONE: "update in clear: whoever reads the exchange reads it",
+}
+_COUNTS = {
+    SEALED: f"sealed counts of test rows: {_SUM}",
+    MASKED: f"masked counts of test rows: {_SUM}",
+    SMC: "masked counts of test rows: only a sum of at least {least} sites can be read",
 }
 _OBJECTS = {
     "commitments": "commitment: a salted digest of the update, no contents",
@@ -62,22 +68,26 @@ def released_sums(store: Store, site: str) -> dict[str, tuple[str, ...]]:
 
 def _object(departure: Departure, sums: Mapping[str, tuple[str, ...]]) -> str:
     parts = departure.key.split("/")
+    what = "counts" if parts[0] == METRICS else "update"
     kind = parts[0] if parts[0] == "outcomes" else parts[2] if len(parts) > 2 else ""
     if kind == "sealed":
         return (
             _update(departure)
             if departure.key.endswith(".bin")
-            else "manifest of the update: its digest and size"
+            else f"manifest of the {what}: its digest and size"
         )
     if kind == "released":
         members = ", ".join(sums.get(departure.sha256, ())) or "one agreed set of sites"
         return f"release of its masks for the sum of {members}"
+    if kind in ("commitments", "shares"):
+        return _OBJECTS[kind].replace("the update", f"the {what}")
     return _OBJECTS.get(kind, f"object of the step {departure.occasion.step or '(not named)'}")
 
 
 def _update(departure: Departure) -> str:
     occasion = departure.occasion
-    words = _UPDATES.get(occasion.protection, "update under a protection that this version does not know")
+    sealed = _COUNTS if departure.key.startswith(f"{METRICS}/") else _UPDATES
+    words = sealed.get(occasion.protection, "update under a protection that this version does not know")
     return words.format(least=occasion.least_sites)
 
 

@@ -2,7 +2,8 @@
 
 Open → every site ingests, augments, trains → roster → every site shares what will mask it (under `smc`) →
 every site seals → aggregate → every site in the sum releases its masks (under `sealed` and `masked`) or
-unmasks the sum (under `smc`) → open → commit → every site adapts and evaluates → report.
+unmasks the sum (under `smc`) → open → commit → every site adapts and evaluates → counts under the seal, where
+sites let their test rows be counted (metrics_exchange.py) → report.
 """
 
 from functools import partial
@@ -28,6 +29,7 @@ from components.rounds.round_opening.component import open_round
 from components.training.adaptation.component import adapt
 from components.training.local_training.component import train
 from pipelines.charter_comparison import server_optimizer
+from pipelines.federated_round.metrics_exchange import counted
 from pipelines.federated_round.site_tasks import SiteTasks
 from pipelines.federation import Federation
 from pipelines.placement import place
@@ -115,6 +117,7 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
 
         for site in sites:
             site.measure(adapt, evaluate, model=committed.outputs["model"])
+        metrics = counted(federation, sites, put, committed=committed.outputs["committed"], ticket=ticket)
         told = report(
             figures={site.name: site.figures for site in sites},
             reasons={site.name: site.measure_reason for site in sites},
@@ -124,6 +127,8 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
             classes=task.classes,
             committed=committed.outputs["committed"],
             ticket=ticket,
+            metrics_ticket=metrics.ticket,
+            metrics_receipt=metrics.receipt,
             **state,
         )
         put(told, federation.coordinator, title="report")

@@ -18,9 +18,10 @@ Component: TypeAlias = base_component.BaseComponent
 class SiteTasks:
     """Unrolls a site's steps; every reason a step gives is passed on to the next."""
 
-    def __init__(self, federation: Federation, site: Site, ticket: Any) -> None:
-        """Nothing is added to the pipeline yet."""
+    def __init__(self, federation: Federation, site: Site, ticket: Any, *, of: str = "") -> None:
+        """Nothing is added to the pipeline yet; `of` is put before names of steps that are there twice."""
         self.name, self.cloud = site.name, site.cloud
+        self._of = of
         self._federation, self._site = federation, site
         self._common = {
             "site": site.name,
@@ -105,7 +106,9 @@ class SiteTasks:
 
     def measure(self, adapt: Component, evaluate: Component, *, model: Any) -> None:
         """The committed model, adapted to this site and evaluated at it."""
-        adapted = self._placed("adapt", adapt(model=model, **self._features(), **self._common))
+        adapted = self._adapted = self._placed(
+            "adapt", adapt(model=model, **self._features(), **self._common)
+        )
         evaluated = self._placed(
             "evaluate",
             evaluate(
@@ -113,17 +116,36 @@ class SiteTasks:
                 features=self._augmented.outputs["features"],
                 adaptation=adapted.outputs["adaptation"],
                 reason=adapted.outputs["reason"],
-                release=self._site.evaluation.release,
+                release=self._federation.release(self._site),
                 classes=self._federation.task.classes,
                 **self._common,
             ),
         )
         self.figures, self.measure_reason = evaluated.outputs["figures"], evaluated.outputs["reason"]
 
+    def counting(self, ticket: Any, of: str) -> SiteTasks:
+        """The same site in the round's second exchange, which goes on from what it has measured."""
+        other = SiteTasks(self._federation, self._site, ticket, of=of)
+        other._augmented, other._adapted = self._augmented, self._adapted
+        return other
+
+    def count(self, count: Component) -> None:
+        """What the committed and the adapted model say of the test rows, to a commitment."""
+        counted = self._placed(
+            "count",
+            count(
+                features=self._augmented.outputs["features"],
+                adaptation=self._adapted.outputs["adaptation"],
+                reason=self._adapted.outputs["reason"],
+                **self._common,
+            ),
+        )
+        self.commitment, self.reason = counted.outputs["commitment"], counted.outputs["reason"]
+
     def _features(self) -> dict[str, Any]:
         return {"features": self._augmented.outputs["features"], "reason": self._augmented.outputs["reason"]}
 
     def _placed(self, step: str, task: dsl.PipelineTask, *, computes: bool = False) -> dsl.PipelineTask:
-        return place_at_site(
-            task, self._federation, self._site, title=f"{step} · {self.name}", computes=computes
-        )
+        of = "" if step == "count" else self._of
+        title = f"{of}{step} · {self.name}"
+        return place_at_site(task, self._federation, self._site, title=title, computes=computes)

@@ -36,7 +36,9 @@ class CommittedRound:
         members: sites in the sum.
         left_out: reason by site that is not.
         finished: whether its report is there.
-        accuracy: of the global model, pooled over the published test rows; None if none are published.
+        accuracy: of the global model, pooled over the published test rows or from a sealed sum of counts;
+            None if neither is there.
+        half_width: of 95 % of what noise may have done to it; 0 where it is exact.
         epsilon_spent: by the schedule of noise so far, as the coordinator counts it; None without noise.
         epsilon_left: of the schedule's target.
         taken_back: whether a later edition of the charter went back to a model before it.
@@ -48,6 +50,7 @@ class CommittedRound:
     left_out: Mapping[str, str]
     finished: bool
     accuracy: float | None = None
+    half_width: float = 0.0
     epsilon_spent: float | None = None
     epsilon_left: float | None = None
     taken_back: bool = False
@@ -146,6 +149,7 @@ def _round(state: Store, federation: Federation, charter: Charter, number: int) 
         left_out=record.left_out,
         finished=True,
         accuracy=figures.accuracy,
+        half_width=figures.half_width,
         epsilon_spent=figures.epsilon_spent,
         epsilon_left=figures.epsilon_left,
     )

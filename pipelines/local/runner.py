@@ -48,6 +48,7 @@ WARM_MODULES = (
     "components.rounds.round_opening.opening",
     "components.rounds.roster_call.calling",
     "components.rounds.round_commit.committing",
+    "components.rounds.metrics_opening.opening",
     "components.encryption.key_sharing.sharing",
     "components.encryption.update_sealing.sealing",
     "components.encryption.mask_release.releasing",
@@ -56,6 +57,7 @@ WARM_MODULES = (
     "components.aggregation.secure_aggregation.summing",
     "components.training.adaptation.adaptation",
     "components.evaluation.model_evaluation.evaluation",
+    "components.evaluation.count_commitment.counting",
     "components.evaluation.round_report.report",
     "torch",
 )

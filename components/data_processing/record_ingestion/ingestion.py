@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.agreement.privacy_unit import ReadUnit, read_unit
 from components.agreement.site_policy import task_digest
+from components.agreement.ticket import UPDATE
 from components.agreement.workplace import Workplace
 from components.artifacts.documents import canonical_json, digest
 from components.artifacts.stores import create_or_read, reference
@@ -93,8 +94,8 @@ def ingest(place: Workplace, spec: RecordSpec, *, deadline_s: float = STEP_DEADL
         deadline_s: seconds that the step has, above 0.
 
     Raises:
-        RefusedError: the site does not take part under this ticket, or its policy does not admit the query,
-            the task or the warehouse, or cannot be followed.
+        RefusedError: the ticket is none for an update, the site does not take part under it, or its policy
+            does not admit the query, the task or the warehouse, or cannot be followed.
         PrivacyBudgetExceededError: its privacy budget does not hold the round.
         SourceUnreachableError: the warehouse is not there.
         BadDataError: the query fails, the rows do not keep the contract, or they have drifted and the
@@ -102,6 +103,7 @@ def ingest(place: Workplace, spec: RecordSpec, *, deadline_s: float = STEP_DEADL
         DeadlineExceededError: the query did not end in time.
         StoreError: the temporary folder cannot hold the rows while they are sorted.
     """
+    place.require_purpose(UPDATE)
     ill_formed = check_declarations(spec.columns)
     if ill_formed:
         text = "the columns that the federation declares are not well formed"

@@ -25,6 +25,7 @@ from components.agreement.receipt import (
 )
 from components.agreement.replaced_keys import charter_signing_key
 from components.agreement.roster import read_commitments
+from components.agreement.ticket import UPDATE
 from components.agreement.void import is_void
 from components.artifacts.background_hash import BackgroundHash
 from components.artifacts.documents import canonical_json
@@ -84,7 +85,8 @@ def open_aggregate(
     document = exchange.read(receipt_key(folder), limit=MAX_RECEIPT_BYTES)
     given = read_receipt(document, attempt.ticket, attempt.charter)
     require_aggregate(exchange, folder, given)
-    rotate_when_due(attempt)
+    if attempt.ticket.purpose == UPDATE:
+        rotate_when_due(attempt)
     return Outcome(
         reference=reference(exchange, receipt_key(folder)),
         manifest={"sites": list(given.members), "sealed_sum": given.sealed_sum, "aggregate": given.aggregate},
@@ -157,7 +159,9 @@ def _summed(
         opened = _opened(summed, opening, cast(BinaryIO, total))
     ticket = summed.attempt.ticket
     shapes = model_shapes(summed.attempt.exchange, ticket.model)
-    return added, ciphertexts, from_sum(charter, opened, round_number=ticket.round_number, shapes=shapes)
+    number, purpose = ticket.round_number, ticket.purpose
+    values = from_sum(charter, opened, round_number=number, shapes=shapes, purpose=purpose)
+    return added, ciphertexts, values
 
 
 def _require_not_over(attempt: Attempt) -> None:

@@ -47,6 +47,7 @@ def unmask(
         deadline_s=deadline_s,
         reason=reason,
         job=job,
+        works_on=sealed_sum,
     )
     outcome.write_manifest(manifest.path)
     return outcome.reference, outcome.reason

@@ -14,7 +14,7 @@ from components.agreement.cutoff import Cutoff, read_cutoff, shortfall_key
 from components.agreement.roster import Roster, read_commitments, read_roster, roster_key
 from components.agreement.round_secrets import RoundSecrets, read_secrets
 from components.agreement.sharers import Sharers, read_sharers
-from components.agreement.site_records import accept_cutoff, accepted_roster, accepted_sharers
+from components.agreement.site_records import accepted_roster, accepted_sharers
 from components.agreement.unmasking import Unmasking, unmasking_key
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, reference
@@ -48,7 +48,7 @@ def unmask_sum(place: Workplace) -> Outcome:
     kept = f"unmaskings/{cutoff.digest}.json"
     # Before anything is remembered: a late call for an attempt that is over must not use up the round.
     secrets = None if place.store.exists(kept) else _secrets(place)
-    accept_cutoff(place.store, ticket, roster=roster.digest, cutoff=cutoff.digest)
+    place.accept_cutoff(cutoff)
     if secrets is None:
         signed = place.store.read(kept)
     else:
@@ -56,6 +56,7 @@ def unmask_sum(place: Workplace) -> Outcome:
     key = unmasking_key(ticket, place.site)
     if create_or_read(place.exchange, key, signed) != signed:
         _refuse(f"another unmasking lies where this site's belongs for round {ticket.round_number}")
+    place.end_metrics()
     return Outcome(
         reference=reference(place.exchange, key),
         manifest={"sites": list(cutoff.members), "bytes": len(signed)},

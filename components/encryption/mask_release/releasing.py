@@ -10,7 +10,7 @@ from components.agreement.cutoff import Cutoff, read_cutoff
 from components.agreement.released import ReleasedMasks, release_key
 from components.agreement.roster import Roster, read_commitments, read_roster, roster_key
 from components.agreement.round_secrets import RoundSecrets, read_secrets
-from components.agreement.site_records import accept_cutoff, accepted_roster
+from components.agreement.site_records import accepted_roster
 from components.agreement.workplace import Workplace
 from components.artifacts.stores import create_or_read, reference
 from components.encryption.masking.attempt_masks import attempt_names, private_half, public_halves
@@ -40,7 +40,7 @@ def release_masks(place: Workplace) -> Outcome:
     kept = f"releases/{cutoff.digest}.json"
     # Before anything is remembered: a late call for an attempt that is over must not use up the round.
     secrets = None if place.store.exists(kept) else _secrets(place)
-    accept_cutoff(place.store, ticket, roster=roster.digest, cutoff=cutoff.digest)
+    place.accept_cutoff(cutoff)
     if secrets is None:
         signed = place.store.read(kept)
     else:
@@ -48,6 +48,7 @@ def release_masks(place: Workplace) -> Outcome:
     key = release_key(ticket, place.site)
     if create_or_read(place.exchange, key, signed) != signed:
         _refuse(f"another release lies where this site's belongs for round {ticket.round_number}")
+    place.end_metrics()
     return Outcome(
         reference=reference(place.exchange, key),
         manifest={"sites": list(cutoff.members), "bytes": len(signed)},

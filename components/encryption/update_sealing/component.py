@@ -49,6 +49,7 @@ def seal(
         deadline_s=deadline_s,
         reason=reason,
         job=job,
+        works_on=roster,
     )
     outcome.write_manifest(manifest.path)
     return outcome.reference, outcome.reason

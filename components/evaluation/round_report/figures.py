@@ -1,7 +1,8 @@
 """What the report of a federation shows: the figures of one round after another.
 
 Figures are read from one JSON document a round. A site that keeps its evaluation to itself has none
-here; pooled figures are over the test rows of the sites that publish theirs.
+here; pooled figures are over the test rows of the sites that publish theirs. Where none does, a sealed sum of
+several sites' counts stands in their place, with the error that its noise leaves.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from components.errors import IntegrityError
 from components.evaluation.metrics import Evaluation, pool
 from components.evaluation.round_report.compression import Compression
+from components.evaluation.sealed_counts import SealedCounts, Share
 
 FORMAT = 1
 
@@ -74,6 +76,10 @@ class RoundFigures:
     parameters: Mapping[str, str | int | float]
     privacy: Mapping[str, Any] | None = None
     compression: Compression | None = None
+    counts: SealedCounts | None = None
+    counts_epsilon: float = 0.0
+    counts_unit: str = "row"
+    counts_reason: str = ""
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> RoundFigures:
@@ -108,6 +114,7 @@ class RoundFigures:
             parameters=dict(_field(document, "parameters", dict)),
             privacy=document.get("privacy"),
             compression=_compression(document.get("compression")),
+            **_counts(document.get("aggregate") or {}, len(classes)),
         )
 
     @cached_property
@@ -121,6 +128,20 @@ class RoundFigures:
         """Every site's adapted model on its own test rows, all rows together."""
         published = [site.adapted for site in self.sites if site.adapted is not None]
         return pool(published) if published else None
+
+    @property
+    def overall(self) -> Share | None:
+        """The committed model's accuracy: on published test rows, else from the sealed sum; None for none."""
+        if self.pooled_global:
+            return Share(accuracy=self.pooled_global.accuracy, half_width=0.0)
+        return self.counts.global_share if self.counts else None
+
+    @property
+    def overall_adapted(self) -> Share | None:
+        """The same of every site's adapted model on its own rows."""
+        if self.pooled_adapted:
+            return Share(accuracy=self.pooled_adapted.accuracy, half_width=0.0)
+        return self.counts.adapted_share if self.counts else None
 
     @property
     def participants(self) -> tuple[SiteFigures, ...]:
@@ -146,6 +167,22 @@ class RoundFigures:
     def seconds(self) -> float:
         """Time of all steps added up; sites work at the same time, so a round takes less."""
         return sum(step.seconds for step in self.steps)
+
+
+def _counts(document: Mapping[str, Any], classes: int) -> dict[str, Any]:
+    """Fields of the round's sealed sum; none of them in a round without, or of before there were any."""
+    if "rows" not in document:
+        return {"counts_reason": str(document.get("reason", ""))}
+    counts = SealedCounts.from_dict(document)
+    if len(counts.confusion) != classes:
+        raise IntegrityError(
+            f"the sealed counts are of {len(counts.confusion)} classes: the federation has {classes}"
+        )
+    return {
+        "counts": counts,
+        "counts_epsilon": float(_field(document, "epsilon", (int, float))),
+        "counts_unit": _field(document, "unit", str),
+    }
 
 
 def _site(document: Mapping[str, Any], classes: int) -> SiteFigures:

@@ -10,7 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.evaluation.metrics import ClassCounts, Evaluation
+import numpy as np
+from numpy.typing import NDArray
+
+from components.evaluation.metrics import ClassCounts
 from components.evaluation.round_report.charts import (
     MAX_COLOURED_SITES,
     LineChart,
@@ -21,6 +24,7 @@ from components.evaluation.round_report.charts import (
     share_axis,
 )
 from components.evaluation.round_report.figures import RoundFigures, SiteFigures, StepFigures
+from components.evaluation.sealed_counts import Share
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -88,7 +92,7 @@ def render(rounds: Sequence[RoundFigures]) -> str:
             charts=_charts(rounds, colours),
             dumbbell_axis=_dumbbell_axis(newest.sites),
             blind=math.log(len(newest.classes)),
-            matrix=_matrix(newest.pooled_global),
+            matrix=_matrix(_confusion(newest)),
             classes=_class_rows(newest),
             steps=_step_rows(newest.steps),
             protection=PROTECTIONS.get(newest.protection, ""),
@@ -114,6 +118,7 @@ def _environment() -> Environment:
         "amount": amount,
         "duration": duration,
         "moment": moment,
+        "share": share_text,
     }
     return environment
 
@@ -160,7 +165,7 @@ def _colours(newest: RoundFigures) -> dict[str, str]:
 def _charts(rounds: Sequence[RoundFigures], colours: dict[str, str]) -> tuple[LineChart, ...]:
     """Accuracy by round, of the global and of the adapted model, on one scale.
 
-    There are none where no site publishes figures, nor in the first round: a dot is no line.
+    There are none where nothing is known of figures, nor in the first round: a dot is no line.
     """
     numbers = [one.round_number for one in rounds]
     both = []
@@ -169,8 +174,8 @@ def _charts(rounds: Sequence[RoundFigures], colours: dict[str, str]) -> tuple[Li
             Series(name=name, style=style, values=[_accuracy(one, name, adapted) for one in rounds])
             for name, style in colours.items()
         ]
-        pooled = [one.pooled_adapted if adapted else one.pooled_global for one in rounds]
-        values = [evaluation.accuracy if evaluation else None for evaluation in pooled]
+        pooled = [one.overall_adapted if adapted else one.overall for one in rounds]
+        values = [share.accuracy if share else None for share in pooled]
         both.append([*lines, Series(name=POOLED, style="pooled", values=values)])
     shares = [value for series in both for one in series for value in one.values if value is not None]
     if not shares or len(rounds) < 2:
@@ -200,11 +205,28 @@ def _dumbbell_axis(sites: Sequence[SiteFigures]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _matrix(evaluation: Evaluation | None) -> list[list[tuple[int, int]]]:
+def _confusion(newest: RoundFigures) -> NDArray[np.int64] | None:
+    """Counts of published test rows, else those of the sealed sum, rounded."""
+    if newest.pooled_global:
+        return newest.pooled_global.confusion
+    return newest.counts.whole_confusion if newest.counts else None
+
+
+def _matrix(confusion: NDArray[np.int64] | None) -> list[list[tuple[int, int]]]:
     """Rows of (count, shade)."""
-    if evaluation is None:
+    if confusion is None:
         return []
-    return [[(count, heat_level(count, sum(row))) for count in row] for row in evaluation.confusion.tolist()]
+    return [[(count, heat_level(count, sum(row))) for count in row] for row in confusion.tolist()]
+
+
+def share_text(share: Share | None) -> str:
+    """An accuracy with the half width of its interval, where it has one: 70.3 % or 70.3 ± 1.2 %."""
+    if share is None:
+        return "–"
+    if not share.half_width:
+        return percent(share.accuracy)
+    text = f"{100 * share.accuracy:.1f} ± {100 * share.half_width:.1f}"
+    return f"{text}\N{NARROW NO-BREAK SPACE}%"
 
 
 def _class_rows(newest: RoundFigures) -> list[ClassRow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from components.agreement.attempt import Attempt
 from components.agreement.model_store import read_committed
 from components.agreement.released_sum import adaptive_rule
 from components.agreement.server_steps import split
+from components.agreement.ticket import metrics_folder
 from components.artifacts.stores import Store, create_or_read, key_of, open_store, reference
 from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, RefusedError
 from components.evaluation.metrics import Evaluation
@@ -21,10 +22,27 @@ from components.evaluation.model_evaluation.evaluation import read_figures
 from components.evaluation.round_report.compression import compression
 from components.evaluation.round_report.figures import RoundFigures
 from components.evaluation.round_report.page import render
+from components.evaluation.round_report.sealed_figures import SealedFigures, sealed_figures
 from components.execution import journal
 from components.execution.outcome import Outcome, disclosed_reason
 from components.rounds.privacy_account import account
 from components.rounds.state import RoundRecord, committed_rounds, read_record, round_key
+
+OF_METRICS = ("count",)
+"""Steps of the second exchange whose names say so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """The second exchange of a round, as far as it got.
+
+    Attributes:
+        ticket: reference of the ticket for metrics; empty in a round without.
+        receipt: reference of the receipt of the opened counts; empty where nothing was opened.
+    """
+
+    ticket: str = ""
+    receipt: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +73,7 @@ def write_report(
     exchange_uri: str,
     keys_uri: str,
     page: str,
+    counted: Counted = Counted(),
 ) -> Outcome:
     """Writes `report.html` and `report.json` of a committed round.
 
@@ -68,6 +87,10 @@ def write_report(
         exchange_uri: store that all parties read.
         keys_uri: folder of the public keys.
         page: local path of the page that Kubeflow shows.
+        counted: what became of the round's second exchange.
+
+    Returns:
+        The report's reference; the figures of the sealed sum as metrics, and its counts as a manifest.
     """
     attempt = Attempt.open(ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
     state, published = open_store(state_uri), attempt.exchange.read(key_of(attempt.exchange, committed))
@@ -75,7 +98,10 @@ def write_report(
     evaluations = {
         site: _figures(attempt, site, figures, len(story.classes)) for site in attempt.charter.site_names
     }
-    document = _document(story, attempt, record, evaluations, reasons)
+    sealed = sealed_figures(
+        attempt, record, ticket=counted.ticket, receipt=counted.receipt, classes=len(story.classes)
+    )
+    document = _document(story, attempt, record, evaluations, reasons) | {"aggregate": sealed.to_dict()}
     earlier = _earlier_rounds(state, record.round_number)
     html = render([RoundFigures.from_dict(each) for each in [*earlier, document]]).encode()
     Path(page).parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +110,19 @@ def write_report(
         state.create(round_key(record.round_number, "report.html"), html)
     finished = round_key(record.round_number, "report.json")
     create_or_read(state, finished, json.dumps(document, indent=1, sort_keys=True).encode())
-    return Outcome(reference=reference(state, round_key(record.round_number, "report.html")))
+    there = reference(state, round_key(record.round_number, "report.html"))
+    return Outcome(reference=there, **_shown(sealed))
+
+
+def _shown(sealed: SealedFigures) -> dict[str, Any]:
+    """What Kubeflow shows of the sealed sum, as it shows open figures: numbers, and a matrix of counts."""
+    if sealed.counts is None:
+        return {}
+    told = sealed.to_dict() or {}
+    names = ("rows", "accuracy", "accuracy_half_width", "adapted_accuracy", "adapted_accuracy_half_width")
+    metrics = {name: told[name] for name in (*names, "epsilon") if told[name] is not None}
+    manifest = {"confusion": sealed.counts.whole_confusion.tolist()}
+    return {"metrics": {**metrics, "sites": float(len(sealed.counts.members))}, "manifest": manifest}
 
 
 def _document(
@@ -96,7 +134,13 @@ def _document(
 ) -> dict[str, Any]:
     opened = attempt.ticket
     spent = account(attempt.exchange, attempt.charter, record.model, through=record.round_number)
-    entries = journal.entries(attempt.exchange, opened.folder)
+    entries = [
+        *journal.entries(attempt.exchange, opened.folder),
+        *(
+            each if each.step in OF_METRICS else replace(each, step=f"metrics {each.step}")
+            for each in journal.entries(attempt.exchange, metrics_folder(opened.folder))
+        ),
+    ]
     projected = compression(attempt)
     return {
         "format": 1,

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import base64
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from components.agreement.adaptive_norm import norm_of
 from components.agreement.cache_uses import is_used
-from components.agreement.commitment import Commitment, commitment_key, committed_digest
+from components.agreement.commitment import commitment_key
 from components.agreement.model_store import read_committed
 from components.agreement.privacy_unit import read_unit
-from components.agreement.protections import UNMASK
 from components.agreement.receipt import receipt_key
 from components.agreement.released_sum import shapes_of
-from components.agreement.round_secrets import draw_once
 from components.agreement.server_steps import split
-from components.agreement.site_update import keep_update, read_update, update_key
+from components.agreement.site_update import keep_update, update_key
+from components.agreement.ticket import UPDATE
 from components.agreement.workplace import Workplace
-from components.artifacts.stores import create_or_read, key_of, reference
+from components.artifacts.stores import key_of
 from components.encryption.update_vector import to_vector
 from components.errors import RefusedError
 from components.execution.devices import telling_the_mend
 from components.execution.outcome import Outcome
 from components.execution.usage import peak_memory, usage
+from components.privacy.charged_commitment import commit, committed
 from components.privacy.charging import charged_head
 from components.privacy.round_noise import is_private
 from components.training.features import read_features
@@ -52,31 +50,19 @@ def train(place: Workplace, *, features: str, device: str = "auto") -> Outcome:
             commitment lies where this site's belongs.
         SiteError: CUDA was asked for and there is none.
     """
+    place.require_purpose(UPDATE)
     place.require_accepted()
     ticket = place.ticket
     key = commitment_key(ticket, place.site)
     if place.exchange.exists(receipt_key(ticket.folder)) and place.exchange.exists(key):
         # The round is over: its secrets are erased, and what was committed to stays as it is.
-        return _committed(place, place.exchange.read(key, limit=1 << 16))
+        return committed(place, place.exchange.read(key, limit=1 << 16))
     head = charged_head(place)
     metrics: dict[str, float] = {}
     if not place.store.exists(update_key(ticket)):
         update, metrics = _train(place, features, device)
         keep_update(place.store, ticket, update)
-    secrets = draw_once(place.store, place.key, ticket.digest)
-    document = Commitment(
-        charter=ticket.charter,
-        ticket=ticket.digest,
-        site=place.site,
-        ephemeral=_public(secrets.ephemeral),
-        commitment=committed_digest(ticket, place.site, secrets.salt, read_update(place.store, ticket)),
-        ledger=asdict(head) if head else None,
-        sharing=_public(secrets.sharing) if place.charter.traits.lifted_by == UNMASK else "",
-    ).signed(place.key)
-    if create_or_read(place.exchange, key, document) != document:
-        text = f"another commitment lies where this site's belongs for round {place.ticket.round_number}"
-        raise RefusedError(text, disclosed=text)
-    return replace(_committed(place, document), metrics=metrics)
+    return replace(commit(place, head), metrics=metrics)
 
 
 def _require_counted(place: Workplace, features: str) -> None:
@@ -89,15 +75,6 @@ def _require_counted(place: Workplace, features: str) -> None:
     if not is_used(place.store, place.ticket, key_of(place.store, features)):
         text = "these are not features of the rows that the site has counted by its unit of privacy"
         raise RefusedError(text, disclosed=text)
-
-
-def _public(key: X25519PrivateKey) -> str:
-    return base64.b64encode(key.public_key().public_bytes_raw()).decode()
-
-
-def _committed(place: Workplace, document: bytes) -> Outcome:
-    there = reference(place.exchange, commitment_key(place.ticket, place.site))
-    return Outcome(reference=there, manifest={"commitment": there}, bytes_sent=len(document))
 
 
 def _train(place: Workplace, features: str, device: str) -> tuple[NDArray[np.generic], dict[str, float]]:

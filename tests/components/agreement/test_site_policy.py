@@ -135,14 +135,16 @@ class TestRules:
         policy().require_peers([])
 
     def test_figures_are_published_as_far_as_it_says(self) -> None:
-        policy().require_release("none")
-        policy(evaluation="per_site").require_release("none")
-        policy(evaluation="per_site").require_release("per_site")
-        for strict in (policy(), policy(evaluation="none")):
-            with refused("does not allow its figures to be published per_site"):
-                strict.require_release("per_site")
+        ordered = ("none", "aggregate", "per_site")
+        for most, allowed in enumerate(ordered):
+            for asked, release in enumerate(ordered):
+                if asked <= most:
+                    policy(evaluation=allowed).require_release(release)
+                    continue
+                with refused(f"does not allow its figures to be published {release}"):
+                    policy(evaluation=allowed).require_release(release)
         with refused("published aggregate"):
-            policy(evaluation="per_site").require_release("aggregate")
+            policy().require_release("aggregate")
 
 
 class TestWarehouse:
@@ -352,7 +354,7 @@ class TestFile:
             ({"encoder": "e1"}, "encoder: "),
             ({"rounds_a_day": 0}, "rounds_a_day: "),
             ({"rounds_a_day": "many"}, "rounds_a_day: "),
-            ({"evaluation": "aggregate"}, "evaluation: "),
+            ({"evaluation": "averaged"}, "evaluation: "),
             ({"rounds_per_day": 3}, "rounds_per_day: Extra inputs are not permitted"),
             ({"smallest_sigma": 1.0}, "smallest_sigma: Extra inputs are not permitted"),
             ({"masking": {"kinds": ["names"]}}, "masking.kinds.0: "),

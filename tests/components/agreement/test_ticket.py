@@ -62,7 +62,7 @@ class TestTicket(SignedForm):
     @pytest.mark.parametrize(
         "change",
         [{"round_number": 0}, {"round_number": -1}, {"attempt": 0}, {"attempt": -2}]
-        + [{"purpose": purpose} for purpose in ("", "metrics", "Update", "update/../x")],
+        + [{"purpose": purpose} for purpose in ("", "metric", "Update", "update/../x")],
     )
     def test_there_is_no_such_round_attempt_or_purpose(self, change: dict[str, Any]) -> None:
         with pytest.raises(SignatureError, match=r"no such round, attempt or purpose$"):

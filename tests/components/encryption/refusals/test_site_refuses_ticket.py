@@ -156,7 +156,7 @@ class TestTicket:
 
     def test_a_foreign_purpose_is_refused(self, walk_to: WalkTo) -> None:
         three = walk_to("opened").three
-        asked = ask(three, "offers/ticket.json", purpose="metrics")
+        asked = ask(three, "offers/ticket.json", purpose="audit")
         with refused(three, SignatureError, "no such round, attempt or purpose"):
             asked.accepted("alpha")
         three.accepted("alpha")

@@ -1,0 +1,1 @@
+"""`open_metrics`: issues the ticket of the second exchange of a round, in which counts are summed."""
