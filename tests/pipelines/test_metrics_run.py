@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ import pytest
 
 from components.agreement.charter_book import charter_in_force
 from components.agreement.site_policy import load_policy
+from components.artifacts.stores import open_store
 from components.evaluation.metrics import Evaluation, pool
 from components.privacy.charging import open_ledger
 from components.privacy.zcdp import epsilon
+from pipelines.explanation.account import site_account
+from pipelines.explanation.comparison import compare
+from pipelines.federation import load_federation
 from tests.conftest import SITES, SmallFederation
 from tests.pipelines.byte_search import files, json_of, outside_the_sites, own
 from tests.pipelines.conftest import FinishedRun, FinishedRuns, moved, typed
@@ -159,6 +164,16 @@ def test_the_noise_is_that_of_five_hundredths_of_the_budget(home: Path) -> None:
         entries = open_ledger(policy).entries()
         assert [each.charge.purpose for each in entries] == ["update", "metrics"]
         assert sum(each.rho for each in entries) == pytest.approx(update + metrics, rel=1e-6)
+
+
+def test_all_that_has_left_a_site_is_in_its_account(run: FinishedRun, home: Path) -> None:
+    federation = load_federation(run.federation.path)
+    account = site_account(federation, "alpha", now=datetime.now(UTC))
+    found = compare(account, open_store(str(home / "small/exchange")), "small/keys")
+    assert found.differences == ()
+    left = {each.key.partition("/")[0] for each in account.departures if each.key}
+    assert left == {"rounds", "metrics"}
+    assert not [each.key for each in account.departures if "figures" in each.key]
 
 
 def test_kubeflow_and_the_terminal_show_it_like_open_figures(run: FinishedRun, home: Path) -> None:
