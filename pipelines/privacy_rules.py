@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
@@ -17,12 +18,7 @@ from components.agreement.charter import (
 )
 from components.agreement.noise_terms import ROW
 from components.agreement.protections import SEALED
-from components.agreement.released_sum import (
-    CORRECT_COUNTS,
-    COUNTS_NORM,
-    COUNTS_WEIGHT,
-    feature_norm,
-)
+from components.agreement.released_sum import feature_norm
 from components.agreement.ridge_head import gram_length, gram_sensitivity
 from components.encryption.bfv.packing import largest_sum
 from components.encryption.fixed_point import FixedPoint
@@ -233,9 +229,9 @@ def _range_problems(
         for dimensions, largest in sums:
             _require_range(asked, dimensions, largest, rows=rows, sites=sites)
         if asked.metrics_fraction:
-            counts = CORRECT_COUNTS + len(classes) ** 2
-            sigma, weight = metrics_multiplier(asked), COUNTS_WEIGHT
-            mechanism = _mechanism(asked, counts, COUNTS_NORM, sites=sites, sigma=sigma, count_weight=weight)
+            counts, norm = 1 + len(classes) ** 2, math.sqrt(2)
+            sigma, weight = metrics_multiplier(asked), 1 / norm
+            mechanism = _mechanism(asked, counts, norm, sites=sites, sigma=sigma, count_weight=weight)
             mechanism.require_range(max_examples=rows, additions=asked.rows_per_unit)
     except UsageError as error:
         return [f"privacy: with limits.max_examples {rows}: {error}"]

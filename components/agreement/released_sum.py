@@ -22,14 +22,8 @@ GRADIENTS: Final = "clipped gradients"
 CLASS_SUMS: Final = "class sums"
 GRAM_SUMS: Final = "Gram sums"
 COUNTS: Final = "confusion counts"
-"""Correct by the committed model, correct by each site's adapted one, and the cells of the first's confusion
-matrix, row by row; then the test rows."""
-CORRECT_COUNTS: Final = 2
-"""Counts before the cells."""
-COUNTS_NORM: Final = math.sqrt(3)
-"""A row is counted in at most three places, so with its count its whole contribution has norm 2."""
-COUNTS_WEIGHT: Final = 1 / COUNTS_NORM
-"""Weight of a row's count against counts of norm √3: it counts as much as any of them."""
+"""Test rows that the committed model gets right, without noise those that each site's adapted model does, and
+the cells of the first one's confusion matrix, row by row; then the test rows."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Of a model's tensors, by name."""
@@ -66,7 +60,8 @@ def released_sum(charter: Charter, round_number: int, shapes: Shapes, purpose: s
     """
     if purpose == METRICS:
         *_, classes = _widths(shapes)
-        return ReleasedSum(of=COUNTS, dimensions=CORRECT_COUNTS + classes**2, clipping_norm=COUNTS_NORM)
+        correct = 2 if counts_adapted(charter) else 1
+        return ReleasedSum(of=COUNTS, dimensions=correct + classes**2, clipping_norm=counts_norm(charter))
     if charter.algorithm == ANALYTIC:
         features, hidden_units, classes = _widths(shapes)
         return ReleasedSum(
@@ -99,6 +94,20 @@ def contribution_bound(rule: AdaptiveClipping) -> float:
     is the same privacy: what an adaptive norm costs is this much more noise on the gradient.
     """
     return math.sqrt(1 + rule.weight**2 / 4)
+
+
+def counts_adapted(charter: Charter) -> bool:
+    """Whether rows are counted that a site's adapted model gets right: never under an epsilon.
+
+    Δw is fitted to the site's training rows without noise: one of them could change the count by as many test
+    rows as there are, which no noise of a row's contribution hides.
+    """
+    return charter.privacy is None
+
+
+def counts_norm(charter: Charter) -> float:
+    """L2 norm of a test row's contribution to the counts: it is counted once in two or three places."""
+    return math.sqrt(3 if counts_adapted(charter) else 2)
 
 
 def starts_with_class_sums(charter: Charter, round_number: int) -> bool:

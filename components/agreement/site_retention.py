@@ -2,8 +2,8 @@
 
 An attempt is over for a site once the site has accepted a later ticket, which is never before the round of
 the one before was committed or void; the time is counted from there. What the site remembers against replay
-(`tickets`, `rosters`, `sharers`, `cutoffs`, `released`, `ledger-heads`), what it has dealt, released and
-measured, its ledgers, and what it has written down of itself (`left`, `notes`) is not among it.
+(`tickets`, `rosters`, `sharers`, `cutoffs`, `released`, `counted`, `ledger-heads`), what it has dealt,
+released and measured, its ledgers, and what it has written down of itself (`left`, `notes`) is not among it.
 """
 
 from __future__ import annotations

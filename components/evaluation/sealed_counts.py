@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from components.agreement.released_sum import CORRECT_COUNTS
 from components.errors import IntegrityError
 
 LEAST_SIGNAL: Final = 5.0
@@ -41,7 +40,8 @@ class SealedCounts:
         members: the sites, sorted.
         rows: test rows, or units where those are protected; noisy as all counts.
         correct: of them, by the committed model.
-        adapted_correct: of them, by each site's own adapted model.
+        adapted_correct: of them, by each site's own adapted model; None under an epsilon, where it is not
+            counted.
         confusion: float64 (classes, classes); entry [i, j] counts rows of class i labelled j by the first.
         deviation: σ of the noise in every count, from 0.
     """
@@ -49,7 +49,7 @@ class SealedCounts:
     members: tuple[str, ...]
     rows: float
     correct: float
-    adapted_correct: float
+    adapted_correct: float | None
     confusion: NDArray[np.float64]
     deviation: float
 
@@ -60,8 +60,8 @@ class SealedCounts:
 
     @property
     def adapted_share(self) -> Share | None:
-        """Accuracy of every site's adapted model on its own rows, all rows together."""
-        return self._share(self.adapted_correct)
+        """Accuracy of the adapted models, each on its own site's rows; None where they are not counted."""
+        return None if self.adapted_correct is None else self._share(self.adapted_correct)
 
     @property
     def whole_confusion(self) -> NDArray[np.int64]:
@@ -87,17 +87,20 @@ class SealedCounts:
             IntegrityError: a field is missing or is not what it should be.
         """
         try:
-            counts = {
-                name: float(document[name]) for name in ("rows", "correct", "adapted_correct", "deviation")
-            }
+            counts = {name: float(document[name]) for name in ("rows", "correct", "deviation")}
+            adapted = document["adapted_correct"]
+            adapted_correct = None if adapted is None else float(adapted)
             members = tuple(map(str, document["members"]))
             confusion = np.array(document["confusion"], np.float64)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise IntegrityError(f"sealed counts are not in a known form: {error!r}") from error
         square = confusion.ndim == 2 and confusion.shape[0] == confusion.shape[1]
-        if not square or not np.isfinite([*counts.values(), *confusion.ravel()]).all():
+        if (
+            not square
+            or not np.isfinite([*counts.values(), adapted_correct or 0.0, *confusion.ravel()]).all()
+        ):
             raise IntegrityError("sealed counts are a square matrix and finite numbers beside it")
-        return cls(members=members, confusion=confusion, **counts)
+        return cls(members=members, confusion=confusion, adapted_correct=adapted_correct, **counts)
 
     def _share(self, correct: float) -> Share | None:
         if self.rows <= 0 or self.rows < LEAST_SIGNAL * self.deviation:
@@ -108,27 +111,30 @@ class SealedCounts:
 
 
 def counts_of(
-    opened: NDArray[np.float64], *, classes: int, members: Sequence[str], deviation: float
+    opened: NDArray[np.float64], *, classes: int, members: Sequence[str], deviation: float, adapted: bool
 ) -> SealedCounts:
     """Reads an opened sum of counts.
 
     Args:
-        opened: correct, correct by adapted models, the cells row by row, and the rows; (classes² + 3,).
+        opened: correct, correct by adapted models where those are counted, the cells row by row, and the
+            rows; (classes² + 2,) or (classes² + 3,).
         classes: of the model.
         members: sites in the sum.
         deviation: σ of the noise in every count; 0 for none.
+        adapted: whether adapted models are counted.
 
     Raises:
         IntegrityError: it has another length, or counts without noise contradict each other: some site has
             sealed something else.
     """
-    if opened.shape != (CORRECT_COUNTS + classes**2 + 1,) or not np.isfinite(opened).all():
+    if opened.shape != (1 + adapted + classes**2 + 1,) or not np.isfinite(opened).all():
         raise IntegrityError(f"an opened sum of counts of {classes} classes has another form")
-    correct, adapted_correct, *cells, rows = opened.tolist()
+    correct, *cells, rows = opened.tolist()
+    adapted_correct = cells.pop(0) if adapted else None
     confusion = np.reshape(np.array(cells), (classes, classes))
     if not deviation:
         whole = np.array_equal(opened, np.rint(opened)) and opened.min() >= 0
-        agreed = (confusion.sum(), np.trace(confusion)) == (rows, correct) and adapted_correct <= rows
+        agreed = (confusion.sum(), np.trace(confusion)) == (rows, correct) and (adapted_correct or 0) <= rows
         if not whole or not agreed:
             raise IntegrityError("counts without noise contradict each other: a site has sealed others")
     return SealedCounts(

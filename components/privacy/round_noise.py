@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components.agreement.charter import SHARED_NOISE, Charter
-from components.agreement.released_sum import COUNTS_WEIGHT, Shapes, released_sum
+from components.agreement.released_sum import Shapes, released_sum
 from components.agreement.ticket import METRICS, UPDATE
 from components.errors import RefusedError
 from components.privacy.events import DiscreteGaussianSum, LocalSgd
@@ -37,6 +37,9 @@ def round_mechanism(
     """
     released = released_sum(charter, round_number, shapes, purpose)
     weight = charter.privacy.count_weight if charter.privacy else 0.0
+    if purpose == METRICS:
+        # A row counts as much among the rows as in any other place.
+        weight = 1 / released.clipping_norm
     return SumMechanism(
         clipping_norm=released.clipping_norm,
         noise_multiplier=round_noise_multiplier(charter, round_number, purpose),
@@ -44,7 +47,7 @@ def round_mechanism(
         sites=len(charter.sites),
         min_sum_sites=charter.min_sum_sites,
         colluding_sites=charter.colluding_sites,
-        count_weight=COUNTS_WEIGHT if purpose == METRICS else weight,
+        count_weight=weight,
     )
 
 

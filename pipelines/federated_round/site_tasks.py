@@ -130,16 +130,16 @@ class SiteTasks:
         return other
 
     def count(self, count: Component) -> None:
-        """What the committed and the adapted model say of the test rows, to a commitment."""
-        counted = self._placed(
-            "count",
-            count(
-                features=self._augmented.outputs["features"],
-                adaptation=self._adapted.outputs["adaptation"],
-                reason=self._adapted.outputs["reason"],
-                **self._common,
-            ),
-        )
+        """What models say of the test rows, to a commitment; under an epsilon the committed one alone."""
+        adapted = {
+            "adaptation": self._adapted.outputs["adaptation"],
+            "reason": self._adapted.outputs["reason"],
+        }
+        if self._federation.privacy is not None:
+            # A site without training rows has no adaptation, which nobody may learn from its absence here.
+            adapted = {"adaptation": "", "reason": self._augmented.outputs["reason"]}
+        features = self._augmented.outputs["features"]
+        counted = self._placed("count", count(features=features, **adapted, **self._common))
         self.commitment, self.reason = counted.outputs["commitment"], counted.outputs["reason"]
 
     def _features(self) -> dict[str, Any]:

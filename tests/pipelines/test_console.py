@@ -154,6 +154,28 @@ def test_the_table_has_a_row_a_round_and_says_what_is_kept() -> None:
     ]
 
 
+def test_a_sealed_sum_stands_in_the_place_of_figures_that_no_site_publishes() -> None:
+    counted = {
+        "members": ["aws", "gcp"],
+        "rows": 612.5,
+        "accuracy": 0.8125,
+        "accuracy_half_width": 0.0312,
+        "adapted_accuracy": None,
+        "adapted_accuracy_half_width": None,
+    }
+    document = {"round_number": 1, "sites": [site("aws"), site("gcp")], "aggregate": counted}
+    figures = round_figures(document, 1.0)
+    assert (figures.accuracy, figures.half_width, figures.measured_sites) == (0.8125, 0.0312, 2)
+    out, screen = console()
+    short = {**document, "aggregate": {"reason": "too few sites"}}
+    out.print(closing_table([figures, round_figures(short, 1.0)]))
+    _, first, second = (
+        re.split(r"\s{2,}", line.strip()) for line in screen.getvalue().splitlines() if line.strip()
+    )
+    assert first[2:4] == ["81.2 ± 3.1 %", "kept at the sites"]
+    assert second[2:4] == ["kept at the sites"] * 2
+
+
 def test_the_table_says_what_was_spent_where_sums_are_noised() -> None:
     spent = {"epsilon_spent": 2.345, "epsilon_left": 5.655, "delta": 1e-5, "releases": 1, "rounds_left": 2}
     rounds = [

@@ -364,7 +364,7 @@ def test_no_site_has_the_name_of_a_role_or_of_a_folder_of_the_keys(
 
 
 def test_what_the_file_leaves_out_is_careful(small_federation: Callable[..., SmallFederation]) -> None:
-    """Sealed, figures kept at the site, an hour a step."""
+    """Sealed, figures known in sealed sums alone, an hour a step."""
     made = small_federation(rows=0)
     for left_out in ("protection", "limits"):
         del made.document[left_out]
@@ -374,7 +374,7 @@ def test_what_the_file_leaves_out_is_careful(small_federation: Callable[..., Sma
     assert federation.protection == "sealed"
     assert (federation.quorum.colluding_sites, federation.min_sum_sites) == (1, 3)
     assert (federation.limits.clipping_norm, federation.limits.values_per_slot) == (100.0, 2)
-    assert {site.evaluation.release for site in federation.sites} == {"none"}
+    assert {federation.release(site) for site in federation.sites} == {"aggregate"}
     assert {site.placement.deadline_seconds for site in federation.sites} == {3600}
     assert (federation.training.device, federation.training.algorithm) == ("auto", "fedavg")
 

@@ -32,8 +32,8 @@ def count(
         deadline_s: seconds the step may take.
         job: on what terms it runs as a Job of the site's own cluster; empty to run it in this pod.
         features: reference of the features.
-        adaptation: reference of the adaptation.
-        reason: why the site has none.
+        adaptation: reference of the adaptation; empty where it is not counted.
+        reason: why the site is left out already.
         manifest: where the commitment is.
     """
     from components.site_steps.running import run_at_site

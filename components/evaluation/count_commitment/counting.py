@@ -1,8 +1,8 @@
 """Counts at the site what the models say of its test rows, and commits to the counts (see README.md).
 
-Every test row is counted in at most three places: correct by the committed model, correct by the site's
-adapted model, and the cell of the committed model's confusion matrix. With its row count its whole
-contribution has norm 2 at most, which the noise of a charter is in units of.
+Every test row is counted once in each of these: correct by the committed model, its cell of that model's
+confusion matrix, the number of rows, and, without noise, correct by the site's adapted model. Under an
+epsilon its whole contribution so has norm √3, which the noise of a charter is in units of.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from components.agreement.charter import Charter
 from components.agreement.commitment import commitment_key, read_commitment
 from components.agreement.noise_terms import ROW
-from components.agreement.released_sum import shapes_of
+from components.agreement.released_sum import counts_adapted, shapes_of
 from components.agreement.site_policy import AGGREGATE
 from components.agreement.site_update import keep_update, update_key
 from components.agreement.ticket import METRICS
@@ -41,7 +41,7 @@ def count(place: Workplace, *, features: str, adaptation: str) -> Outcome:
     Args:
         place: the site at work; the model is the ticket's.
         features: reference of the site's features.
-        adaptation: reference of the site's Δw.
+        adaptation: reference of the site's Δw; of no meaning under an epsilon.
 
     Raises:
         RefusedError: the ticket is not for metrics, the site's policy does not let its counts be summed, or
@@ -70,7 +70,7 @@ def count(place: Workplace, *, features: str, adaptation: str) -> Outcome:
 def confusion_counts(
     labels: NDArray[np.int64],
     predictions: NDArray[np.int64],
-    adapted_predictions: NDArray[np.int64],
+    adapted_predictions: NDArray[np.int64] | None = None,
     *,
     classes: int,
     units: NDArray[np.int64] | None = None,
@@ -80,22 +80,24 @@ def confusion_counts(
     Args:
         labels: (n,), each in 0 … classes - 1.
         predictions: of the committed model, (n,).
-        adapted_predictions: of the site's adapted model, (n,).
+        adapted_predictions: of the site's adapted model, (n,); None where that is not counted.
         classes: of the model.
         units: which protected unit each row is of, (n,): the rows of one are averaged, so that its
             contribution is no longer than a row's. None where rows are counted by themselves.
 
     Returns:
-        Correct, correct by the adapted model, and the cells row by row; float64, (2 + classes²,).
+        Correct, correct by the adapted model where it is counted, and the cells row by row; float64,
+        (1 + classes²,) or (2 + classes²,).
     """
     ones = np.ones(len(labels), np.int64)
     rows_of_unit = ones if units is None else np.unique(units, return_counts=True)[1][_codes(units)]
     cells = labels * classes + predictions
-    total = np.zeros(2 + classes**2, np.float64)
+    said = [predictions] if adapted_predictions is None else [predictions, adapted_predictions]
+    total = np.zeros(len(said) + classes**2, np.float64)
     for rows in np.unique(rows_of_unit).tolist():
         # Whole numbers are exact in float64; so only one division and one addition a size round.
         of = rows_of_unit == rows
-        correct = (labels == predictions)[of].sum(), (labels == adapted_predictions)[of].sum()
+        correct = [int((labels == each)[of].sum()) for each in said]
         total += np.append(correct, np.bincount(cells[of], minlength=classes**2)) / rows
     return total, len(labels) if units is None else len(np.unique(units))
 
@@ -107,13 +109,13 @@ def _codes(units: NDArray[np.int64]) -> NDArray[np.int64]:
 def _counted(place: Workplace, features: str, adaptation: str) -> NDArray[np.generic]:
     """The vector of this ticket."""
     model, charter = place.model(), place.charter
-    test, delta = read_features(place.store, features).test, place.store.read(key_of(place.store, adaptation))
-    predictions = [
-        heads.logits(weights, test.features).argmax(axis=1).astype(np.int64)
-        for weights in (model, adapted(model, tensors.decode(delta)))
-    ]
+    test = read_features(place.store, features).test
+    models = [model]
+    if counts_adapted(charter):
+        models.append(adapted(model, tensors.decode(place.store.read(key_of(place.store, adaptation)))))
+    said = [heads.logits(each, test.features).argmax(axis=1).astype(np.int64) for each in models]
     values, rows = confusion_counts(
-        test.labels, *predictions, classes=model["output.bias"].size, units=units_of(charter, test)
+        test.labels, *said, classes=model["output.bias"].size, units=units_of(charter, test)
     )
     ticket = place.ticket
     return to_vector(

@@ -8,6 +8,7 @@ from typing import Any
 from components.agreement.attempt import Attempt
 from components.agreement.model_store import model_shapes
 from components.agreement.receipt import MAX_RECEIPT_BYTES, opened_sum, read_aggregate, read_receipt
+from components.agreement.released_sum import counts_adapted
 from components.agreement.ticket import METRICS, Ticket, metrics_folder
 from components.artifacts.stores import key_of
 from components.errors import IntegrityError, ObjectMissingError
@@ -80,7 +81,13 @@ def sealed_figures(
         if charter.privacy:
             event = round_event(charter, number, shapes, METRICS)
             epsilon = ledger_epsilon([event], charter.privacy.delta)
-        counts = counts_of(opened, classes=classes, members=given.members, deviation=deviation)
+        counts = counts_of(
+            opened,
+            classes=classes,
+            members=given.members,
+            deviation=deviation,
+            adapted=counts_adapted(charter),
+        )
     except (IntegrityError, ObjectMissingError) as error:
         return SealedFigures(reason=disclosed_reason(error))
     unit = charter.privacy.unit if charter.privacy else "row"

@@ -8,22 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.agreement.released_sum import COUNTS_NORM, COUNTS_WEIGHT
 from components.errors import IntegrityError
 from components.evaluation.count_commitment.counting import confusion_counts
 from components.evaluation.sealed_counts import LEAST_SIGNAL, NORMAL_95, SealedCounts, counts_of
-from components.privacy.mechanism import STEPS, SumMechanism, decoded, noisy_integers
+from components.privacy.mechanism import SumMechanism, decoded, noisy_integers
 
 CLASSES = 3
 MEMBERS = ("alpha", "beta", "gamma", "delta")
 MECHANISM = SumMechanism(
-    clipping_norm=COUNTS_NORM,
+    clipping_norm=math.sqrt(2),
     noise_multiplier=4.0,
-    dimensions=2 + CLASSES**2,
+    dimensions=1 + CLASSES**2,
     sites=5,
     min_sum_sites=4,
     colluding_sites=1,
-    count_weight=COUNTS_WEIGHT,
+    count_weight=1 / math.sqrt(2),
 )
 
 
@@ -32,16 +31,13 @@ def rows(count: int, seed: int) -> tuple[Any, int]:
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, CLASSES, count)
     said = np.where(generator.random(count) < 0.6, labels, generator.integers(0, CLASSES, count))
-    adapted = np.where(generator.random(count) < 0.9, labels, said)
-    return confusion_counts(labels, said, adapted, classes=CLASSES)
+    return confusion_counts(labels, said, classes=CLASSES)
 
 
 class TestStatedError:
-    def test_a_units_whole_contribution_is_2_and_the_noise_is_in_units_of_it(self) -> None:
-        # By hand: Δ = 2^20·√(1 + 1/3) and rounding, noise √(U / (u_min − t)) of it, C = √3 a step of 2^20.
-        whole = 2 / COUNTS_NORM * STEPS
-        assert whole < MECHANISM.sensitivity < whole + 6
-        expected = 4.0 * 2 * math.sqrt(4 / 3)
+    def test_it_is_that_of_a_contribution_of_root_3_and_all_shares_of_noise(self) -> None:
+        # By hand: σ·√3 is left after t sites have taken theirs off, √(U / (u_min − t)) of it is there.
+        expected = 4.0 * math.sqrt(3) * math.sqrt(4 / 3)
         assert MECHANISM.sum_deviation(4) == pytest.approx(expected, rel=1e-5)
 
     def test_of_many_draws_it_is_the_deviation_that_is_stated(self) -> None:
@@ -53,11 +49,11 @@ class TestStatedError:
             total = np.sum([noisy_integers(*each, MECHANISM) for each in sites], axis=0)
             opened = np.append(*decoded(total, MECHANISM))
             errors.append(opened - exact)
-            found = counts_of(opened, classes=CLASSES, members=MEMBERS, deviation=deviation)
+            found = counts_of(opened, classes=CLASSES, members=MEMBERS, deviation=deviation, adapted=False)
             assert found.global_share
             shares.append((found.global_share.accuracy, found.global_share.half_width))
         drawn = np.array(errors)
-        # 300 × 12 draws: the deviation of a sample deviation is σ/√(2·3600), 1.2 %; five of them.
+        # 300 × 11 draws: the deviation of a sample deviation is σ/√(2·3300), 1.2 %; five of them.
         assert drawn.std() == pytest.approx(deviation, rel=0.06)
         assert abs(drawn.mean()) < 5 * deviation / math.sqrt(drawn.size)
         # The row count, which has its weight β taken off, has no more noise than the counts.
@@ -93,6 +89,13 @@ class TestStatedError:
 
 
 class TestForm:
+    def test_adapted_models_that_are_not_counted_have_no_share(self) -> None:
+        found = of(adapted_correct=None)
+        assert found.adapted_share is None
+        assert SealedCounts.from_dict(found.to_dict()).adapted_correct is None
+        opened = np.array([2.0, 1, 0, 0, 1, 2])
+        assert counts_of(opened, classes=2, members=MEMBERS, deviation=0.0, adapted=False).correct == 2
+
     def test_cells_are_shown_as_counts(self) -> None:
         found = of(confusion=np.array([[1.4, -2.0], [-0.4, 2.6]]), deviation=1.0)
         assert found.whole_confusion.tolist() == [[1, 0], [0, 3]]
@@ -122,9 +125,9 @@ class TestForm:
         ],
     )
     def test_exact_counts_that_contradict_each_other_are_refused(self, opened: list[float]) -> None:
-        counts_of(np.array([2.0, 1, 1, 0, 0, 1, 2]), classes=2, members=MEMBERS, deviation=0.0)
+        counts_of(np.array([2.0, 1, 1, 0, 0, 1, 2]), classes=2, members=MEMBERS, deviation=0.0, adapted=True)
         with pytest.raises(IntegrityError, match="counts"):
-            counts_of(np.array(opened, np.float64), classes=2, members=MEMBERS, deviation=0.0)
+            counts_of(np.array(opened, np.float64), classes=2, members=MEMBERS, deviation=0.0, adapted=True)
 
 
 def of(**changes: Any) -> SealedCounts:

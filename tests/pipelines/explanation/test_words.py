@@ -41,6 +41,15 @@ def test_how_it_ended_is_said(state: State, ending: str) -> None:
     assert purpose(departure("rounds/00001-1/commitments/alpha.json", state=state), {}).endswith(ending)
 
 
+@pytest.mark.parametrize("protection", [name for name, traits in TRAITS.items() if traits.masked])
+def test_counts_are_said_to_be_counts(protection: str) -> None:
+    words = purpose(departure("metrics/00001-1/sealed/alpha.bin", protection=protection), {})
+    assert "counts of test rows: only a sum of at least 4 sites" in words
+    for key in ("sealed/alpha.json", "commitments/alpha.json"):
+        assert "of the counts" in purpose(departure(f"metrics/00001-1/{key}"), {})
+        assert "of the update" in purpose(departure(f"rounds/00001-1/{key}"), {})
+
+
 @pytest.mark.parametrize("key", ["somewhere", "rounds/00001-1/new-kind/alpha.json", "rounds/00001-1"])
 def test_an_object_of_no_known_kind_is_named_by_its_step(key: str) -> None:
     assert purpose(departure(key), {}) == "object of the step seal"

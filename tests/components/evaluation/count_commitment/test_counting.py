@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,12 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from components.agreement.released_sum import shapes_of
 from components.agreement.site_update import update_key
 from components.artifacts import tensors
 from components.encryption.update_vector import to_vector
 from components.errors import BadDataError, PrivacyBudgetExceededError, RefusedError
 from components.evaluation.count_commitment.counting import confusion_counts, count, units_of
 from components.privacy.charging import open_ledger
+from components.privacy.mechanism import STEPS
+from components.privacy.round_noise import round_mechanism
 from components.training.features import read_features
 from components.training.local_training.training import train
 from tests.components.aggregation.three_sites import CLASSES, NOISE, ThreeSites, privacy_policy, set_policy
@@ -34,7 +38,7 @@ def entries_of(site: str) -> int:
 
 def drawn(rows: int, seed: int, units: int = 0) -> tuple[NDArray[np.int64], ...]:
     generator = np.random.default_rng(seed)
-    found = [generator.integers(0, CLASSES, rows) for _ in range(3)]
+    found = [generator.integers(0, CLASSES, rows) for _ in range(2)]
     return (*found, generator.integers(0, units, rows)) if units else tuple(found)
 
 
@@ -44,6 +48,11 @@ class TestCounts:
         total, rows = confusion_counts(labels, predictions, adapted, classes=3)
         assert rows == 4
         assert total.tolist() == [2, 3, 1, 0, 0, 0, 1, 1, 1, 0, 0]
+
+    def test_without_the_adapted_model_it_is_not_counted(self) -> None:
+        labels, predictions = map(np.array, ([0, 1, 1, 2], [0, 2, 1, 0]))
+        total, rows = confusion_counts(labels, predictions, classes=3)
+        assert (rows, total.tolist()) == (4, [2, 1, 0, 0, 0, 1, 1, 1, 0, 0])
 
     def test_no_rows_are_zeros(self) -> None:
         none = np.zeros(0, np.int64)
@@ -60,28 +69,41 @@ class TestCounts:
         np.testing.assert_allclose(total, expected, rtol=1e-15)
 
     @pytest.mark.parametrize("units", [0, 12])
-    def test_one_row_or_unit_changes_everything_together_by_2_at_most(self, units: int) -> None:
+    def test_under_an_epsilon_one_row_or_unit_changes_everything_together_by_root_3(self, units: int) -> None:
         largest = 0.0
         for seed in range(60):
             rows = drawn(80, seed, units)
-            of = rows[3] if units else np.arange(80)
+            of = rows[2] if units else np.arange(80)
             for each in np.unique(of):
                 rest = vector([column[of != each] for column in rows])
                 largest = max(largest, float(np.linalg.norm(vector(rows) - rest)))
-        assert largest <= 2 * (1 + 1e-12)
-        assert largest > 1.6  # the bound is not far
+        assert largest <= math.sqrt(3) * (1 + 1e-12)
+        assert largest > (1.4 if units else 1.7)  # the bound is not far
 
-    def test_a_row_that_both_models_get_right_reaches_the_bound(self) -> None:
+    def test_a_row_that_is_right_reaches_the_bound_which_the_mechanism_covers(self) -> None:
         one = np.zeros(1, np.int64)
-        total, rows = confusion_counts(one, one, one, classes=CLASSES)
-        assert np.linalg.norm(np.append(total, rows)) == 2
+        assert np.linalg.norm(vector([one, one])) == pytest.approx(math.sqrt(3), rel=1e-15)
+        three = start(privacy=COUNTED)
+        mechanism = round_mechanism(three.charter, 1, shapes_of(three.place("alpha").model()), "metrics")
+        assert mechanism.clipping_norm == math.sqrt(2)
+        assert mechanism.dimensions == 1 + CLASSES**2
+        # In steps of C / 2^20, and both roundings beyond it.
+        assert math.sqrt(3) / math.sqrt(2) * STEPS < mechanism.sensitivity < math.sqrt(1.5) * STEPS + 9
+
+    def test_under_an_epsilon_nothing_is_counted_that_training_rows_change(self) -> None:
+        """The adapted model depends on each of them, so it is not counted: none is needed."""
+        counted = with_metrics(start(privacy=COUNTED))
+        features = counted.round.features("alpha")
+        count(counted.place("alpha"), features=features, adaptation="")
+        kept = np.load(counted.round.store_folder("alpha") / update_key(counted.metrics.opened.ticket))
+        assert kept.shape == (1 + CLASSES**2 + 1,)
 
 
 def vector(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
-    """Counts and rows of labels, both predictions, and units where there are four."""
-    labels, predictions, adapted = rows[:3]
-    units = rows[3] if len(rows) > 3 else None
-    return np.append(*confusion_counts(labels, predictions, adapted, classes=CLASSES, units=units))
+    """Counts and rows of labels, predictions, and units where there are three."""
+    labels, predictions = rows[:2]
+    units = rows[2] if len(rows) > 2 else None
+    return np.append(*confusion_counts(labels, predictions, classes=CLASSES, units=units))
 
 
 class TestSite:

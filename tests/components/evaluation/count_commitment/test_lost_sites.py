@@ -75,7 +75,6 @@ class TestLost:
         assert exchange.exists(shortfall_key(ticket))
         assert not exchange.exists(cutoff_key(ticket))
         assert softly(counted, "open", lambda: counted.metrics.open_sum("")).reference == ""
-        goes_on(counted)
 
     def test_between_sealing_and_release(self) -> None:
         counted = with_metrics(start())

@@ -79,11 +79,13 @@ def test_noisy_counts_are_told_with_their_error_and_their_cost() -> None:
     told = document["aggregate"]
     event = round_event(three.charter, 1, shapes_of(counted.place("alpha").model()), "metrics")
     assert told["epsilon"] == ledger_epsilon([event], COUNTED.delta)
-    # σ = 5, a contribution of 2, four sites of which three are sure and one may collude.
-    assert told["deviation"] == pytest.approx(5 * 2 * np.sqrt(4 / 2), rel=1e-4)
+    # σ = 5, a contribution of √3, four sites of which three are sure and one may collude.
+    assert told["deviation"] == pytest.approx(5 * np.sqrt(3) * np.sqrt(4 / 2), rel=1e-4)
+    assert (told["adapted_correct"], told["adapted_accuracy"]) == (None, None)
+    assert "not counted under ε" in page
     assert {type(count) for row in outcome.manifest["confusion"] for count in row} == {int}
     assert min(count for row in outcome.manifest["confusion"] for count in row) >= 0
-    assert "Noise of deviation 14.1 is in every count" in page
+    assert "Noise of deviation 12.2 is in every count" in page
     assert document["privacy"]["releases"] == 2
     spent = account(three.exchange, three.charter, counted.model, through=1)
     assert spent
