@@ -10,12 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from components.agreement.noise_terms import NoiseTerms
+from components.agreement.noise_terms import ROW, NoiseTerms
 from components.agreement.site_policy import PrivacyPolicy
 from components.errors import RefusedError
-
-ROW = "row"
-"""The unit of a ledger in which every row is priced by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

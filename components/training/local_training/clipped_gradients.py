@@ -9,14 +9,15 @@ of the error behind it and its input, so its norm is the product of theirs (Good
 Per-Example Gradient Computations") and the clipped sum is one matrix product of scaled errors and
 inputs. No gradient of an example is ever written out.
 
-Where a privacy unit has several rows, its rows' gradients are summed before they are clipped, one unit
-after the other. Its part of the sum is then the same bits whoever else is there: where gradients cancel,
-rounding that moved with a unit's place in a batch would move a clipped sum by far more than 2⁻⁵³ of it, and
-the sensitivity pays for no more.
+Where a privacy unit has several rows, its rows' gradients are summed before they are clipped. The
+square of the norm of such a sum is Σᵢⱼ ⟨lᵢ, lⱼ⟩⟨rᵢ, rⱼ⟩ over pairs of its rows. Units are computed one by
+one, so that what one adds is the same bits whoever else is there: where gradients cancel, rounding that moved
+with a unit's place in a batch would move its part by more than the sensitivity pays for.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -38,9 +39,8 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 4096
 """Rows that are summed at once: what is said of rounding counts on no more."""
 
-ROWS_OF_UNITS = 1
-"""Rows of several units computed at once. Above 1 the norm of a sum is that of the pairs of its rows,
-Σᵢⱼ ⟨lᵢ, lⱼ⟩⟨rᵢ, rⱼ⟩, which is exact enough to clip by and moves with the block; nor is it faster."""
+ROWS_OF_UNITS = 256
+"""Most rows of a unit whose pairs are compared; the gradient of a larger one is written out."""
 
 CANCELLATION = 1e-12
 """Of (Σ‖gᵢ‖)², added to the square of a unit's norm: more than float64 can lose where gradients cancel,
@@ -123,8 +123,7 @@ def summed_gradients(
 
     rows = np.arange(len(examples.labels)) if units is None else np.argsort(units, kind="stable")
     most = batch_size if units is None else min(batch_size, ROWS_OF_UNITS)
-    owned = None if units is None else units[rows]
-    for number, (start, stop) in enumerate(_blocks(len(rows), owned, most)):
+    for number, (start, stop) in enumerate(_blocks(len(rows), None if units is None else units[rows], most)):
         if number % ROWS_AT_ONCE == 0:
             # Units one by one make as long a chain of additions as rows of a batch.
             _move(some, total)
@@ -253,20 +252,12 @@ def _one_large_unit(
 
 
 def _blocks(count: int, owners: NDArray[np.int64] | None, most: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows: at most `most` of them, or whole units up to it, or one unit that is larger."""
+    """Ranges of at most `most` rows, or of the rows of each unit, whose rows stand together."""
     if owners is None:
-        for start in range(0, count, most):
-            yield start, min(start + most, count)
-        return
-    ends = [*(np.flatnonzero(np.diff(owners)) + 1).tolist(), count] if count else []
-    start = previous = 0
-    for end in ends:
-        if end - start > most and previous > start:
-            yield start, previous
-            start = previous
-        previous = end
-    if count:
-        yield start, count
+        starts = np.arange(0, count, most)
+    else:
+        starts = np.flatnonzero(np.diff(owners, prepend=owners[:1] - 1)) if count else np.zeros(0, np.int64)
+    yield from itertools.pairwise([*starts.tolist(), count] if count else [])
 
 
 def _check(
