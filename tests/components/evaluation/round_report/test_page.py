@@ -168,6 +168,8 @@ def test_says_what_a_projection_spares_where_there_is_one() -> None:
     line = "a sealed update has 262 kB; on all 384 features and not 192 it would have 524 kB, 2 times as many"
     assert line in page.replace("\N{NARROW NO-BREAK SPACE}", " ")
     assert 'title="262,224 bytes, 524,368 before"' in page
+    page = render([figures(1, [site("aws", None)], compression=told | {"sealed_bytes_before": 262_224})])
+    assert "not 192 it would have as many, as a seal has whole ciphertexts</p>" in page
     assert "a sealed update has" not in render([figures(1, [site("aws", None)])])
 
 
