@@ -90,8 +90,8 @@ def next_model(
         return _stepped(charter, weights, -mean, state)
     _require_possible(charter, released, aggregate)
     rule = adaptive_rule(charter)
-    # In units of the round's norm: noise moves the model alike in all rounds, and what the optimiser remembers
-    # of earlier ones is of one scale.
+    # In units of the round's norm: noise moves the model alike in all rounds, and what the optimiser
+    # remembers of earlier ones is of one scale.
     if released.of == GRADIENTS and rule is not None:
         stepped = _stepped(charter, weights, aggregate[:-2] / max(1.0, float(aggregate[-1])), state)
         following = next_norm(rule, norm, *aggregate[-2:].tolist(), first=charter.clipping_norm)
