@@ -148,7 +148,7 @@ class TestAccount:
 
 class TestTwelveMonths:
     def test_the_count_agrees_with_a_ledger(self, three: ThreeSites, tmp_path: Path) -> None:
-        """A ticket is due every third day: a month has its rounds, in the coordinator's count and in a site's ledger."""
+        """A ticket is due every third day: a month has its rounds, by count and by ledger."""
         budget = Budget(epsilon=8.0, delta=1e-5, per="month")
         terms = PrivacyTerms(
             target_epsilon=8.0,
