@@ -56,6 +56,20 @@ def colluding(document: dict[str, Any]) -> None:
 
 
 MISTAKES: dict[str, tuple[Change, str]] = {
+    "an adaptive norm that is solved": (
+        both(put("training", algorithm="analytic"), put("privacy", rounds=1, adaptive_clipping={})),
+        "privacy.adaptive_clipping: belongs to fedsgd, whose gradients are clipped one by one in every "
+        "round, got analytic: leave it out",
+    ),
+    "an adaptive norm of local steps": (
+        both(put("training", algorithm="dp-sgd"), put("privacy", adaptive_clipping={"quantile": 0.3})),
+        "privacy.adaptive_clipping: belongs to fedsgd, whose gradients are clipped one by one in every "
+        "round, got dp-sgd: leave it out",
+    ),
+    "a quantile of all": (
+        put("privacy", adaptive_clipping={"quantile": 1.0}),
+        "privacy.adaptive_clipping.quantile: Input should be less than 1, got",
+    ),
     "epsilon 0": (
         put("privacy", target_epsilon=0),
         "privacy.target_epsilon must be from 0.001 to 1000, got 0.0: try 1 to 8",

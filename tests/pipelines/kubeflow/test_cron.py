@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -44,6 +44,26 @@ def test_both_days_must_match_where_one_is_open() -> None:
     cron = parse_cron("0 0 0 */2 * MON")
     found = list(cron.times(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 30, tzinfo=UTC)))
     assert [time.day for time in found] == [9, 23]
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("0 0 3 * * *", (31, "2026-12")),
+        ("0 0 3 1,15 * *", (2, "2026-11")),
+        ("0 */30 * * * MON", (5 * 48, "2026-11")),
+        ("0 0 0 29 2 *", (1, "2028-02")),
+        ("0 0 0 1 * MON", (6, "2026-11")),
+    ],
+)
+def test_the_fullest_month(text: str, most: tuple[int, str]) -> None:
+    cron = parse_cron(text)
+    assert cron.most_in_a_month(SATURDAY) == most
+    year, month = map(int, most[1].split("-"))
+    start = datetime(year, month, 1, tzinfo=UTC)
+    end = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    second = timedelta(seconds=1)
+    assert len(list(cron.times(start - second, end - second))) == most[0]
 
 
 def test_spaces_are_evened_out() -> None:
