@@ -13,6 +13,8 @@
 # make bench-clipping   an adaptive clipping norm against the best fixed one at equal ε; writes build/bench/clipping.json (QUICK=1: two minutes)
 # make compare      the paper's method and its rivals by five figures and by what attacks learn: writes RESULTS.md and build/compare
 #                   (DATA=folder with train.csv and test.csv for another data set; QUICK=1: minutes, into build/compare-quick alone)
+# make audit        lower bounds on ε from canaries, of the sealed mechanism and of broken ones: writes build/audit/audit.json
+#                   and its part of RESULTS.md; about three minutes
 # make bench-ingest   rows a second and peak memory of reading DuckDB and BigQuery; writes build/bench/ingest.json (QUICK=1: a tenth of the rows)
 #
 # pip's own settings (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, pip.conf …) decide where packages come from.
@@ -24,7 +26,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FEDERATION := manifests/federations/quickstart.yaml
 
-.PHONY: quickstart test lint check golden format images test-images bench-quickstart bench-seal bench-privacy bench-compression bench-clipping bench-ingest compare schema clean
+.PHONY: quickstart test lint check golden format images test-images bench-quickstart bench-seal bench-privacy bench-compression bench-clipping bench-ingest compare audit schema clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/crosscloud run $(FEDERATION) --rounds 3
@@ -83,6 +85,9 @@ bench-ingest: $(VENV)/.dev
 # The reduced comparison has a folder of its own, and no page is written of it.
 compare: $(VENV)/.dev
 	$(BIN)/crosscloud compare $(FEDERATION) $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick --output build/compare-quick,--results-page RESULTS.md)
+
+audit: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/crosscloud audit $(FEDERATION) --broken --results-page RESULTS.md
 
 schema: $(VENV)/.quickstart
 	$(BIN)/crosscloud schema > manifests/federations/federation.schema.json

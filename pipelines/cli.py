@@ -13,7 +13,19 @@ from rich.console import Console
 
 from components.errors import CrosscloudError, IntegrityError, UsageError
 from components.images import VERSION
-from pipelines.commands import charter, check, compare, doctor, explain, keys, prune, schedule, status, submit
+from pipelines.commands import (
+    audit,
+    charter,
+    check,
+    compare,
+    doctor,
+    explain,
+    keys,
+    prune,
+    schedule,
+    status,
+    submit,
+)
 from pipelines.commands import privacy as privacy_command
 from pipelines.commands.arguments import FederationFile, Method, load, relative
 
@@ -35,6 +47,7 @@ app.command()(prune.prune)
 app.command()(doctor.doctor)
 app.command()(check.check)
 app.command()(compare.compare)
+app.command()(audit.audit)
 app.command()(submit.submit)
 app.command()(schedule.schedule)
 app.command()(status.status)

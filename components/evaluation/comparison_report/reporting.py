@@ -53,13 +53,13 @@ def write_comparison(results: Path, *, output: Path, results_page: Path | None =
             stem = output / "figures" / f"{slug(one.name)}-{drawing.name}"
             for kind, content in rendered(drawing.panels, "png", "svg", columns=drawing.columns).items():
                 path = stem.with_name(f"{stem.name}.{kind}")
-                _write(path, content)
+                write_file(path, content)
                 figures.append(path)
     page = output / "report.html"
-    _write(page, render(data_sets, drawings).encode())
+    write_file(page, render(data_sets, drawings).encode())
     if results_page is not None:
         existing = results_page.read_text(encoding="utf-8") if results_page.exists() else ""
-        _write(results_page, written_page(data_sets, existing).encode())
+        write_file(results_page, written_page(data_sets, existing).encode())
     return ComparisonReport(
         page=page,
         figures=tuple(figures),
@@ -78,7 +78,12 @@ def _drawings(measured: DataSet) -> list[Drawing]:
     return [drawing for drawing in made if drawing is not None]
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file that is there whole or not at all.
+
+    Raises:
+        StoreError: it cannot be written, as when the disk is full.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ which data set a part is of, so that measuring one data set does not lose what w
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from components.evaluation.comparison_report import prose
@@ -35,14 +35,27 @@ _KEPT_PART: Final = re.compile(
     r"^<!-- begin (?P<name>[^<>]+) -->$.*?^<!-- end (?P=name) -->$", re.MULTILINE | re.DOTALL
 )
 
+_KEPT_AUDIT: Final = re.compile(
+    r"^<!-- begin audit of (?P<name>[^<>]+) -->$.*?^<!-- end audit of (?P=name) -->$",
+    re.MULTILINE | re.DOTALL,
+)
 
-def results_page(measured: Sequence[DataSet], existing: str = "") -> str:
+
+def results_page(
+    measured: Sequence[DataSet], existing: str = "", audits: Mapping[str, str] | None = None
+) -> str:
     """Returns the page.
 
     Args:
         measured: data sets to tell of.
-        existing: the page as it is, whose parts about other data sets are kept as they are.
+        existing: the page as it is, whose parts about other data sets and audits are kept as they are.
+        audits: parts about audits, by federation.
     """
+    told = _found(_KEPT_AUDIT, existing) | {
+        name: f"<!-- begin audit of {name} -->\n\n{text}\n\n<!-- end audit of {name} -->"
+        for name, text in (audits or {}).items()
+    }
+    existing = _KEPT_AUDIT.sub("", existing)
     lines = _found(_KEPT_LINE, existing) | {one.name: _relations_line(one) for one in measured}
     parts = _found(_KEPT_PART, existing) | {one.name: _part(one) for one in measured}
     names = sorted(lines.keys() & parts.keys())
@@ -57,6 +70,7 @@ def results_page(measured: Sequence[DataSet], existing: str = "") -> str:
             "",
             "This page is written by `make compare` from `build/compare/results.json`; figures and the full "
             "report lie beside that file.",
+            *(f"\n{told[name]}" for name in sorted(told)),
             *(f"\n{parts[name]}" for name in names),
             "",
         ]
