@@ -22,8 +22,8 @@ def drawn(rows: int, columns: int, seed: int = 1) -> Features:
     generator = np.random.default_rng(seed)
     spread = 0.8 ** np.arange(columns)
     rotation = np.linalg.qr(generator.normal(size=(columns, columns)))[0]
-    values: Features = (generator.normal(size=(rows, columns)) * spread @ rotation + 3).astype(np.float32)
-    return values
+    drawn = generator.normal(size=(rows, columns)) * spread @ rotation + 3
+    return np.asarray(drawn, np.float32)
 
 
 class TestPrincipalDirections:
@@ -42,7 +42,8 @@ class TestPrincipalDirections:
 
     def test_rows_are_orthonormal_float32_with_a_positive_largest_component(self) -> None:
         found = principal_directions(drawn(100, 16), 8)
-        assert (found.dtype.name, found.shape) == ("float32", (8, 16))
+        assert found.dtype == np.float32
+        assert found.shape == (8, 16)
         np.testing.assert_allclose(
             found.astype(np.float64) @ found.T.astype(np.float64), np.eye(8), atol=1e-6
         )
@@ -68,7 +69,8 @@ class TestProjected:
         matrix = np.linalg.qr(generator.normal(size=(8, kept)))[0].T.astype(np.float32)
         features = (generator.normal(size=(5, 8)) * generator.uniform(1e-3, 1e3)).astype(np.float32)
         found = projected(features, matrix)
-        assert (found.dtype.name, found.shape) == ("float32", (5, kept))
+        assert found.dtype == np.float32
+        assert found.shape == (5, kept)
         assert feature_norm(kept) == math.sqrt(kept)
         np.testing.assert_allclose(
             np.linalg.norm(found.astype(np.float64), axis=1), math.sqrt(kept), rtol=1e-6
