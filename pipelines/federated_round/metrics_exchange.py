@@ -64,9 +64,18 @@ def counted(
     put(opened, federation.coordinator, title="open metrics", owner=COORDINATOR)
     own = {"ticket": opened.outputs["ticket"], **exchange}
     sites = [site.counting(own["ticket"], OF_METRICS) for site in counting]
-
     for site in sites:
         site.count(count)
+    return Counted(ticket=own["ticket"], receipt=_opened(federation, sites, put, own))
+
+
+def _opened(
+    federation: Federation,
+    sites: Sequence[SiteTasks],
+    put: Callable[..., dsl.PipelineTask],
+    own: dict[str, Any],
+) -> Any:
+    """From commitments to the receipt of an opened sum; `own` is what every step of the exchange takes."""
     called = roster(
         commitments={site.name: site.commitment for site in sites},
         reasons={site.name: site.reason for site in sites},
@@ -99,4 +108,4 @@ def counted(
         **own,
     )
     put(sum_opened, federation.key_holder, title=f"{OF_METRICS}open", owner=KEY_HOLDER)
-    return Counted(ticket=own["ticket"], receipt=sum_opened.outputs["receipt"])
+    return sum_opened.outputs["receipt"]
