@@ -305,3 +305,12 @@ def test_texts_that_do_not_differ_tell_no_directions(small_federation: Make) -> 
         UsageError, match=r"differ along 0 directions, fewer than 6: ask for fewer, or name more"
     ):
         ensure_charter(load_federation(made.path))
+
+
+def test_a_comparison_says_that_it_leaves_features_as_they_are(
+    small_federation: Make, say: Say, tmp_path: Path
+) -> None:
+    made = compressed(small_federation(0))
+    said = say("compare", made.path, "--output", tmp_path / "out")
+    assert f"compression: methods are compared without it, on all {DIMENSIONS} features" in said.out
+    assert said.complaints[0].startswith("small has no sample_data")
