@@ -10,7 +10,7 @@
 # make bench-seal   the seal against NVFlare's CKKS and plain averaging; writes build/bench/seal.json (SCALE=1: 10^8 values too)
 # make bench-privacy   ours against DP-FL, one-shot, analytic and central training at equal ε; writes build/bench/privacy.json (QUICK=1: 5 minutes)
 # make bench-compression   half the features by a public projection against all of them, in accuracy and bytes; writes build/bench/compression.json
-# make bench-clipping   an adaptive clipping norm against the best fixed one at equal ε; writes build/bench/clipping.json (QUICK=1: two minutes)
+# make bench-clipping   an adaptive clipping norm against the best fixed one at equal ε; writes build/bench/clipping.json (QUICK=1: one deal, one ε)
 # make compare      the paper's method and its rivals by five figures and by what attacks learn: writes RESULTS.md and build/compare
 #                   (DATA=folder with train.csv and test.csv for another data set; QUICK=1: minutes, into build/compare-quick alone)
 # make audit        lower bounds on ε from canaries, of the sealed mechanism and of broken ones: writes build/audit/audit.json

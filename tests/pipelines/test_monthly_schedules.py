@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from components.agreement.adaptive_norm import CLIPPING_NORM
 from components.agreement.noise_terms import AdaptiveClipping
+from components.artifacts.stores import open_store
+from components.artifacts.tensors import decode_any
 from components.errors import UsageError
+from components.rounds.monthly_allowance import month_of
+from components.rounds.verification import verify_state
 from pipelines.charter_comparison import changes
 from pipelines.charter_terms import explained
 from pipelines.chartering import ensure_charter, first_policy, propose_charter
@@ -19,7 +26,9 @@ from pipelines.federation import Federation, load_federation
 from pipelines.noise_schedule import noise_terms
 from pipelines.privacy_standing import require_rounds, standings
 from tests.conftest import SmallFederation
+from tests.pipelines.command_line import say_here
 from tests.pipelines.noised import ours, set_privacy
+from tests.pipelines.round_in_process import RoundInProcess
 
 Make = Callable[..., SmallFederation]
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -115,3 +124,33 @@ def test_a_norm_that_adapts_is_the_charters(small_federation: Make, tmp_path: Pa
     assert charter.privacy is not None
     assert charter.privacy.adaptive == AdaptiveClipping(quantile=0.3, learning_rate=0.5, weight=0.1)
     assert charter.clipping_norm == 1.5
+
+
+def test_a_round_is_reported_with_its_norm_and_its_month(
+    small_federation: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = small_federation(30, **ours(per="month", adaptive_clipping={}))
+    monkeypatch.chdir(made.path.parent)
+    say = say_here(monkeypatch, capsys)
+    run = RoundInProcess(made)
+    run.finish()
+    month = month_of(datetime.fromisoformat(run.opened.snapshot))
+    state = open_store(run.federation.state_uri)
+    report = json.loads(state.read("rounds/00001/report.json"))
+    assert report["parameters"]["clipping_norm"] == 1.5
+    assert {name: report["privacy"][name] for name in ("month", "releases", "rounds_left")} == {
+        "month": month,
+        "releases": 1,
+        "rounds_left": 1,
+    }
+    assert report["privacy"]["epsilon_ever"] == report["privacy"]["epsilon_spent"]
+    after = decode_any(state.read(f"rounds/00001/checkpoint-{report['model_digest'][:16]}.safetensors"))
+    assert 1.5 * math.exp(-0.4) <= float(after[CLIPPING_NORM][0]) <= 1.5 * math.exp(0.1)
+    capsys.readouterr()
+    first, months, _, *sites = say("privacy", made.path).lines
+    assert first.startswith(
+        "schedule: epsilon 8 at delta 1e-05 in every calendar month (UTC) of 2 rounds, noise"
+    )
+    assert months.startswith("spent and left are the running month's; months add up")
+    assert [line.split()[2] for line in sites] == [month] * 3
+    assert verify_state(run.federation.state_uri, keys_uri=run.federation.keys_uri).problems == ()

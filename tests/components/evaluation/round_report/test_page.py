@@ -173,6 +173,36 @@ def test_says_what_a_projection_spares_where_there_is_one() -> None:
     assert "a sealed update has" not in render([figures(1, [site("aws", None)])])
 
 
+def test_a_months_allowance_is_told_with_what_all_months_cost() -> None:
+    spent = {
+        "epsilon_spent": 2.0,
+        "epsilon_left": 1.0,
+        "delta": 1e-5,
+        "month": "2026-11",
+        "epsilon_ever": 4.25,
+    }
+    page = render([figures(1, [site("aws", None)], privacy=spent)])
+    told = "<li>privacy <b>ε 2.00</b> at δ 1e-05, 1.00 left in 2026-11; all months together ε 4.25</li>"
+    assert told in page
+
+
+def test_shows_the_norm_of_every_round_where_it_adapts() -> None:
+    rounds = [
+        figures(number, [site("aws", None)], parameters=parameters)
+        for number, parameters in (
+            (1, {"local_epochs": 2}),
+            (2, {"clipping_norm": 1.5}),
+            (3, {"clipping_norm": 1.25 / 3}),
+        )
+    ]
+    newest, adapted, plain = Tables(render(rounds)).tables["rounds"][1:]
+    assert "0.4167" in newest
+    assert "1.5" in adapted
+    assert "–" in plain
+    assert "Clipping norm" in render(rounds)
+    assert "Clipping norm" not in render(rounds[:1])
+
+
 def test_escapes_everything_that_comes_from_outside() -> None:
     left_out = site(HOSTILE, None, cloud=HOSTILE, took_part=False, reason=HOSTILE)
     steps = [{"step": HOSTILE, "site": HOSTILE, "seconds": 1, "bytes": 1}] * 2
