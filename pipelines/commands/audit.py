@@ -73,11 +73,15 @@ def audit(
     typer.echo(f"record  {relative(write(record, output, results_page, command).absolute())}")
     if seed is None and (kept := keep(record, chosen)):
         typer.echo(f"kept    {kept}")
-    _require_as_expected(record)
+    require_as_expected(record)
 
 
-def _require_as_expected(record: AuditRecord) -> None:
-    """Exits with 1 unless every trial came out as it must."""
+def require_as_expected(record: AuditRecord) -> None:
+    """Passes an audit in which every trial came out as it must.
+
+    Raises:
+        typer.Exit: with 1, after a line for each that did not.
+    """
     for trial in record.trials:
         if trial.as_expected:
             continue

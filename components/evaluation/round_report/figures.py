@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from components.errors import IntegrityError
+from components.evaluation.audit.record import AuditRecord, audit_of
 from components.evaluation.metrics import Evaluation, pool
 
 FORMAT = 1
@@ -72,6 +73,7 @@ class RoundFigures:
     model_digest: str
     parameters: Mapping[str, str | int | float]
     privacy: Mapping[str, float] | None = None
+    audit: AuditRecord | None = None
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> RoundFigures:
@@ -105,6 +107,7 @@ class RoundFigures:
             model_digest=_field(document, "model_digest", str),
             parameters=dict(_field(document, "parameters", dict)),
             privacy=document.get("privacy"),
+            audit=audit_of(document["audit"]) if document.get("audit") is not None else None,
         )
 
     @cached_property

@@ -12,6 +12,7 @@ from typing import Any
 from components.agreement.attempt import Attempt
 from components.artifacts.stores import Store, create_or_read, key_of, open_store, reference
 from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, RefusedError
+from components.evaluation.audit.record import newest_audit
 from components.evaluation.metrics import Evaluation
 from components.evaluation.model_evaluation.evaluation import read_figures
 from components.evaluation.round_report.figures import RoundFigures
@@ -70,7 +71,7 @@ def write_report(
     evaluations = {
         site: _figures(attempt, site, figures, len(story.classes)) for site in attempt.charter.site_names
     }
-    document = _document(story, attempt, record, evaluations, reasons)
+    document = _document(story, attempt, record, evaluations, reasons) | {"audit": _audit(state, record)}
     earlier = _earlier_rounds(state, record.round_number)
     html = render([RoundFigures.from_dict(each) for each in [*earlier, document]]).encode()
     Path(page).parent.mkdir(parents=True, exist_ok=True)
@@ -126,6 +127,15 @@ def _document(
         ],
         "steps": [asdict(entry) for entry in entries],
     }
+
+
+def _audit(state: Store, record: RoundRecord) -> dict[str, Any] | None:
+    """The newest audit that is kept beside the rounds; a report is written without one, too."""
+    with contextlib.suppress(IntegrityError, ObjectMissingError):
+        found = newest_audit(state)
+        if found is not None and found.federation == record.federation:
+            return dict(json.loads(found.to_json()))
+    return None
 
 
 def _earlier_rounds(state: Store, before: int) -> list[dict[str, Any]]:
