@@ -1,4 +1,4 @@
-"""The bound for Gaussian trade-off functions against mechanisms known exactly, a linear program, and draws."""
+"""The Gaussian bound against mechanisms known exactly, a linear program, and draws."""
 
 from __future__ import annotations
 
