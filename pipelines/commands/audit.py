@@ -42,7 +42,6 @@ def audit(
     """Audit the sealed mechanism by canaries. Exits with 1 if a bound contradicts the claim."""
     from components.evaluation.audit.auditing import Asking
     from components.evaluation.audit.auditing import audit as audit_mechanisms
-    from components.evaluation.audit.results_section import HEADER, row
     from pipelines.auditing import audited, keep, write
 
     chosen, asked = load(federation), _numbers(epsilons)
@@ -62,6 +61,17 @@ def audit(
             status.update(f"{mechanism.name}, ε {mechanism.epsilon:g}: run {number} of {mechanism.runs}")
 
         record = audit_mechanisms(asking, on_run=on_run)
+    _tell(record)
+    command = shlex.join(["crosscloud", *sys.argv[1:]])
+    typer.echo(f"record  {relative(write(record, output, results_page, command).absolute())}")
+    if seed is None and (kept := keep(record, chosen)):
+        typer.echo(f"kept    {kept}")
+    require_as_expected(record)
+
+
+def _tell(record: AuditRecord) -> None:
+    from components.evaluation.audit.results_section import HEADER, row
+
     print_rows([row(record, trial) for trial in record.trials], HEADER)
     for name, reason in record.skipped.items():
         typer.echo(f"{name}: not audited, {reason}")
@@ -69,15 +79,14 @@ def audit(
         f"{record.canaries} canaries, {record.guesses} guessed; bounds hold with "
         f"{100 * record.confidence:g} % at delta {record.delta:g}"
     )
-    command = shlex.join(["crosscloud", *sys.argv[1:]])
-    typer.echo(f"record  {relative(write(record, output, results_page, command).absolute())}")
-    if seed is None and (kept := keep(record, chosen)):
-        typer.echo(f"kept    {kept}")
-    _require_as_expected(record)
 
 
-def _require_as_expected(record: AuditRecord) -> None:
-    """Exits with 1 unless every trial came out as it must."""
+def require_as_expected(record: AuditRecord) -> None:
+    """Passes an audit in which every trial came out as it must.
+
+    Raises:
+        typer.Exit: with 1, after a line for each that did not.
+    """
     for trial in record.trials:
         if trial.as_expected:
             continue

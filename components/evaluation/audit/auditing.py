@@ -98,7 +98,7 @@ def bounds(
 
     All that is said of the runs together holds with `confidence`, and so does all that is said of one run:
     what may go wrong is divided by the number of views and of bounds (Bonferroni). Runs are independent, so
-    if an epsilon is no lie each of them contradicts it at confidence 1 - a with a chance of a at most, and
+    if an epsilon is true each of them contradicts it at confidence 1 - a with a chance of a at most, and
     k of N with that of a binomial tail: together they say what the k-th of them says, for the a that makes
     the tail small enough. A tenth of many runs, rounded down, need not agree.
 

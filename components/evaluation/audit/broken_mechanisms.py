@@ -75,7 +75,7 @@ def _with_noise(charter: Charter, factor: float) -> Charter:
 BROKEN: Final[Sequence[Mechanism]] = (
     Mechanism(
         name="noise off by 4",
-        says=f"every site draws noise of a {NOISE_OFF}th of the agreed deviation",
+        says=f"every site draws noise of 1/{NOISE_OFF} of the agreed deviation",
         work=quiet_noise,
         epsilon=4.0,
         runs=5,

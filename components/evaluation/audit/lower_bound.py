@@ -13,7 +13,11 @@ canaries may be given away wholly.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from components.errors import UsageError
 from components.evaluation.audit.gaussian_bound import require_counts
@@ -32,18 +36,10 @@ def p_value(epsilon: float, delta: float, *, right: int, guesses: int, canaries:
         guesses: r, fixed beforehand, from 1 to m.
         canaries: m.
     """
-    log_right = -math.log1p(math.exp(-epsilon))
-    log_wrong = log_right - epsilon
-    chances = [
-        math.exp(_log_choose(guesses, count) + count * log_right + (guesses - count) * log_wrong)
-        for count in range(guesses + 1)
-    ]
-    tail = math.fsum(chances[right:])
-    below = steepest = 0.0
-    for number in range(1, right + 1):
-        below += chances[right - number]
-        steepest = max(steepest, below / number)
-    return min(1.0, tail + 2 * canaries * delta * steepest)
+    chances = _binomial(guesses, epsilon)
+    tail = float(chances[right:].sum())
+    below = np.cumsum(chances[:right][::-1]) / np.arange(1, right + 1)
+    return min(1.0, tail + 2 * canaries * delta * float(below.max(initial=0.0)))
 
 
 def epsilon_lower_bound(delta: float, *, right: int, guesses: int, canaries: int, confidence: float) -> float:
@@ -72,5 +68,19 @@ def epsilon_lower_bound(delta: float, *, right: int, guesses: int, canaries: int
     return low
 
 
-def _log_choose(whole: int, part: int) -> float:
-    return math.lgamma(whole + 1) - math.lgamma(part + 1) - math.lgamma(whole - part + 1)
+def _binomial(draws: int, epsilon: float) -> NDArray[np.float64]:
+    """Chances of 0 to `draws` successes of chance e^epsilon / (1 + e^epsilon) each."""
+    log_right = -math.log1p(math.exp(-epsilon))
+    factorials = _log_factorials(draws)
+    counts = np.arange(draws + 1)
+    chances: NDArray[np.float64] = np.exp(
+        (factorials[-1] - factorials - factorials[::-1])
+        + counts * log_right
+        + (draws - counts) * (log_right - epsilon)
+    )
+    return chances
+
+
+@lru_cache(maxsize=16)
+def _log_factorials(most: int) -> NDArray[np.float64]:
+    return np.array([math.lgamma(number + 1) for number in range(most + 1)])

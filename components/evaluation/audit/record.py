@@ -14,6 +14,7 @@ FORMAT: Final = 1
 INTACT: Final = "intact"
 FOLDER: Final = "audits"
 """In a federation's state."""
+_UNKNOWN: Final = "not the record of an audit that this version knows"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,18 +163,36 @@ def read_audit(content: bytes) -> AuditRecord:
     """
     try:
         document = json.loads(content)
-        trials = tuple(_trial(each) for each in document["trials"])
-        record = AuditRecord(**(document | {"trials": trials}))
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(_UNKNOWN) from error
+    return audit_of(document)
+
+
+def audit_of(document: object) -> AuditRecord:
+    """The audit of a JSON value.
+
+    Raises:
+        IntegrityError: it is none that this version knows.
+    """
+    try:
+        fields: Mapping[str, Any] = dict(document)  # type: ignore[call-overload]
+        trials = tuple(_trial(each) for each in fields["trials"])
+        record = AuditRecord(**{**fields, "trials": trials})
         known = type(record.format) is int and record.format == FORMAT
-        numbers = [record.delta, record.confidence, record.seconds]
+        numbers = [record.delta, record.confidence, record.seconds, record.canaries, record.guesses]
         numbers += [number for trial in trials for number in (trial.claimed, trial.together.largest)]
         sound = all(type(number) in (int, float) for number in numbers) and bool(trials)
-        texts = (record.federation, record.version, record.finished_at, *(trial.says for trial in trials))
+        texts = (
+            record.federation,
+            record.version,
+            record.finished_at,
+            *(trial.mechanism for trial in trials),
+        )
         sound = sound and all(isinstance(text, str) for text in texts)
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError) as error:
-        raise IntegrityError("not the record of an audit that this version knows") from error
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        raise IntegrityError(_UNKNOWN) from error
     if not (known and sound):
-        raise IntegrityError("not the record of an audit that this version knows")
+        raise IntegrityError(_UNKNOWN)
     return record
 
 

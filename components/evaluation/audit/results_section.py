@@ -51,7 +51,7 @@ def section(record: AuditRecord, command: str) -> str:
         f"## Audit of {record.federation}",
         f"Every run trains once with {record.canaries:,} canaries, each included by a fair coin, under the "
         f"federation's own terms and through sealed sums of {record.sites} sites, {record.honest} of them "
-        f"honest, over {record.rounds} rounds of {record.values:,} values. {record.guesses} canaries are "
+        f"honest, over {record.rounds} rounds of {record.values:,} values. {record.guesses:,} canaries are "
         f"guessed, a number fixed beforehand. Bounds hold with {100 * record.confidence:g} % for the runs "
         f"of a line together, and for any single run, at δ = {record.delta:g}.",
         MEANS,

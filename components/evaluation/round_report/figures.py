@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from components.errors import IntegrityError
+from components.evaluation.audit.record import AuditRecord, audit_of
 from components.evaluation.metrics import Evaluation, pool
 from components.evaluation.round_report.compression import Compression
 from components.evaluation.sealed_counts import SealedCounts, Share
@@ -80,6 +81,7 @@ class RoundFigures:
     counts_epsilon: float = 0.0
     counts_unit: str = "row"
     counts_reason: str = ""
+    audit: AuditRecord | None = None
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> RoundFigures:
@@ -113,6 +115,7 @@ class RoundFigures:
             model_digest=_field(document, "model_digest", str),
             parameters=dict(_field(document, "parameters", dict)),
             privacy=document.get("privacy"),
+            audit=audit_of(document["audit"]) if document.get("audit") is not None else None,
             compression=_compression(document.get("compression")),
             **_counts(document.get("aggregate") or {}, len(classes)),
         )

@@ -17,6 +17,7 @@ from components.agreement.server_steps import split
 from components.agreement.ticket import metrics_folder
 from components.artifacts.stores import Store, create_or_read, key_of, open_store, reference
 from components.errors import IntegrityError, ObjectExistsError, ObjectMissingError, RefusedError
+from components.evaluation.audit.record import newest_audit
 from components.evaluation.metrics import Evaluation
 from components.evaluation.model_evaluation.evaluation import read_figures
 from components.evaluation.round_report.compression import compression
@@ -101,7 +102,10 @@ def write_report(
     sealed = sealed_figures(
         attempt, record, ticket=counted.ticket, receipt=counted.receipt, classes=len(story.classes)
     )
-    document = _document(story, attempt, record, evaluations, reasons) | {"aggregate": sealed.to_dict()}
+    document = _document(story, attempt, record, evaluations, reasons) | {
+        "aggregate": sealed.to_dict(),
+        "audit": _audit(state, record),
+    }
     earlier = _earlier_rounds(state, record.round_number)
     html = render([RoundFigures.from_dict(each) for each in [*earlier, document]]).encode()
     Path(page).parent.mkdir(parents=True, exist_ok=True)
@@ -186,6 +190,15 @@ def _clipping_norm(attempt: Attempt) -> dict[str, float]:
         return {}
     state = split(read_committed(attempt.exchange, attempt.ticket.model))[1]
     return {"clipping_norm": norm_of(attempt.charter, state)}
+
+
+def _audit(state: Store, record: RoundRecord) -> dict[str, Any] | None:
+    """The newest audit that is kept beside the rounds; a report is written without one, too."""
+    with contextlib.suppress(IntegrityError, ObjectMissingError):
+        found = newest_audit(state)
+        if found is not None and found.federation == record.federation:
+            return dict(json.loads(found.to_json()))
+    return None
 
 
 def _earlier_rounds(state: Store, before: int) -> list[dict[str, Any]]:

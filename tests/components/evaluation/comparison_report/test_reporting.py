@@ -138,6 +138,17 @@ def test_what_was_told_of_another_data_set_is_kept_word_by_word(results: Results
     )
 
 
+def test_an_audit_is_kept_until_it_is_made_anew(results: Results) -> None:
+    alone = results_page(read_results(results.write(alpha=results.full())))
+    audited = results_page([], alone, {"sample": "## Audit of sample\n\nfirst"})
+    assert audited.count("## Audit of sample") == 1
+    assert audited.index("## Audit of sample") < audited.index("## alpha")
+    # A comparison that is made later keeps it, and nothing else is changed by it.
+    assert results_page(read_results(results.write(alpha=results.full())), audited) == audited
+    again = results_page([], audited, {"sample": "## Audit of sample\n\nsomething else"})
+    assert again == audited.replace("## Audit of sample\n\nfirst", "## Audit of sample\n\nsomething else")
+
+
 def test_a_file_that_cannot_be_written_is_told_in_one_line(results: Results, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file where a folder is wanted")
     with pytest.raises(StoreError, match=r"report\.html cannot be written: \w+"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from components.errors import IntegrityError
 from components.evaluation.round_report.compression import Compression
 from components.evaluation.round_report.figures import RoundFigures
+from tests.components.evaluation.audit.audit_records import record, trial
 
 
 def evaluation(confusion: list[list[int]], log_loss: float = 0.5) -> dict[str, Any]:
@@ -142,3 +144,11 @@ def test_refuses_a_missing_field() -> None:
     del incomplete["model_digest"]
     with pytest.raises(IntegrityError, match="model_digest"):
         RoundFigures.from_dict(incomplete)
+
+
+def test_an_audit_is_read_with_the_round_and_checked() -> None:
+    made = record(trial())
+    assert RoundFigures.from_dict(document()).audit is None
+    assert RoundFigures.from_dict(document(audit=json.loads(made.to_json()))).audit == made
+    with pytest.raises(IntegrityError, match="not the record of an audit"):
+        RoundFigures.from_dict(document(audit={"trials": 1}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from html import unescape
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from components.evaluation.round_report.charts import percent
 from components.evaluation.round_report.figures import RoundFigures
 from components.evaluation.round_report.page import amount, duration, moment, points, render
+from tests.components.evaluation.audit.audit_records import record, trial
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)> & '{{ 7*7 }}"
 CLASSES = ["heart", "lung", "skin"]
@@ -219,6 +221,22 @@ def test_escapes_everything_that_comes_from_outside() -> None:
     assert " ".join(HOSTILE.split()) in rows[1][1]
     # Every attribute that holds such text is quoted: nothing but our own attributes ever opens.
     assert not re.search(r"<[^>\"]*(?:\"[^\"]*\"[^>\"]*)*\sonerror=", page)
+
+
+def test_the_newest_audit_is_a_section_and_nothing_where_there_is_none() -> None:
+    made = record(trial(), trial(HOSTILE, 0.75, says=HOSTILE))
+    one = [site("aws", counts(1))]
+    page = render([figures(1, one, audit=json.loads(made.to_json()))])
+    told = " ".join(unescape(page).split())
+    assert "with 99.9 % confidence its ε is at least the lower bound" in told
+    assert "it proves nothing safe" in told
+    assert "7,680 canaries a training, 10 of them guessed, at δ 1e-05; crosscloud 0.1.0" in told
+    header, intact, broken = Tables(page).tables["audit"]
+    assert header == ["Mechanism", "Trainings", "ε claimed", "Lower bound", "Verdict"]
+    assert intact == ["intact", "2", "1.00", "0.70", "below the claim"]
+    assert broken[1:] == ["2", "1.00", "0.75", "NOT FOUND"]
+    assert "<script" not in page
+    assert "audit" not in Tables(render([figures(1, one)])).tables
 
 
 def test_needs_nothing_but_itself() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from components.agreement.sealed_manifest import blob_key
 from components.artifacts import tensors
 from components.artifacts.documents import sign
-from components.artifacts.stores import create_or_read, reference
+from components.artifacts.stores import create_or_read, open_store, reference
 from components.errors import QuorumNotReachedError
 from components.evaluation.model_evaluation.evaluation import DOMAIN, evaluate, figures_key
 from components.evaluation.round_report.figures import RoundFigures
@@ -21,6 +22,8 @@ from components.evaluation.round_report.report import Story, write_report
 from components.execution.journal import Entry, record
 from components.rounds.state import round_key
 from tests.components.aggregation.three_sites import CLASSES, FEATURES, SITES, ThreeSites, set_policy
+from tests.components.evaluation.audit.audit_records import record as audit_record
+from tests.components.evaluation.audit.audit_records import trial
 from tests.components.rounds.walks import FOUR, walk
 
 STORY = Story(
@@ -237,6 +240,19 @@ def test_a_second_report_does_not_change_the_first(reported: Reported) -> None:
     page = (state / round_key(1, "report.html")).read_bytes()
     assert reported.report({}) == first
     assert (state / round_key(1, "report.html")).read_bytes() == page
+
+
+@pytest.mark.parametrize("kept", ["ours", "another federation's", "no audit at all"])
+def test_the_newest_audit_in_the_state_is_told(reported: Reported, kept: str) -> None:
+    reported.commit()
+    state = open_store(reported.three.state_uri)
+    made = replace(audit_record(trial()), federation=reported.three.charter.federation)
+    state.create("audits/20261128T000000-a.json", replace(made, version="older").to_json())
+    newest = {"ours": made, "another federation's": replace(made, federation="other")}.get(kept)
+    state.create("audits/20261129T000000-a.json", newest.to_json() if newest else b"no record")
+    document = reported.report({})
+    assert document["audit"] == (json.loads(made.to_json()) if kept == "ours" else None)
+    assert RoundFigures.from_dict(document).audit == (made if kept == "ours" else None)
 
 
 def test_bytes_and_seconds_come_from_the_journal(reported: Reported) -> None:
