@@ -112,3 +112,26 @@ def logits(head: Mapping[str, NDArray[np.float32]], features: NDArray[np.float32
     """Scores of shape (n, classes)."""
     scores: NDArray[np.float32] = penultimate(head, features) @ last_layer(head).T + head["output.bias"]
     return scores
+
+
+def logits_row_by_row(
+    head: Mapping[str, NDArray[np.float32]], features: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Scores of shape (n, classes) in float64, each row's the same bits whatever other rows there are.
+
+    A matrix product rounds a row by its place among others: near a tie another row could turn what the model
+    says of it, which no noise of a single row's contribution covers. Sums of `einsum` have one order.
+    """
+    inputs = features.astype(np.float64)
+    if "hidden.weight" in head:
+        hidden = _sums(inputs, head["hidden.weight"]) + head["hidden.bias"]
+        inputs = np.maximum(hidden, 0.0)
+        if "skip.weight" in head:
+            inputs = np.concatenate([inputs, features.astype(np.float64)], axis=1)
+    scores: NDArray[np.float64] = _sums(inputs, last_layer(head)) + head["output.bias"]
+    return scores
+
+
+def _sums(rows: NDArray[np.float64], weight: NDArray[np.float32]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.einsum("nd,kd->nk", rows, weight.astype(np.float64))
+    return found

@@ -152,5 +152,5 @@ def test_a_round_is_reported_with_its_norm_and_its_month(
         "schedule: epsilon 8 at delta 1e-05 in every calendar month (UTC) of 2 rounds, noise"
     )
     assert months.startswith("spent and left are the running month's; months add up")
-    assert [line.split()[2] for line in sites] == [month] * 3
+    assert [line.split()[2:4] for line in sites] == [["row", month]] * 3
     assert verify_state(run.federation.state_uri, keys_uri=run.federation.keys_uri).problems == ()

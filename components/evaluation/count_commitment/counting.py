@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from components.agreement.charter import Charter
 from components.agreement.commitment import commitment_key, read_commitment
+from components.agreement.lineage import opened_round
 from components.agreement.noise_terms import ROW
 from components.agreement.released_sum import counts_adapted, shapes_of
 from components.agreement.site_policy import AGGREGATE
@@ -29,6 +30,7 @@ from components.privacy.charged_commitment import commit, committed
 from components.privacy.charging import charge_ticket, charged_head
 from components.training import heads
 from components.training.adaptation.adaptation import adapted
+from components.training.counted_features import require_counted
 from components.training.features import Examples, read_features
 
 
@@ -44,8 +46,8 @@ def count(place: Workplace, *, features: str, adaptation: str) -> Outcome:
         adaptation: reference of the site's Δw; of no meaning under an epsilon.
 
     Raises:
-        RefusedError: the ticket is not for metrics, the site's policy does not let its counts be summed, or
-            the site does not take part under this ticket.
+        RefusedError: the ticket is not for metrics, the site's policy does not let its counts be summed, the
+            site does not take part under this ticket, or the features are not of the round's counted rows.
         PrivacyBudgetExceededError: its privacy budget does not hold the counts.
         BadDataError: there are more test rows than the charter admits examples, or a row is of no unit where
             units are protected.
@@ -109,11 +111,14 @@ def _codes(units: NDArray[np.int64]) -> NDArray[np.int64]:
 def _counted(place: Workplace, features: str, adaptation: str) -> NDArray[np.generic]:
     """The vector of this ticket."""
     model, charter = place.model(), place.charter
+    update = opened_round(place.exchange, place.keys_uri, place.ticket.previous_folder, charter).ticket
+    require_counted(place, update, features)
     test = read_features(place.store, features).test
     models = [model]
     if counts_adapted(charter):
         models.append(adapted(model, tensors.decode(place.store.read(key_of(place.store, adaptation)))))
-    said = [heads.logits(each, test.features).argmax(axis=1).astype(np.int64) for each in models]
+    scores = [heads.logits_row_by_row(each, test.features) for each in models]
+    said = [each.argmax(axis=1).astype(np.int64) for each in scores]
     values, rows = confusion_counts(
         test.labels, *said, classes=model["output.bias"].size, units=units_of(charter, test)
     )
@@ -136,11 +141,10 @@ def units_of(charter: Charter, test: Examples) -> NDArray[np.int64] | None:
     """
     if charter.privacy is None or charter.privacy.unit == ROW:
         return None
-    units: NDArray[np.int64] | None = getattr(test, "units", None)
-    if units is None:
+    if test.units is None:
         # Rows that were counted by themselves would be more than the unit's price pays for.
         raise BadDataError(
             f"the features do not say which {charter.privacy.unit} a test row is of",
             disclosed="the test rows are of no unit",
         )
-    return units
+    return test.units

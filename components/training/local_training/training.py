@@ -9,25 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.agreement.adaptive_norm import norm_of
-from components.agreement.cache_uses import is_used
 from components.agreement.commitment import commitment_key
 from components.agreement.model_store import read_committed
-from components.agreement.privacy_unit import read_unit
 from components.agreement.receipt import receipt_key
 from components.agreement.released_sum import shapes_of
 from components.agreement.server_steps import split
 from components.agreement.site_update import keep_update, update_key
 from components.agreement.ticket import UPDATE
 from components.agreement.workplace import Workplace
-from components.artifacts.stores import key_of
 from components.encryption.update_vector import to_vector
-from components.errors import RefusedError
 from components.execution.devices import telling_the_mend
 from components.execution.outcome import Outcome
 from components.execution.usage import peak_memory, usage
 from components.privacy.charged_commitment import commit, committed
 from components.privacy.charging import charged_head
 from components.privacy.round_noise import is_private
+from components.training.counted_features import require_counted
 from components.training.features import read_features
 from components.training.local_training.algorithms import algorithm_named
 from components.training.local_training.contributions import contribution
@@ -65,25 +62,13 @@ def train(place: Workplace, *, features: str, device: str = "auto") -> Outcome:
     return replace(commit(place, head), metrics=metrics)
 
 
-def _require_counted(place: Workplace, features: str) -> None:
-    """`RefusedError` unless `augment` has made these features under this ticket, where units have a cap.
-
-    Features of an earlier ticket may be of rows that were counted otherwise.
-    """
-    if read_unit(place.policy.privacy, place.charter.privacy) is None:
-        return
-    if not is_used(place.store, place.ticket, key_of(place.store, features)):
-        text = "these are not features of the rows that the site has counted by its unit of privacy"
-        raise RefusedError(text, disclosed=text)
-
-
 def _train(place: Workplace, features: str, device: str) -> tuple[NDArray[np.generic], dict[str, float]]:
     """The vector of this ticket, and what computing it took."""
     ticket = place.ticket
     model, state = split(read_committed(place.exchange, ticket.model))
     norm = norm_of(place.charter, state)
     with telling_the_mend("in training", mend="lower training.batch_size or head.hidden_units"):
-        _require_counted(place, features)
+        require_counted(place, ticket, features)
         examples = read_features(place.store, features).train
         start = time.perf_counter()
         values, count = contribution(

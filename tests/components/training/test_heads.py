@@ -56,6 +56,17 @@ def test_logits_are_those_of_torch(hidden_units: int) -> None:
     np.testing.assert_allclose(scores, torch_module(head, up_to="output"), atol=2e-5)
 
 
+@pytest.mark.parametrize(("hidden_units", "skip"), [(0, False), (HIDDEN, False), (HIDDEN, True)])
+def test_a_rows_scores_are_the_same_bits_whatever_other_rows_there_are(hidden_units: int, skip: bool) -> None:
+    head, features = random_head(hidden_units, skip), rows()
+    together = heads.logits_row_by_row(head, features)
+    assert (together.shape, together.dtype.name) == ((N, CLASSES), "float64")
+    np.testing.assert_allclose(together, heads.logits(head, features), atol=2e-5)
+    for start, stop in ((0, 1), (3, 20), (N - 1, N)):
+        apart = heads.logits_row_by_row(head, features[start:stop])
+        assert apart.tobytes() == together[start:stop].tobytes()
+
+
 def test_the_last_layer_of_an_mlp_is_given_what_torchs_relu_makes() -> None:
     head = random_head(HIDDEN)
     inputs = heads.penultimate(head, rows())

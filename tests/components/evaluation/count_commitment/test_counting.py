@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from components.agreement.cache_uses import note_use
 from components.agreement.released_sum import shapes_of
 from components.agreement.site_update import update_key
 from components.artifacts import tensors
+from components.artifacts.stores import key_of, reference
 from components.encryption.update_vector import to_vector
 from components.errors import BadDataError, PrivacyBudgetExceededError, RefusedError
 from components.evaluation.count_commitment.counting import confusion_counts, count, units_of
@@ -194,11 +196,42 @@ class TestRefused:
         with pytest.raises(BadDataError, match="which patient a test row is of"):
             units_of(of_patients, test)
 
+    def test_features_of_other_rows_than_the_rounds_where_units_have_a_cap(self) -> None:
+        """A reference is the coordinator's: features of an earlier cap would count more rows of a patient."""
+        counted = with_metrics(_of_patients())
+        counted.count("alpha")
+        store = counted.round.place("beta").store
+        earlier = "features/earlier.safetensors"
+        store.create(earlier, store.read(key_of(store, counted.round.features("beta"))))
+        with pytest.raises(RefusedError, match="not features of the rows that the site has counted"):
+            count(counted.place("beta"), features=reference(store, earlier), adaptation="")
+        assert not store.exists(update_key(counted.metrics.opened.ticket))
+
     def test_no_ticket_is_issued_where_nothing_is_set_aside(self) -> None:
         three = start(privacy=NOISE)
         assert metrics_ticket(three, three.committed()) == ""
         open_to_all = start_in_clear()
         assert metrics_ticket(open_to_all, open_to_all.committed()) == ""
+
+
+def _of_patients() -> ThreeSites:
+    """Sites that protect patients with at most three rows each, whose features were made in this round."""
+    three = start(privacy=replace(COUNTED, unit="patient", rows_per_unit=3))
+    for site in three.sites:
+        set_policy(
+            three.name,
+            site,
+            charter=three.charter.digest,
+            protections=(three.charter.protection,),
+            evaluation="aggregate",
+            privacy=privacy_policy(three.name, site, unit="patient", rows_per_unit=3),
+        )
+        place, features = three.place(site), three.features(site)
+        path = three.store_folder(site) / key_of(place.store, features)
+        arrays = tensors.decode_any(path.read_bytes())
+        path.write_bytes(tensors.encode({**arrays, "units": np.arange(len(arrays["labels"])) // 3}))
+        note_use(place.store, place.ticket, key_of(place.store, features))
+    return three
 
 
 def start_in_clear() -> ThreeSites:
