@@ -9,6 +9,7 @@ rounds/00001/proof/sealed/gcp.json             manifest by site in the sum
 rounds/00001/proof/released/gcp.json           by site in the sum, under `sealed` and `masked`
 rounds/00001/proof/sharers.json, shares/gcp.json    who may seal and what each has dealt, under `smc`
 rounds/00001/proof/unmasked/gcp.json           by site in the sum that has unmasked it, under `smc`
+rounds/00001/metrics/…                         the same of the round's second exchange, where it has come off
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from components.agreement.released import release_key
 from components.agreement.roster import Roster
 from components.agreement.sealed_manifest import manifest_key
 from components.agreement.sharers import read_sharers, sharers_key
-from components.agreement.ticket import Ticket
+from components.agreement.ticket import UPDATE, Ticket
 from components.agreement.unmasking import read_unmasking, unmasking_key
 from components.agreement.void import void_key
 from components.artifacts.documents import MAX_DOCUMENT_BYTES
@@ -42,13 +43,13 @@ MAX_AGGREGATE_BYTES = 2 * MAX_MODEL_BYTES
 """The opened sum is float64, the model float32."""
 
 
-def proof_key(round_number: int, name: str) -> str:
-    """Where a document of the proof lies in the state."""
-    return round_key(round_number, f"proof/{name}")
+def proof_key(round_number: int, name: str, purpose: str = UPDATE) -> str:
+    """Where a document of the proof lies in the state, of the update or of the metrics of a round."""
+    return round_key(round_number, f"{'proof' if purpose == UPDATE else purpose}/{name}")
 
 
 def keep_proof(attempt: Attempt, state: Store) -> None:
-    """Copies what the commit rests on from the exchange, and nothing else that lies there.
+    """Copies what an opened sum rests on from the exchange, and nothing else that lies there.
 
     What is in the proof already stays.
 
@@ -79,7 +80,7 @@ def _documents(attempt: Attempt) -> list[str]:
         keys += [release_key(ticket, site) for site in members]
     if attempt.charter.traits.lifted_by == UNMASK:
         keys += _unmasking_documents(attempt, roster)
-    if ticket.attempt > 1:
+    if ticket.void:
         keys.append(_void_before(ticket))
     return keys
 
@@ -118,12 +119,13 @@ class ProofStore:
             ObjectMissingError: no proof of this ticket's round has a copy of it.
         """
         number, folder = self._ticket.round_number, f"{self._ticket.folder}/"
+        purpose = self._ticket.purpose
         others = {_void_before(self._ticket): VOID, model_key(self._ticket.model): GENESIS}
         if key in others:
-            return proof_key(number, others[key])
+            return proof_key(number, others[key], purpose)
         if not key.startswith(folder):
             raise ObjectMissingError(f"{self.uri} keeps no copy of {key} as proof of round {number}")
-        return proof_key(number, key.removeprefix(folder))
+        return proof_key(number, key.removeprefix(folder), purpose)
 
     def read(self, key: str, *, limit: int | None = None) -> bytes:
         """Content of the copy; by default at most MAX_AGGREGATE_BYTES are read."""
@@ -146,7 +148,7 @@ class ProofStore:
     def keys(self, prefix: str = "") -> list[str]:
         """Sorted keys of the attempt's objects below `prefix`, which must lie in its folder."""
         whole = self.state_key(f"{prefix.rstrip('/')}/")
-        start = proof_key(self._ticket.round_number, "")
+        start = proof_key(self._ticket.round_number, "", self._ticket.purpose)
         return [
             f"{self._ticket.folder}/{key.removeprefix(start)}" for key in self._state.keys(whole.rstrip("/"))
         ]

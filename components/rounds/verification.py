@@ -23,10 +23,12 @@ from components.artifacts import tensors
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store, open_store
 from components.errors import DigestMismatchError, SignatureError, UsageError
+from components.rounds.attempt_check import Past
 from components.rounds.charter_chain import CharterChain, read_chain
 from components.rounds.findings import Findings
+from components.rounds.metrics_check import MetricsCheck, has_metrics, read_metrics_ticket
 from components.rounds.proof import GENESIS, proof_key
-from components.rounds.round_check import Past, RoundCheck, Standing, read_round_ticket
+from components.rounds.round_check import RoundCheck, Standing, read_round_ticket
 from components.rounds.state import RoundRecord, checkpoint_key, read_record, round_key
 
 COMMIT, VOID = "round.json", "void.json"
@@ -193,6 +195,24 @@ class _Walk:
         )
         self.made = check.check(before, parent)
         self.past.add(record)
+        if has_metrics(self.state, number):
+            self._check_metrics(check, self.findings.about(f"metrics of round {number}"))
+
+    def _check_metrics(self, update: RoundCheck, findings: Findings) -> None:
+        """Notes what is wrong with the second exchange of a round; nothing else rests on it."""
+        charter, number = update.charter, update.ticket.round_number
+        ticket = findings.checked("ticket", partial(read_metrics_ticket, self.state, number, charter))
+        if ticket is None:
+            return
+        MetricsCheck(
+            state=self.state,
+            keys_uri=self.keys_uri,
+            charter=charter,
+            record=update.record,
+            ticket=ticket,
+            past=self.past,
+            findings=findings,
+        ).check(update.ticket, self.made)
 
     def _charter(self, number: int, findings: Findings) -> Charter:
         """The edition that a record names, which everybody must have signed."""

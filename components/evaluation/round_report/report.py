@@ -27,6 +27,7 @@ from components.evaluation.round_report.sealed_figures import SealedFigures, sea
 from components.execution import journal
 from components.execution.outcome import Outcome, disclosed_reason
 from components.rounds.privacy_account import account
+from components.rounds.proof import keep_proof
 from components.rounds.state import RoundRecord, committed_rounds, read_record, round_key
 
 OF_METRICS = ("count",)
@@ -76,7 +77,7 @@ def write_report(
     page: str,
     counted: Counted = Counted(),
 ) -> Outcome:
-    """Writes `report.html` and `report.json` of a committed round.
+    """Writes `report.html` and `report.json` of a committed round, and keeps the proof of its metrics.
 
     Args:
         story: what the report calls things.
@@ -102,6 +103,9 @@ def write_report(
     sealed = sealed_figures(
         attempt, record, ticket=counted.ticket, receipt=counted.receipt, classes=len(story.classes)
     )
+    if sealed.counts is not None:
+        opened = Attempt.open(counted.ticket, exchange_uri=exchange_uri, keys_uri=keys_uri)
+        keep_proof(opened, state)
     document = _document(story, attempt, record, evaluations, reasons) | {
         "aggregate": sealed.to_dict(),
         "audit": _audit(state, record),
