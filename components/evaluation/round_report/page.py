@@ -165,7 +165,8 @@ def _colours(newest: RoundFigures) -> dict[str, str]:
 def _charts(rounds: Sequence[RoundFigures], colours: dict[str, str]) -> tuple[LineChart, ...]:
     """Accuracy by round, of the global and of the adapted model, on one scale.
 
-    There are none where nothing is known of figures, nor in the first round: a dot is no line.
+    There are none where nothing is known of figures, nor in the first round: a dot is no line. Under an
+    epsilon sites that are counted in sums have no figures of adapted models, and so no second chart.
     """
     numbers = [one.round_number for one in rounds]
     both = []
@@ -182,7 +183,11 @@ def _charts(rounds: Sequence[RoundFigures], colours: dict[str, str]) -> tuple[Li
         return ()
     axis = share_axis(shares)
     titles = ("Global model", "After adaptation to each site")
-    return tuple(line_chart(title, numbers, series, axis) for title, series in zip(titles, both, strict=True))
+    return tuple(
+        line_chart(title, numbers, series, axis)
+        for title, series in zip(titles, both, strict=True)
+        if any(value is not None for one in series for value in one.values)
+    )
 
 
 def _accuracy(one: RoundFigures, name: str, adapted: bool) -> float | None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from components.evaluation.round_report.charts import percent
 from components.evaluation.round_report.figures import RoundFigures
 from components.evaluation.round_report.page import amount, duration, moment, points, render
+from components.evaluation.sealed_counts import SealedCounts
 from tests.components.evaluation.audit.audit_records import record, trial
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)> & '{{ 7*7 }}"
@@ -35,7 +36,7 @@ class Tables(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "table":
-            self.rows = self.tables[dict(attrs)["class"] or ""] = []
+            self.rows = self.tables[dict(attrs).get("class") or ""] = []
         elif tag == "caption":
             self.captions += 1
         elif tag == "tr":
@@ -385,3 +386,47 @@ def test_points_have_a_sign(change: float, text: str) -> None:
 
 def test_times_name_their_zone() -> None:
     assert moment(datetime(2026, 11, 2, 9, 5, tzinfo=UTC)).split() == ["2", "Nov", "2026,", "09:05", "UTC"]
+
+
+def sealed(*, deviation: float, rows: float = 90.0, adapted: float | None = None) -> dict[str, Any]:
+    """A round's sealed counts as `report.json` has them."""
+    told = SealedCounts(
+        members=("aws", "gcp"),
+        rows=rows,
+        correct=0.7 * rows,
+        adapted_correct=adapted,
+        confusion=np.full((3, 3), rows / 9) - deviation,
+        deviation=deviation,
+    )
+    return {"aggregate": {**told.to_dict(), "epsilon": 0.1 if deviation else 0.0, "unit": "row"}}
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "published": {},
+    "exact": sealed(deviation=0.0, adapted=80.0),
+    "noisy": sealed(deviation=3.5),
+    "drowned": sealed(deviation=40.0),
+    "failed": {"aggregate": {"reason": "too few sites took part"}},
+    "kept": {},
+}
+
+
+@pytest.mark.parametrize("earlier", [(), *((kind,) for kind in KINDS), ("noisy", "kept")], ids="+".join)
+@pytest.mark.parametrize("newest", KINDS)
+def test_rounds_whose_figures_are_told_in_different_ways_follow_each_other(
+    earlier: tuple[str, ...], newest: str
+) -> None:
+    """The schedule names the rounds that have metrics, and a federation may change what it tells."""
+    kinds = [*earlier, newest]
+    rounds = [
+        figures(number, [site("aws", counts(number) if kind == "published" else None)], **KINDS[kind])
+        for number, kind in enumerate(kinds, 1)
+    ]
+    page = render(rounds)
+    several = len(kinds) > 1
+    known, adapted = ({"published", "exact", "noisy"}, {"published", "exact"})
+    assert page.count("<figcaption>Global model</figcaption>") == (several and bool(known & {*kinds}))
+    assert page.count("<figcaption>After adaptation") == (several and bool(adapted & {*kinds}))
+    assert [row[0] for row in Tables(page).tables["rounds"][1:]] == [
+        str(number) for number in range(len(kinds), 0, -1)
+    ]
