@@ -187,12 +187,20 @@ def closing_table(rounds: Sequence[RoundFigures]) -> Table:
     for column in table.columns[2:]:
         # In a narrow terminal the headings break, and the figures stay whole.
         column.justify, column.min_width = "right", 8
+    for column in table.columns[6:]:
+        column.min_width = 6
     for each in rounds:
+        shares = (
+            percent(each.accuracy, each.half_width),
+            percent(each.adapted_accuracy, each.adapted_half_width),
+        )
+        for column, share in zip(table.columns[2:4], shares, strict=True):
+            if share.endswith("%"):
+                column.min_width = max(column.min_width or 0, len(share))
         table.add_row(
             str(each.round_number),
             f"{each.members} of {each.sites}",
-            percent(each.accuracy, each.half_width),
-            percent(each.adapted_accuracy, each.adapted_half_width),
+            *shares,
             f"{each.bytes_a_site:,}",
             f"{each.seconds:.1f}",
             *([_number(each.epsilon_spent), _number(each.epsilon_left)] if noised else []),
