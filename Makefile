@@ -14,7 +14,7 @@
 # make compare      the paper's method and its rivals by five figures and by what attacks learn: writes RESULTS.md and build/compare
 #                   (DATA=folder with train.csv and test.csv for another data set; QUICK=1: minutes, into build/compare-quick alone)
 # make audit        lower bounds on ε from canaries, of the sealed mechanism and of broken ones: writes build/audit/audit.json
-#                   and its part of RESULTS.md; about three minutes
+#                   and its part of RESULTS.md; two to four minutes
 # make bench-ingest   rows a second and peak memory of reading DuckDB and BigQuery; writes build/bench/ingest.json (QUICK=1: a tenth of the rows)
 #
 # pip's own settings (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, pip.conf …) decide where packages come from.
@@ -86,7 +86,7 @@ bench-ingest: $(VENV)/.dev
 compare: $(VENV)/.dev
 	$(BIN)/crosscloud compare $(FEDERATION) $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick --output build/compare-quick,--results-page RESULTS.md)
 
-audit: $(VENV)/.dev
+audit: $(VENV)/.quickstart
 	OMP_NUM_THREADS=1 $(BIN)/crosscloud audit $(FEDERATION) --broken --results-page RESULTS.md
 
 schema: $(VENV)/.quickstart
