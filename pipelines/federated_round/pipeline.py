@@ -1,9 +1,8 @@
 """One round, from its ticket to its report.
 
-Open → every site ingests, augments, trains → roster → every site shares what will mask it (under `smc`) →
-every site seals → aggregate → every site in the sum releases its masks (under `sealed` and `masked`) or
-unmasks the sum (under `smc`) → open → commit → every site adapts and evaluates → counts under the seal, where
-sites let their test rows be counted (metrics_exchange.py) → report.
+Open → every site ingests, augments, trains → roster, seal, aggregate, release, open (sealed_exchange.py) →
+commit → every site adapts and evaluates → counts under the seal, where sites let their test rows be counted
+(metrics_exchange.py) → report.
 """
 
 from functools import partial
@@ -11,25 +10,18 @@ from functools import partial
 from kfp import dsl
 from kfp.dsl import base_component
 
-from components.aggregation.secure_aggregation.component import aggregate
-from components.agreement.charter import COORDINATOR, KEY_HOLDER
-from components.agreement.protections import RELEASE, TRAITS, UNMASK
+from components.agreement.charter import COORDINATOR
 from components.data_processing.feature_augmentation.component import augment
 from components.data_processing.record_ingestion.component import ingest
-from components.encryption.aggregate_opening.component import open_sum
-from components.encryption.key_sharing.component import share
-from components.encryption.mask_recovery.component import unmask
-from components.encryption.mask_release.component import release
-from components.encryption.update_sealing.component import seal
 from components.evaluation.model_evaluation.component import evaluate
 from components.evaluation.round_report.component import report
-from components.rounds.roster_call.component import roster
 from components.rounds.round_commit.component import commit_round
 from components.rounds.round_opening.component import open_round
 from components.training.adaptation.component import adapt
 from components.training.local_training.component import train
 from pipelines.charter_comparison import server_optimizer
 from pipelines.federated_round.metrics_exchange import counted
+from pipelines.federated_round.sealed_exchange import sealed_exchange
 from pipelines.federated_round.site_tasks import SiteTasks
 from pipelines.federation import Federation
 from pipelines.placement import place
@@ -74,45 +66,8 @@ def federated_round(federation: Federation) -> base_component.BaseComponent:
 
         for site in sites:
             site.learn(ingest, augment, train, device=device)
-        called = roster(
-            commitments={site.name: site.commitment for site in sites},
-            reasons={site.name: site.reason for site in sites},
-            ticket=ticket,
-            **exchange,
-        )
-        put(called, federation.coordinator, title="roster", owner=COORDINATOR)
-
-        lifted_by = TRAITS[federation.protection].lifted_by
-        if lifted_by == UNMASK:
-            for site in sites:
-                site.share(share, roster=called.outputs["roster"])
-        for site in sites:
-            sharers = sites if lifted_by == UNMASK else ()
-            site.seal(seal, roster=called.outputs["roster"], sharers=sharers)
-        summed = aggregate(
-            sealed={site.name: site.sealed for site in sites},
-            reasons={site.name: site.reason for site in sites},
-            ticket=ticket,
-            **exchange,
-        )
-        put(summed, federation.aggregator, title="aggregate")
-
-        for site in sites:
-            if lifted_by == RELEASE:
-                site.release(release, sealed_sum=summed.outputs["sealed_sum"])
-            elif lifted_by == UNMASK:
-                site.unmask(unmask, sealed_sum=summed.outputs["sealed_sum"])
-        sum_opened = open_sum(
-            sealed_sum=summed.outputs["sealed_sum"],
-            releases={site.name: site.released for site in sites},
-            ticket=ticket,
-            store_uri=federation.key_holder_uri,
-            **exchange,
-        )
-        put(sum_opened, federation.key_holder, title="open", owner=KEY_HOLDER)
-        committed = commit_round(
-            receipt=sum_opened.outputs["receipt"], ticket=ticket, stage=opened.outputs["stage"], **state
-        )
+        receipt = sealed_exchange(federation, sites, put, {"ticket": ticket, **exchange})
+        committed = commit_round(receipt=receipt, ticket=ticket, stage=opened.outputs["stage"], **state)
         put(committed, federation.coordinator, title="commit round", owner=COORDINATOR)
 
         for site in sites:
