@@ -18,7 +18,7 @@ from pipelines.chartering import ensure_charter
 from pipelines.federation import load_federation
 from tests.conftest import SITES, SmallFederation
 from tests.pipelines.chartered import Chartered
-from tests.pipelines.lent_interpreter import end_lent, lent
+from tests.pipelines.lent_interpreter import end_lent, lent, stuck
 from tests.pipelines.round_in_process import RoundInProcess
 from tests.pipelines.run_in_progress import COMMAND, PATIENCE, RunInProgress
 
@@ -196,13 +196,19 @@ def typed(
     A run is lent the session's interpreter (`lent_interpreter`), but `plainly`.
     """
     interpreter = lent() if words[0] == "run" and not plainly else None
-    return subprocess.run(
+    with subprocess.Popen(
         [*(interpreter.command() if interpreter else COMMAND), *words],
         cwd=home.parent,
         env=os.environ | {"CROSSCLOUD_HOME": str(home), "COLUMNS": "200"},
-        input=stdin,
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    ) as process:
+        try:
+            out, err = process.communicate(stdin, timeout=PATIENCE)
+        except subprocess.TimeoutExpired as late:
+            seen = stuck(process.pid, interpreter)
+            process.kill()
+            pytest.fail(f"{late}\n{seen}")
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pipelines import warm_interpreter
 from pipelines.local import ENCODER_MODULES, WARM_MODULES
+from tests.pipelines.stuck_processes import TELL_WHERE, children, descendants, table, tell_where
 
 _BORROW = """
 import sys
@@ -47,8 +48,11 @@ class LentInterpreter:
         """Starts it; what comes while it imports waits."""
         folder = Path(tempfile.mkdtemp(dir="/tmp"))  # a socket's path may have 107 bytes
         modules = (*WARM_MODULES, *ENCODER_MODULES)
+        interpreter, flag, program, *rest = warm_interpreter.server_command(
+            sys.executable, folder / "socket", modules
+        )
         process = subprocess.Popen(
-            warm_interpreter.server_command(sys.executable, folder / "socket", modules),
+            [interpreter, flag, TELL_WHERE + program, *rest],
             stdin=subprocess.PIPE,
             env=os.environ | STEPS_HAVE,
             start_new_session=True,
@@ -70,10 +74,9 @@ class LentInterpreter:
 
     def signal_steps(self, number: signal.Signals) -> None:
         """Sends a signal to all steps that run in it. A server that is stopped starts no more."""
-        pid = self.process.pid
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        for child in children(self.process.pid):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(child), number)
+                os.kill(child, number)
 
     def stop(self) -> None:
         """Starts no more steps until it goes on."""
@@ -100,3 +103,12 @@ def end_lent() -> None:
     """Ends this process's, if it was started."""
     while _STARTED:
         _STARTED.pop().close()
+
+
+def stuck(command: int, lender: LentInterpreter | None) -> str:
+    """What a command that does not end and all it has started wait for; steps say so in its log besides."""
+    lent_to = descendants(lender.process.pid) if lender else []
+    server = [lender.process.pid] if lender else []
+    seen = table([command, *descendants(command), *server, *lent_to])
+    tell_where(lent_to)
+    return seen

@@ -18,10 +18,13 @@ import pytest
 
 from pipelines.local.tasks import read_tasks
 from tests.conftest import SmallFederation
-from tests.pipelines.lent_interpreter import lent
+from tests.pipelines.lent_interpreter import lent, stuck
+from tests.pipelines.stuck_processes import children
 
 COMMAND = (sys.executable, "-c", "from pipelines.cli import main; main()")
 PATIENCE = 180.0
+_SAID_LAST = 12_000
+"""Characters of the log that are shown of a run that does not end."""
 _STARTS = re.compile(r"Executing task '([^']+)'")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -59,13 +62,18 @@ class RunInProgress:
             started = [title for title in self.started() if title.partition(" · ")[0] == step]
             if len(started) >= nth:
                 return started
-            if self.process.poll() is not None or time.monotonic() > deadline:
+            if self.process.poll() is not None:
                 pytest.fail(f"{step} never started: {self.process.communicate()}")
+            if time.monotonic() > deadline:
+                pytest.fail(f"{step} has not started after {PATIENCE:g} s:\n{self._stuck()}")
             time.sleep(0.002)
 
     def ended(self) -> subprocess.CompletedProcess[str]:
         """Waits for the end of the command; what it printed."""
-        out, err = self.process.communicate(timeout=PATIENCE)
+        try:
+            out, err = self.process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired as late:
+            pytest.fail(f"{late}\n{self._stuck()}")
         return subprocess.CompletedProcess(self.process.args, self.process.returncode, out, err)
 
     def started(self) -> list[str]:
@@ -88,7 +96,7 @@ class RunInProgress:
     def groups(self) -> list[int]:
         """The command's process group and that of the runner's host, where both still live."""
         groups = [self.process.pid] if self.process.poll() is None else []
-        return [*groups, *(child for child in _children(self.process.pid) if _session(child) == child)]
+        return [*groups, *(child for child in children(self.process.pid) if _session(child) == child)]
 
     def kill(self) -> None:
         """Ends every process of the run at once, as a machine that loses power would."""
@@ -120,6 +128,11 @@ class RunInProgress:
                 for group in groups:
                     _signal(group, signal.SIGCONT)
 
+    def _stuck(self) -> str:
+        """Where every process of a run that does not end stands, and what its steps said last."""
+        seen = stuck(self.process.pid, self._lent)
+        return f"{seen}\n{self.log.read_text()[-_SAID_LAST:]}"
+
     @contextlib.contextmanager
     def _no_new_steps(self) -> Iterator[None]:
         """One test runs at a time, and of its runs one that is lent the interpreter."""
@@ -135,13 +148,6 @@ class RunInProgress:
 def _signal(group: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
 
 
 def _session(pid: int) -> int:
