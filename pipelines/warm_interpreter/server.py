@@ -16,7 +16,8 @@ What differs from an interpreter of its own:
   `atexit` runs and the standard streams are flushed, but `__del__` of what is still alive is not called.
 
 No thread may run Python code here, and nothing may compute with torch: its thread pool would be missing in
-every fork. The threads that NumPy and Arrow start as they load survive forks by their libraries' own care.
+every fork. Nor should any other thread be there when it forks, whose locks a fork would inherit: NumPy's end
+before the first fork by OpenBLAS's own care, and Arrow is told to start none.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ REQUEST_LIMIT = 16 << 20
 """Bytes; Linux limits the arguments and environment of any process to less."""
 PATIENCE = 5.0
 """Seconds that a peer may take to hand over a request before it is sent away."""
+WITHOUT_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""Arrow's jemalloc starts a thread as it loads, also where another allocator is used in its place."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
@@ -52,6 +55,8 @@ def preload(modules: Sequence[str]) -> None:
 
     A library that is there but broken stops the server: the steps then run plainly and report it themselves.
     """
+    for variable, value in WITHOUT_THREADS.items():
+        os.environ.setdefault(variable, value)
     for name in modules:
         try:
             importlib.import_module(name)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -149,6 +150,8 @@ def test_native_thread_pools_work_in_a_fork(own_bench: Bench) -> None:
     for _ in range(2):
         completed = own_bench.run([*own_bench.shim(), *step])
         assert completed.returncode == 0, completed.stderr
+    assert own_bench.server is not None
+    assert len(list(Path(f"/proc/{own_bench.server.pid}/task").iterdir())) == 1, "a fork inherits its locks"
 
 
 @pytest.mark.parametrize(
