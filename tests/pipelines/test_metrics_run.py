@@ -83,7 +83,7 @@ def needles(home: Path, site: str) -> set[bytes]:
             for part, separators in itertools.product(parts, ((",", ":"), (", ", ": "))):
                 written.add(json.dumps(part, separators=separators))
         shares = (each.accuracy, each.macro_f1, each.log_loss)
-        texts = (f"{share:.{digits}f}" for share in shares for digits in (5, 6, 8, 12))
+        texts = (f"{share:.{digits}f}" for share in shares for digits in (6, 8, 12))
         written |= {text for text in texts if not text.endswith("000")} | {str(share) for share in shares}
     return binary | {text.encode() for text in written if len(text) > 6}
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from types import FrameType
-from typing import NoReturn
 
 from components.execution import progress
 from components.execution.jobs.adoption import arguments_of, create_or_adopt
@@ -18,13 +12,10 @@ from components.execution.jobs.ends import JobEnd
 from components.execution.jobs.order import Cluster, JobOrder
 from components.execution.jobs.patience import CLOCK, PATIENCE, Clock, Patience
 from components.execution.jobs.refusals import ClusterError
+from components.execution.jobs.signals import Signals, Terminated
 from components.execution.jobs.watching import watch_to_end
 
 _ON_ITS_WAY_S = 1.0
-
-
-class _Terminated(BaseException):
-    """SIGTERM came. No error: nothing that handles errors may hold it up."""
 
 
 def run_job(
@@ -45,8 +36,9 @@ def run_job(
     Raises:
         UsageError: the Kubernetes client is not installed, or the kubeconfig cannot be used.
     """
-    client = open_cluster(cluster, patience=patience, clock=clock)
-    with _terminated_by_signal():
+    signals = Signals()
+    client = open_cluster(cluster, patience=patience, clock=signals.heeding(clock))
+    with signals.raised():
         try:
             job, adopted = create_or_adopt(client, order)
             progress.tell(f"{order.step}: {order.job} {'adopted' if adopted else 'created'}")
@@ -55,8 +47,8 @@ def run_job(
             if os.environ.get("CROSSCLOUD_DEBUG"):
                 progress.tell(" ".join(str(error).split()))
             return JobEnd(reason=error.told)
-        except (_Terminated, KeyboardInterrupt):
-            with _undisturbed():
+        except (Terminated, KeyboardInterrupt):
+            with signals.undisturbed():
                 cancel(client, order)
             raise
 
@@ -80,41 +72,3 @@ def cancel(client: ClusterClient, order: JobOrder) -> bool:
         progress.tell(f"{order.step}: {order.job} may still run ({error.told})")
         return False
     return True
-
-
-@contextlib.contextmanager
-def _terminated_by_signal() -> Iterator[None]:
-    """Within, SIGTERM is raised as an exception wherever the main thread is; afterwards it takes effect."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def terminate(number: int, frame: FrameType | None) -> NoReturn:
-        # Once: a second one must not break off the cancelling.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except _Terminated:
-        signal.signal(signal.SIGTERM, before)
-        os.kill(os.getpid(), signal.SIGTERM)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Within, a second signal does not interrupt the cancelling."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -32,6 +32,20 @@ order, cluster, patience = map(json.loads, sys.argv[1:])
 print(run_job(JobOrder(**order), Cluster(**cluster), patience=Patience(**patience)).reason)
 """
 
+LOST = """
+import os
+from components.execution.jobs.client import ClusterClient
+
+def breaks(*_):
+    try:
+        os.kill(os.getpid(), {number})
+    except BaseException:
+        raise ConnectionError("the connection broke at the same time") from None
+
+ClusterClient.changes = breaks
+"""
+"""A watch whose connection breaks as the signal comes: its error is put in the place of the signal's."""
+
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -40,11 +54,11 @@ def start(cluster: Cluster) -> Iterator[Start]:
     """Starts a dispatcher."""
     begun: list[subprocess.Popen[str]] = []
 
-    def start_one(patience: Patience = SWIFT) -> subprocess.Popen[str]:
+    def start_one(patience: Patience = SWIFT, before: str = "") -> subprocess.Popen[str]:
         terms = [json.dumps(asdict(each)) for each in (TRAIN, cluster, patience)]
         begun.append(
             subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, *terms],
+                [sys.executable, "-c", before + PROGRAM, *terms],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -105,6 +119,18 @@ def test_a_signal_cancels_the_job_and_ends_the_process(
     assert "train: crosscloud-train-0123456789abcdef0123 cancelled" in errors
     assert server.jobs(NAMESPACE) == []
     until(lambda: not lives(step), "the step still runs")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_whose_exception_is_lost_is_heeded_all_the_same(
+    server: JobsServer, start: Start, sleeper: ProcessRunner, number: signal.Signals
+) -> None:
+    process = start(before=LOST.format(number=int(number)))
+    output, errors = process.communicate(timeout=20)
+    assert process.returncode == -number, errors
+    assert output == ""
+    assert "train: crosscloud-train-0123456789abcdef0123 cancelled" in errors
+    assert server.jobs(NAMESPACE) == []
 
 
 def test_a_second_signal_does_not_break_off_the_cancelling(
