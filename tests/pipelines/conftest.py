@@ -199,7 +199,8 @@ def typed(
     with subprocess.Popen(
         [*(interpreter.command() if interpreter else COMMAND), *words],
         cwd=home.parent,
-        env=os.environ | {"CROSSCLOUD_HOME": str(home), "COLUMNS": "200"},
+        env=(interpreter.environment_now() if interpreter else dict(os.environ))
+        | {"CROSSCLOUD_HOME": str(home), "COLUMNS": "200"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

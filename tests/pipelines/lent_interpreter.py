@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pipelines import warm_interpreter
 from pipelines.local import ENCODER_MODULES, WARM_MODULES
+from pipelines.warm_interpreter.invocation import READ_AT_LOAD
 from tests.pipelines.stuck_processes import TELL_WHERE, children, descendants, table, tell_where
 
 _BORROW = """
@@ -38,10 +39,11 @@ STEPS_HAVE = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "_KFP_RUNTIME": "t
 
 @dataclass(frozen=True, kw_only=True)
 class LentInterpreter:
-    """A fork server and the folder of its socket."""
+    """A fork server, the folder of its socket, and the environment it was started in."""
 
     process: subprocess.Popen[bytes]
     folder: Path
+    environment: dict[str, str]
 
     @classmethod
     def start(cls) -> LentInterpreter:
@@ -51,19 +53,30 @@ class LentInterpreter:
         interpreter, flag, program, *rest = warm_interpreter.server_command(
             sys.executable, folder / "socket", modules
         )
+        environment = dict(os.environ)
         process = subprocess.Popen(
             [interpreter, flag, TELL_WHERE + program, *rest],
             stdin=subprocess.PIPE,
-            env=os.environ | STEPS_HAVE,
+            env=environment | STEPS_HAVE,
             start_new_session=True,
         )
         while not (folder / "socket").exists() and process.poll() is None:
             time.sleep(0.01)
-        return cls(process=process, folder=folder)
+        return cls(process=process, folder=folder, environment=environment)
 
     def command(self) -> list[str]:
         """`crosscloud` whose runs borrow it."""
         return [sys.executable, "-c", _BORROW.format(str(self.folder / "socket"))]
+
+    def environment_now(self) -> dict[str, str]:
+        """This process's, without what libraries have set since: scikit-learn sets two variables as it loads.
+
+        Runs that inherited those would be declined, and each of their steps would import torch anew.
+        """
+        now = {name: value for name, value in os.environ.items() if not name.startswith(READ_AT_LOAD)}
+        return now | {
+            name: value for name, value in self.environment.items() if name.startswith(READ_AT_LOAD)
+        }
 
     def close(self) -> None:
         """Ends it."""

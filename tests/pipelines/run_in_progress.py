@@ -41,7 +41,8 @@ class RunInProgress:
         self.process = subprocess.Popen(
             [*command, "run", str(federation.path), *words],
             cwd=federation.home.parent,
-            env=os.environ | {"CROSSCLOUD_HOME": str(federation.home), "COLUMNS": "200"},
+            env=(self._lent.environment_now() if self._lent else dict(os.environ))
+            | {"CROSSCLOUD_HOME": str(federation.home), "COLUMNS": "200"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
