@@ -58,7 +58,7 @@ def chosen_plan(configuration: Configuration, corpus: Corpus) -> dict[str, Any]:
         seed=FIRST_SEED,
     )
     deep = configuration["purpose"] == DEEP
-    plans = _thinned(list(candidates(configuration)), configuration["tries"])
+    plans = [_with_noise(plan) for plan in _thinned(list(candidates(configuration)), configuration["tries"])]
     curves = [deal.curve(plan, seed=FIRST_SEED, examples=validation) for plan in plans]
     best = max(max(curve, default=0.0) for curve in curves)
     scores = [_score(curve, best, deep=deep) for curve in curves]
@@ -75,7 +75,7 @@ def chosen_plan(configuration: Configuration, corpus: Corpus) -> dict[str, Any]:
 
 
 def candidates(configuration: Configuration) -> Iterator[Plan]:
-    """The grid of a method, the likeliest first."""
+    """The grid of a method, the likeliest first. The noise of DP-FL is found later: that takes seconds."""
     method, epsilon = configuration["method"], configuration["epsilon"]
     if configuration["purpose"] == DEEP:
         yield from {OURS: _deep_ours, DP_FL: _deep_local}.get(method, _deep_averaging)(epsilon)
@@ -119,15 +119,13 @@ def _ours(epsilon: float) -> Iterator[Plan]:
 
 def _local(epsilon: float) -> Iterator[Plan]:
     for (rounds, steps), pace in itertools.product(_LOCAL_SHAPES, _LOCAL_PACES):
-        yield _with_noise(
-            Plan(
-                method=DP_FL,
-                epsilon=epsilon,
-                rounds=rounds,
-                learning_rate=pace * (2 if epsilon > 1 else 1) / _LOCAL_NORM,
-                max_grad_norm=_LOCAL_NORM,
-                local_steps=steps,
-            )
+        yield Plan(
+            method=DP_FL,
+            epsilon=epsilon,
+            rounds=rounds,
+            learning_rate=pace * (2 if epsilon > 1 else 1) / _LOCAL_NORM,
+            max_grad_norm=_LOCAL_NORM,
+            local_steps=steps,
         )
 
 
@@ -148,17 +146,15 @@ def _deep_ours(epsilon: float) -> Iterator[Plan]:
 
 def _deep_local(epsilon: float) -> Iterator[Plan]:
     for pace, steps, skip in itertools.product((3.2, 6.4, 1.6), (1, 2), (True, False)):
-        yield _with_noise(
-            Plan(
-                method=DP_FL,
-                epsilon=epsilon,
-                rounds=60,
-                learning_rate=pace / _LOCAL_NORM,
-                max_grad_norm=_LOCAL_NORM,
-                local_steps=steps,
-                hidden_units=RATE_WIDTH,
-                skip=skip,
-            )
+        yield Plan(
+            method=DP_FL,
+            epsilon=epsilon,
+            rounds=60,
+            learning_rate=pace / _LOCAL_NORM,
+            max_grad_norm=_LOCAL_NORM,
+            local_steps=steps,
+            hidden_units=RATE_WIDTH,
+            skip=skip,
         )
 
 
@@ -176,7 +172,9 @@ def _deep_averaging(_: float | None) -> Iterator[Plan]:
 
 
 def _with_noise(plan: Plan) -> Plan:
-    """The plan with the noise that its ε asks of every local step, by privacy loss distributions."""
+    """The plan; one of DP-FL with the noise that its ε asks of every step, by privacy loss distributions."""
+    if plan.method != DP_FL:
+        return plan
     sigma = local_noise_multiplier(
         plan.epsilon or 0.0,
         delta=DELTA,

@@ -123,7 +123,8 @@ def test_validation_rows_are_with_no_site() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "epsilon"), [("ours", 0.5), ("ours", 3.0), ("ours", 8.0), ("fedavg", None)]
+    ("method", "epsilon"),
+    [("ours", 0.5), ("ours", 3.0), ("ours", 8.0), ("dp-fl", 0.5), ("dp-fl", 8.0), ("fedavg", None)],
 )
 @pytest.mark.parametrize("purpose", ["linear", "deep"])
 def test_every_grid_has_plans_of_its_method(method: str, epsilon: float | None, purpose: str) -> None:
