@@ -40,17 +40,24 @@ def run_job(
     client = open_cluster(cluster, patience=patience, clock=signals.heeding(clock))
     with signals.raised():
         try:
-            job, adopted = create_or_adopt(client, order)
-            progress.tell(f"{order.step}: {order.job} {'adopted' if adopted else 'created'}")
-            return replace(watch_to_end(client, order, job), adopted=adopted)
-        except ClusterError as error:
-            if os.environ.get("CROSSCLOUD_DEBUG"):
-                progress.tell(" ".join(str(error).split()))
-            return JobEnd(reason=error.told)
+            end = _end_of_job(client, order)
+            signals.heed()
         except (Terminated, KeyboardInterrupt):
             with signals.undisturbed():
                 cancel(client, order)
             raise
+    return end
+
+
+def _end_of_job(client: ClusterClient, order: JobOrder) -> JobEnd:
+    try:
+        job, adopted = create_or_adopt(client, order)
+        progress.tell(f"{order.step}: {order.job} {'adopted' if adopted else 'created'}")
+        return replace(watch_to_end(client, order, job), adopted=adopted)
+    except ClusterError as error:
+        if os.environ.get("CROSSCLOUD_DEBUG"):
+            progress.tell(" ".join(str(error).split()))
+        return JobEnd(reason=error.told)
 
 
 def cancel(client: ClusterClient, order: JobOrder) -> bool:

@@ -45,7 +45,6 @@ class Signals:
             before[signal.SIGINT] = signal.signal(signal.SIGINT, self._interrupt)
         try:
             yield
-            self._heed()
         except Terminated:
             signal.signal(signal.SIGTERM, before[signal.SIGTERM])
             os.kill(os.getpid(), signal.SIGTERM)
@@ -68,22 +67,23 @@ class Signals:
             for number, handler in zip(_NUMBERS, before, strict=True):
                 signal.signal(number, handler)
 
+    def heed(self) -> None:
+        """Raises again what came and was not heeded."""
+        if self._came is not None:
+            raise self._came
+
     def heeding(self, clock: Clock) -> Clock:
-        """The same clock, which raises first what came and was not heeded."""
+        """The same clock, at which whoever looks heeds what came."""
 
         def now() -> float:
-            self._heed()
+            self.heed()
             return clock.now()
 
         def sleep(seconds: float) -> None:
-            self._heed()
+            self.heed()
             clock.sleep(seconds)
 
         return replace(clock, now=now, sleep=sleep)
-
-    def _heed(self) -> None:
-        if self._came is not None:
-            raise self._came
 
     def _terminate(self, number: int, frame: FrameType | None) -> NoReturn:
         # Once: a second one must not break off the cancelling.

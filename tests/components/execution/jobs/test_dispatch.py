@@ -35,12 +35,15 @@ print(run_job(JobOrder(**order), Cluster(**cluster), patience=Patience(**patienc
 LOST = """
 import os
 from components.execution.jobs.client import ClusterClient
+from components.execution.jobs.refusals import ClusterDeniedError as Denied
+
+ClusterDeniedError = lambda told: Denied(told, disclosed=told)
 
 def breaks(*_):
     try:
         os.kill(os.getpid(), {number})
     except BaseException:
-        raise ConnectionError("the connection broke at the same time") from None
+        raise {broken}("the connection broke at the same time") from None
 
 ClusterClient.changes = breaks
 """
@@ -122,10 +125,12 @@ def test_a_signal_cancels_the_job_and_ends_the_process(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("broken", ["ConnectionError", "ClusterDeniedError"])
 def test_a_signal_whose_exception_is_lost_is_heeded_all_the_same(
-    server: JobsServer, start: Start, sleeper: ProcessRunner, number: signal.Signals
+    server: JobsServer, start: Start, sleeper: ProcessRunner, number: signal.Signals, broken: str
 ) -> None:
-    process = start(before=LOST.format(number=int(number)))
+    """Whether the watch would begin again after that error or be given up."""
+    process = start(before=LOST.format(number=int(number), broken=broken))
     output, errors = process.communicate(timeout=20)
     assert process.returncode == -number, errors
     assert output == ""
