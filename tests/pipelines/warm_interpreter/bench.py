@@ -85,7 +85,7 @@ class Bench:
             self.server.wait(10)
 
 
-def await_true(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def await_true(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Waits until `condition` holds and fails the test if it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():

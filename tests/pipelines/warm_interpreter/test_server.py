@@ -186,7 +186,7 @@ def test_steps_run_side_by_side(bench: Bench) -> None:
     two = bench.start([*bench.shim(), *bench.component(meet.format("two", "one", 12))])
 
     for process, status in ((one, 11), (two, 12)):
-        process.communicate(timeout=20)
+        process.communicate(timeout=90)
         assert process.returncode == status
 
 

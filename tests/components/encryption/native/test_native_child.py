@@ -137,15 +137,19 @@ def test_what_ends_it_while_it_sets_up_is_one_too(name: str) -> None:
         list(made.compute(parts(1)))
 
 
-def test_it_sets_up_while_its_parent_goes_on() -> None:
+def test_it_sets_up_while_its_parent_goes_on(tmp_path: Path) -> None:
+    begun, gone_on = tmp_path / "begun", tmp_path / "gone on"
+
     def start() -> Compute:
-        time.sleep(0.5)
+        begun.touch()
+        while not gone_on.exists():
+            time.sleep(0.001)
         return doubled
 
-    begun = time.monotonic()
     made = NativeChild(start, part_bytes=PART, result_bytes=PART)
-    assert time.monotonic() - begun < 0.4
-    time.sleep(0.5)
+    while not begun.exists():
+        time.sleep(0.001)
+    gone_on.touch()
     assert list(made.compute(parts(2))) == [bytes(PART), bytes([2] * PART)]
 
 
