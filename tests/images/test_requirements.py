@@ -92,6 +92,7 @@ def test_only_the_aggregator_reaches_clusters() -> None:
     assert {role for role in ROLES if "kubernetes" in _installed(role)} == {"aggregator"}
 
 
+@pytest.mark.slow
 @EVERY_ROLE
 def test_the_role_s_modules_import_with_nothing_else_installed(role: str) -> None:
     inside = _installed(role)

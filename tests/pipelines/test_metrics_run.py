@@ -26,6 +26,8 @@ from tests.pipelines.byte_search import files, json_of, outside_the_sites, own
 from tests.pipelines.conftest import FinishedRun, FinishedRuns, moved, typed
 from tests.pipelines.noised import PRIVACY, ours
 
+pytestmark = pytest.mark.slow
+
 ROWS = {"alpha": 410, "beta": 660, "gamma": 520}
 SIGMAS = 5
 """Deviations of noise that a test lets it be away: once in 1.7 million of them."""

@@ -43,6 +43,8 @@ from tests.pipelines.noised import PRIVACY, ours
 from tests.pipelines.round_in_process import RoundInProcess
 
 Vector = NDArray[np.float64]
+pytestmark = pytest.mark.slow
+
 NORM = 1.5
 """C."""
 STEP = NORM / 2**20
