@@ -37,7 +37,7 @@ def test_a_fork_that_waits_is_shown_with_its_stack() -> None:
         _, told = process.communicate("")
     assert first.startswith(f"{process.pid} of ")
     assert second.startswith(f"{child} of {process.pid} group ")
-    assert " S 1 threads " in second
+    assert " 1 threads " in second
     assert "in waiting_in_the_child" in told
 
 
