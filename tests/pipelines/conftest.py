@@ -209,7 +209,8 @@ def typed(
         try:
             out, err = process.communicate(stdin, timeout=PATIENCE)
         except subprocess.TimeoutExpired as late:
-            seen = stuck(process.pid, interpreter)
+            logs = sorted(home.glob("*/runs/*/log.txt"), key=lambda log: log.stat().st_mtime)
+            seen = stuck(process.pid, interpreter, logs[-1:])
             process.kill()
             pytest.fail(f"{late}\n{seen}")
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

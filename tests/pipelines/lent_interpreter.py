@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +102,8 @@ class LentInterpreter:
 
 
 _STARTED: list[LentInterpreter] = []
+_SAID_LAST = 12_000
+"""Characters of a log that are shown of a run that does not end."""
 
 
 def lent() -> LentInterpreter | None:
@@ -118,10 +121,10 @@ def end_lent() -> None:
         _STARTED.pop().close()
 
 
-def stuck(command: int, lender: LentInterpreter | None) -> str:
-    """What a command that does not end and all it has started wait for; steps say so in its log besides."""
+def stuck(command: int, lender: LentInterpreter | None, logs: Iterable[Path]) -> str:
+    """What a command that does not end and all it has started wait for, and what its steps said last."""
     lent_to = descendants(lender.process.pid) if lender else []
     server = [lender.process.pid] if lender else []
     seen = table([command, *descendants(command), *server, *lent_to])
     tell_where(lent_to)
-    return seen
+    return "\n".join([seen, *(log.read_text(errors="replace")[-_SAID_LAST:] for log in logs)])

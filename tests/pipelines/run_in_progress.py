@@ -23,8 +23,6 @@ from tests.pipelines.stuck_processes import children
 
 COMMAND = (sys.executable, "-c", "from pipelines.cli import main; main()")
 PATIENCE = 180.0
-_SAID_LAST = 12_000
-"""Characters of the log that are shown of a run that does not end."""
 _STARTS = re.compile(r"Executing task '([^']+)'")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -130,9 +128,7 @@ class RunInProgress:
                     _signal(group, signal.SIGCONT)
 
     def _stuck(self) -> str:
-        """Where every process of a run that does not end stands, and what its steps said last."""
-        seen = stuck(self.process.pid, self._lent)
-        return f"{seen}\n{self.log.read_text()[-_SAID_LAST:]}"
+        return stuck(self.process.pid, self._lent, [self.log] if self.log.exists() else [])
 
     @contextlib.contextmanager
     def _no_new_steps(self) -> Iterator[None]:
