@@ -21,6 +21,7 @@ from components.artifacts.stores import open_store
 from components.errors import StoreError, UsageError
 from components.execution import journal, progress
 from components.execution.departures import Departures, Occasion
+from components.execution.forking import fork
 from components.execution.notes import keep_note
 from components.execution.outcome import Outcome, disclosed_reason, plain
 from components.execution.process_limits import end_with, lasting_process, leave_no_core
@@ -90,7 +91,7 @@ class SiteStep:
         suspicion, parent = Suspicion(), lasting_process()
         sys.stdout.flush()
         sys.stderr.flush()
-        child = os.fork()
+        child = fork()
         if child == 0:
             os.close(reader)
             self._answer(work, writer, suspicion, parent)

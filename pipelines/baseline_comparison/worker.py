@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from components.errors import CrosscloudError
 from components.evaluation.rehearsal.corpus import Corpus
+from components.execution.forking import fork
 from pipelines.local.process_group import end_group
 
 FORKS: Final = sys.platform == "linux"
@@ -88,7 +89,7 @@ def _answer(
 def _in_fork(work: Callable[[], bytes], lines: _Lines, answers: int) -> bytes:
     """Runs `work` in a fork and returns what it returned there."""
     reading, writing = os.pipe()
-    child = os.fork()
+    child = fork()
     if child == 0:
         status = 1
         try:

@@ -29,6 +29,7 @@ from typing import Any
 
 import yaml
 
+from components.execution.forking import fork
 from pipelines.local.events import RunOutcome, StepEvent
 from pipelines.local.observer import LineTap, RunObserver
 from pipelines.local.process_group import end_group, remove_folders
@@ -112,7 +113,7 @@ def end_family(folders: Sequence[Path]) -> None:
     """Ends this process and its group, and has a process outside the group remove `folders`."""
     group = os.getpgrp()
     try:
-        if os.fork() == 0:
+        if fork() == 0:
             os.setsid()
             end_group(group)
             remove_folders(folders)

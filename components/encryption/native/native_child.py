@@ -45,6 +45,7 @@ from components.encryption.native.child_loop import (
 )
 from components.encryption.native.shared_parts import BATCHES, SharedParts
 from components.errors import CiphertextError, UsageError
+from components.execution.forking import fork
 from components.execution.process_limits import lasting_process
 
 __all__ = ["Compute", "Limits", "NativeChild"]
@@ -82,7 +83,7 @@ class NativeChild:
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(self._limits.wall_s)
         lasting = lasting_process()
-        child = os.fork()
+        child = fork()
         if child == 0:
             serve(start, self._shared, theirs.detach(), parent=lasting, limits=self._limits)
         theirs.close()

@@ -64,7 +64,7 @@ def test_what_does_not_pass_by_the_deadline_is_unreachable(
 ) -> None:
     filled.faults.fail(method, status, reason, "The service is busy", times=1000)
     with pytest.raises(SourceUnreachableError, match="The service is busy") as caught:
-        read(opened(deadline_s=0.4), SQL)
+        read(opened(deadline_s=2.0), SQL)
     assert "\n" not in str(caught.value)
     assert caught.value.disclosed == "the warehouse cannot be reached"
     assert 2 <= len(filled.faults.calls(method)) <= 20
@@ -87,7 +87,7 @@ def test_a_service_that_is_not_there_is_unreachable(opened: Opener) -> None:
 def test_a_query_that_does_not_end_is_cancelled(filled: LocalBigQuery, opened: Opener) -> None:
     filled.faults.job_seconds, filled.faults.longest_wait_s = 60.0, 0.1
     with pytest.raises(DeadlineExceededError, match="deadline_s and was cancelled") as caught:
-        read(opened(deadline_s=0.4), SQL)
+        read(opened(deadline_s=1.5), SQL)
     assert caught.value.disclosed == "the warehouse did not answer in time"
     assert [job.cancelled for job in filled.jobs.all()] == [True]
 

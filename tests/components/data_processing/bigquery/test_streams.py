@@ -100,7 +100,7 @@ def test_where_storage_is_refused_rows_come_page_by_page_and_it_is_said_once(
     # One stream: of several, one may still be asking when another's refusal has been counted.
     filled.storage.largest_streams = 1
     filled.faults.storage_code, filled.faults.storage_method = code, method
-    source = opened(deadline_s=0.5)
+    source = opened(deadline_s=3.0)
     assert numbers(source) == list(range(ROWS))
     assert source.account()["api"] == "rest"
     tried = len(filled.faults.calls(f"storage.refused.{method}"))
@@ -115,7 +115,7 @@ def test_where_storage_is_refused_rows_come_page_by_page_and_it_is_said_once(
 def test_a_storage_endpoint_where_nobody_listens_is_refused_alike(
     filled: LocalBigQuery, opened: Opener
 ) -> None:
-    source = opened(storage_endpoint="127.0.0.1:9", deadline_s=0.5)
+    source = opened(storage_endpoint="127.0.0.1:9", deadline_s=3.0)
     assert numbers(source) == list(range(ROWS))
     assert source.account()["api"] == "rest"
 

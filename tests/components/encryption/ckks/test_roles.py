@@ -114,10 +114,10 @@ class TestHe(RegisteredContract):
         secret = tenseal.context_from(self.contexts[1], n_threads=1)
         raw = np.array(tenseal.ckks_vector_from(secret, serialised_ciphertext(words_of(blob)[0])).decrypt())
         # SEAL's switch down from the second prime rounds both polynomials: with a ternary key variance
-        # (1 + 2N/3)/12 a coefficient, N/2 times that in the real part of a slot. Four deviations of an
-        # estimate from 4096 values.
+        # (1 + 2N/3)/12 a coefficient, N/2 times that in the real part of a slot. Six deviations of an
+        # estimate from 4096 values; the weight of a key moves it by 0.4 %, a third of one.
         deviation = np.sqrt((1 + 2 * 8192 / 3) / 12 * 8192 / 2) / SCALE
-        assert np.std(raw - values) == pytest.approx(deviation, rel=4 / np.sqrt(2 * 4_096))
+        assert np.std(raw - values) == pytest.approx(deviation, rel=6 / np.sqrt(2 * 4_096))
         rounded = opened(self.roles(1).opener, blob, 4_096)
         np.testing.assert_array_equal(rounded, np.rint(rounded * 2**14) / 2**14)
         # It differs from the rounded exact value only next to a boundary: 0.8 * deviation * 2^14 = 0.8 %.

@@ -107,13 +107,20 @@ def watched(server: JobsServer) -> bool:
     return server.faults.count("watch jobs.batch") > 0
 
 
+def step_of(nodes: ProcessRunner) -> int:
+    """The process of the only step, once a node has started it: the watch may be there before."""
+    until(lambda: nodes.pids, "no node started the step")
+    (step,) = nodes.pids.values()
+    return step
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_cancels_the_job_and_ends_the_process(
     server: JobsServer, start: Start, sleeper: ProcessRunner, number: signal.Signals
 ) -> None:
     process = start()
     until(lambda: watched(server), "no watch was opened")
-    (step,) = sleeper.pids.values()
+    step = step_of(sleeper)
     assert lives(step)
     process.send_signal(number)
     output, errors = process.communicate(timeout=90)
@@ -188,7 +195,7 @@ def test_a_killed_dispatcher_leaves_the_job_to_the_next(
 ) -> None:
     first = start()
     until(lambda: watched(server), "no watch was opened")
-    (step,) = sleeper.pids.values()
+    step = step_of(sleeper)
     (job,) = server.jobs(NAMESPACE)
     first.send_signal(signal.SIGKILL)
     first.wait(timeout=20)
