@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 
 DIMENSIONS = 16
 CLASSES = ("heart", "lung", "skin")
@@ -30,6 +31,10 @@ MEMORY = Path("/dev/shm")
 """A file system in memory, where Linux has one."""
 ROOM = 4 << 30
 """Bytes that must be free there; a whole run of three processes leaves less."""
+
+# An example of a property may take as long as a busy machine needs for it.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_configure() -> None:

@@ -216,7 +216,7 @@ class ProtectionContract(ABC):
         def sites(length: int) -> st.SearchStrategy[list[list[float]]]:
             return st.lists(st.lists(value, min_size=length, max_size=length), min_size=1, max_size=3)
 
-        @settings(max_examples=15, deadline=None)
+        @settings(max_examples=15)
         @given(values=st.integers(1, 20).flatmap(sites))
         def opens(values: list[list[float]]) -> None:
             self.assert_sum([self.vector(site) for site in values])

@@ -41,7 +41,7 @@ def test_is_of_one_ticket(exchange: Store) -> None:
     assert update_key(TICKET) == f"updates/{TICKET.digest}.npy"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=40)
 @given(
     values=st.lists(st.integers(-(2**31), 2**31 - 1), max_size=6),
     kind=st.sampled_from(["<i4", "<i8", "<f8", ">i8", ">f8", "<u4"]),

@@ -14,7 +14,7 @@ from components.artifacts import background_hash
 from components.artifacts.background_hash import BackgroundHash
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.sampled_from([0, 1, 100, (1 << 14) - 1, 1 << 14, 70_000, 300_000]), max_size=30), st.data()
 )

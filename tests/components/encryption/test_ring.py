@@ -58,7 +58,7 @@ def test_streams_go_on_from_block_to_block() -> None:
     assert found == keystream(A, length)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.integers(2, 6).flatmap(
         lambda sites: arrays.arrays(

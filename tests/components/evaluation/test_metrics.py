@@ -34,7 +34,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 @pytest.mark.filterwarnings("ignore:A single label was found")
 @given(scored_rows())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_agrees_with_scikit_learn(rows: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
     from sklearn import metrics as sklearn_metrics
 
@@ -56,7 +56,7 @@ def test_agrees_with_scikit_learn(rows: tuple[NDArray[np.float32], NDArray[np.in
 
 
 @given(scored_rows())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_recall_and_precision_agree_with_scikit_learn(
     rows: tuple[NDArray[np.float32], NDArray[np.int64]],
 ) -> None:
@@ -74,7 +74,7 @@ def test_recall_and_precision_agree_with_scikit_learn(
 
 
 @given(st.lists(scored_rows(classes=4), min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pooled_figures_are_those_of_all_rows_together(
     sites: list[tuple[NDArray[np.float32], NDArray[np.int64]]],
 ) -> None:

@@ -153,7 +153,7 @@ class Reference:
         return True
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.integers(0, 9), st.integers(-20, 70), st.booleans()),

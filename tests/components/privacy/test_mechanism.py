@@ -93,7 +93,7 @@ def distance(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
 
 
 class TestSensitivity:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(0, 400), st.sampled_from([1e-3, 1.0, 3.7]))
     def test_random_neighbours(self, seed: int, dimensions: int, others: int, norm: float) -> None:
         generator = np.random.default_rng(seed)

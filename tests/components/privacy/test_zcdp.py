@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -29,7 +29,6 @@ def bound(rho: float, delta: float, order: float) -> float:
 
 
 class TestEpsilon:
-    @settings(deadline=None)
     @given(st.floats(min_value=1e-6, max_value=500), deltas)
     def test_it_is_the_infimum_over_all_orders(self, rho: float, delta: float) -> None:
         """A grid in log(alpha - 1) around the best order: never below, and at most 1e-9 above."""

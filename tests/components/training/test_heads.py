@@ -89,7 +89,7 @@ def test_arguments_stay_as_they_are(hidden_units: int) -> None:
     assert np.array_equal(features, rows())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(widths, st.integers(0, 40), widths, st.integers(0, 2**63))
 def test_the_same_four_numbers_give_the_same_bytes(
     features: int, hidden_units: int, classes: int, seed: int
@@ -108,7 +108,7 @@ def test_the_genesis_bytes_do_not_change_with_versions() -> None:
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(widths, widths, widths, st.integers(0, 2**32))
 def test_every_weight_lies_within_one_over_the_root_of_its_fan_in(
     features: int, hidden_units: int, classes: int, seed: int

@@ -50,7 +50,7 @@ def change(documents: Documents, data: st.DataObject) -> None:
         holder[last] = copy.deepcopy(data.draw(st.sampled_from(ODD)))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_change_of_a_spec_ends_in_a_trace(a_start: Documents, data: st.DataObject) -> None:
     changed = copy.deepcopy(a_start)
@@ -70,7 +70,7 @@ def test_no_change_of_a_spec_ends_in_a_trace(a_start: Documents, data: st.DataOb
         assert each.location.line >= 1
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_site_that_loses_any_of_its_settings_is_found(a_start: Documents, data: st.DataObject) -> None:
     """Nothing of what places a site's step, and no task, can go without a finding."""

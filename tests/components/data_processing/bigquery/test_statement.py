@@ -87,7 +87,7 @@ sources_of_any_depth = st.recursive(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(sources_of_any_depth)
 def test_pinning_marks_each_table_once_at_any_depth(source: str) -> None:
     sql = f"SELECT a FROM {source}"

@@ -131,7 +131,7 @@ def test_a_refusal_half_way_is_no_reason_to_begin_again(filled: LocalBigQuery, o
 
 
 @given(lengths=st.lists(st.integers(0, 30), min_size=1, max_size=4), wanted=st.integers(0, 60))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_all_items_come_once_and_few_are_read_ahead(lengths: list[int], wanted: int) -> None:
     taken: list[tuple[int, int]] = []
 

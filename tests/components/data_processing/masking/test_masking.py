@@ -59,7 +59,7 @@ PIECES = st.sampled_from(
     ]
 )
 TEXTS = st.one_of(st.lists(PIECES, max_size=8).map("".join), st.text(max_size=40))
-RELAXED = settings(deadline=None, max_examples=100)
+RELAXED = settings(max_examples=100)
 
 
 @pytest.mark.parametrize(

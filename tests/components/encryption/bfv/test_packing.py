@@ -78,7 +78,7 @@ def test_counts_blocks(values_per_slot: Literal[1, 2]) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_packs_and_unpacks_as_the_textbook_does(data: st.DataObject) -> None:
     packing = Packing(values_per_slot=data.draw(st.sampled_from(EITHER)), sites=data.draw(st.integers(1, 64)))
     block, bound = packing.values_per_block, packing.bound
@@ -99,7 +99,7 @@ def test_packs_and_unpacks_as_the_textbook_does(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_sums_of_slots_are_sums_of_values(data: st.DataObject) -> None:
     """Every site at either bound, or anywhere between: modulo p, in Python's integers."""
     sites = data.draw(st.integers(1, 64))

@@ -91,7 +91,7 @@ def with_words(blob: bytes, words: NDArray[np.uint64]) -> bytes:
 
 
 @given(data=st.data())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_an_opened_sum_is_the_sum_of_python_integers(contexts: Contexts, data: st.DataObject) -> None:
     sites = data.draw(st.integers(3, 40))
     pack = packing(sites, data.draw(st.sampled_from([1, 2])))

@@ -57,7 +57,6 @@ def test_a_block_with_a_rejected_candidate_goes_on_in_its_own_stream(block: int,
 
 
 @given(data=st.data())
-@settings(deadline=None)
 def test_accepts_the_first_candidates_below_the_modulus(data: st.DataObject) -> None:
     candidate = st.one_of(
         st.integers(0, P - 1), st.integers(P, 2**46 - 1), st.sampled_from([0, P - 1, P, 2**46 - 1])
@@ -127,7 +126,7 @@ def test_other_keys_and_blocks_are_refused(some_key: bytes, block: int) -> None:
     block=st.integers(0, 2**40),
     slot=st.integers(0, 8191),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_masks_add_and_subtract_modulo_the_prime(added: int, subtracted: int, block: int, slot: int) -> None:
     plus = tuple(key(number) for number in range(added))
     minus = tuple(key(number) for number in range(100, 100 + subtracted))

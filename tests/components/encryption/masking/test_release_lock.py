@@ -13,7 +13,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -113,7 +113,7 @@ def test_every_set_of_a_small_federation_opens_to_its_integer_sum(count: int) ->
 words = st.text("aäz-0💡", min_size=1, max_size=8)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(st.data())
 def test_any_set_of_any_federation_opens_to_its_integer_sum(data: st.DataObject) -> None:
     count = data.draw(st.integers(3, 40))

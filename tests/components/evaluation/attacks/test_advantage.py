@@ -33,7 +33,7 @@ def made(first: float, second: float, variant: str = "") -> Attempt:
 
 
 @given(SCORES, SCORES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_auc_agrees_with_scikit_learn_ties_included(members: Float, others: Float) -> None:
     from sklearn import metrics as sklearn_metrics
 
@@ -43,7 +43,7 @@ def test_auc_agrees_with_scikit_learn_ties_included(members: Float, others: Floa
 
 
 @given(SCORES, SCORES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_auc_keeps_under_growing_functions_and_turns_with_its_sides(members: Float, others: Float) -> None:
     found = auc(members, others)
     assert auc(np.exp(3 * members) - 7, np.exp(3 * others) - 7) == found

@@ -12,7 +12,7 @@ LABELS = np.random.default_rng(3).integers(0, 7, 900)
 TEST_LABELS = np.random.default_rng(4).integers(0, 7, 300)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sites=st.integers(2, 6), concentration=st.sampled_from([0.3, 1.0, 100.0]), seed=st.integers(0, 10**6))
 def test_every_row_is_dealt_to_exactly_one_site(sites: int, concentration: float, seed: int) -> None:
     hands = dealt(LABELS, TEST_LABELS, sites=sites, concentration=concentration, seed=seed, least_rows=1)

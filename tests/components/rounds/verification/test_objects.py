@@ -87,7 +87,7 @@ SIGNED = [
 ]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.sampled_from(SIGNED), st.data())
 def test_no_field_of_any_document_may_be_anything_else(
     chain: Chain, document: tuple[str, str], data: st.DataObject

@@ -191,7 +191,7 @@ def test_is_no_worse_than_before_or_than_the_site_alone(count: int, seed: int, d
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(20, 300), st.floats(0, 2))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_held_out_rows_never_fare_worse(seed: int, count: int, difference: float) -> None:
     weight, bias = model(seed)
     other, other_bias = model(seed + 1)

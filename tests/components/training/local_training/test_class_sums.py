@@ -61,7 +61,7 @@ def test_a_unit_is_clipped_as_a_whole(norm: float) -> None:
     np.testing.assert_allclose(sums(rows, norm, units), in_a_loop(rows, norm, units), atol=1e-9)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 2**32), st.floats(1e-3, 1e3), st.floats(-10, 10), st.integers(1, 5))
 def test_one_unit_more_changes_the_sums_by_the_clipping_norm_at_most(
     seed: int, norm: float, log_size: float, count: int

@@ -140,7 +140,7 @@ class TestAgainstIndependentImplementations:
 
 
 class TestLaws:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         st.sampled_from(sorted(KINDS)),
         st.integers(0, 2**32),
@@ -238,7 +238,7 @@ class TestUnits:
         found = summed(head, rows, units=np.random.default_rng(1).permutation(N))
         np.testing.assert_allclose(found, summed(head, rows), atol=1e-11)
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.integers(0, 2**32), st.integers(1, 30), st.floats(-6, 6))
     def test_one_unit_more_changes_the_sum_by_the_clipping_norm_at_most(
         self, seed: int, count: int, log_size: float

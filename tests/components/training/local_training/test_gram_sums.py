@@ -57,7 +57,7 @@ def test_are_sums_of_outer_products(hidden_units: int, weight: float, log_size: 
 
 
 class TestSensitivity:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(
         st.integers(0, 2**32),
         st.sampled_from([0, 1, 5]),

@@ -112,7 +112,7 @@ def adversaries(draw: st.DrawFn) -> tuple[NDArray[np.float32], NDArray[np.int64]
 
 class TestNeighbours:
     @rounds
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(rows=adversaries(), unit=st.integers(-(2**63), 2**63 - 1), seed=st.integers(0, 5))
     def test_no_patient_moves_the_sum_by_more_than_the_sensitivity(
         self, released: str, rows: tuple[NDArray[np.float32], NDArray[np.int64]], unit: int, seed: int
