@@ -65,9 +65,12 @@ def work(pid_file: str, seconds: float = 60.0) -> str:
 
     pathlib.Path(pid_file).write_text(str(os.getpid()))
     sys.stdout.write("crosscloud-progress: begun\n")
-    time.sleep(seconds)
+    deadline = time.monotonic() + seconds
+    while not pathlib.Path(f"{pid_file}.seen").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
     sys.stdout.write("crosscloud-progress: half way\n")
-    time.sleep(seconds)
+    while not pathlib.Path(f"{pid_file}.over").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
     return "done"
 
 

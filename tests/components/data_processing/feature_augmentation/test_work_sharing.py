@@ -43,7 +43,7 @@ def test_what_one_worker_raises_ends_the_work_of_all() -> None:
 
     def fails(piece: int) -> int:
         # The other worker goes on only when there has been time to take its further pieces away.
-        threading.Timer(0.2, failed.set).start()
+        threading.Timer(1.5, failed.set).start()
         raise ZeroDivisionError(piece)
 
     def works(piece: int) -> int:
@@ -70,7 +70,7 @@ def test_no_further_piece_is_begun_for_a_caller_that_has_gone(workers: int) -> N
 
     results = share(range(1000), [held] * workers)
     next(results)
-    threading.Timer(0.2, gone.set).start()
+    threading.Timer(1.5, gone.set).start()
     results.close()  # type: ignore[attr-defined]
     # One was done; each worker was inside another at most.
     assert len(begun) <= 1 + 2 * workers

@@ -60,7 +60,7 @@ def server(started: AwsServer) -> AwsServer:
 
 @pytest.fixture
 def key(server: AwsServer) -> AwsKmsKey:
-    return AwsKmsKey(key=MASTER, endpoint=server.endpoint, deadline_s=20.0)
+    return AwsKmsKey(key=MASTER, endpoint=server.endpoint, deadline_s=60.0)
 
 
 class TestAwsKms(KeyProviderContract):
@@ -70,7 +70,7 @@ class TestAwsKms(KeyProviderContract):
 
     @pytest.fixture
     def other(self, server: AwsServer) -> AwsKmsKey:
-        return AwsKmsKey(key=server.add(f"{ARN}/another"), endpoint=server.endpoint, deadline_s=20.0)
+        return AwsKmsKey(key=server.add(f"{ARN}/another"), endpoint=server.endpoint, deadline_s=60.0)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ class TestMotosKms(KeyProviderContract):
         session = botocore.session.Session()
         client = session.create_client("kms", region_name="eu-central-1", endpoint_url=endpoint)
         arn = client.create_key()["KeyMetadata"]["Arn"]
-        return AwsKmsKey(key=arn, endpoint=endpoint, deadline_s=20.0)
+        return AwsKmsKey(key=arn, endpoint=endpoint, deadline_s=60.0)
 
 
 def test_requests_are_signed_name_the_key_and_say_what_they_are_for(
@@ -144,9 +144,9 @@ def test_what_passes_is_tried_again_until_the_deadline(
     assert len(server.asked) == 3
     server.faults = [(status, code)] * 100
     with refused(data_key, match=f"answers {code} for"):
-        replace(key, deadline_s=3.0).wrap(data_key, bound=BOUND)
-    # At 0, 0.2 and 0.6 seconds, or fewer on a machine under load; not at 1.4.
-    assert 1 <= 100 - len(server.faults) <= 3
+        replace(key, deadline_s=6.0).wrap(data_key, bound=BOUND)
+    # At 0, 0.2, 0.6 and 1.4 seconds, or fewer on a machine under load; not at 3.
+    assert 1 <= 100 - len(server.faults) <= 4
 
 
 def test_a_server_that_is_slow_or_gone_ends_with_the_deadline(server: AwsServer) -> None:
@@ -201,7 +201,7 @@ def test_a_machine_without_a_role_is_told(server: AwsServer, monkeypatch: pytest
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
-    key = AwsKmsKey(key=MASTER, endpoint=server.endpoint, deadline_s=5.0)
+    key = AwsKmsKey(key=MASTER, endpoint=server.endpoint, deadline_s=30.0)
     with refused(match="answers NoCredentialsError for .*: give this machine an AWS role"):
         key.wrap(bytes(32), bound=BOUND)
     assert server.asked == []

@@ -7,6 +7,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
@@ -43,7 +44,7 @@ def key(server: GcpServer) -> GcpKmsKey:
     return named(server, "master")
 
 
-def named(server: GcpServer, name: str, deadline_s: float = 2.0) -> GcpKmsKey:
+def named(server: GcpServer, name: str, deadline_s: float = 30.0) -> GcpKmsKey:
     return GcpKmsKey(key=f"{RING}/{name}", endpoint=server.endpoint, encrypted=False, deadline_s=deadline_s)
 
 
@@ -103,14 +104,14 @@ def test_what_does_not_pass_is_told_at_once_and_without_the_servers_text(
 
 @pytest.mark.parametrize("status", [Status.RESOURCE_EXHAUSTED, Status.UNAVAILABLE, Status.INTERNAL])
 def test_what_passes_is_tried_again_until_the_deadline(server: GcpServer, status: Any) -> None:
-    key, data_key = named(server, "master", 1.0), secrets.token_bytes(32)
+    key, data_key = named(server, "master"), secrets.token_bytes(32)
     server.faults = [status] * 2
     assert key.unwrap(key.wrap(data_key, bound=BOUND), bound=BOUND) == data_key
     assert len(server.asked) == 4
     server.faults = [status] * 1000
     start = time.monotonic()
     with refused(data_key, match="answers DEADLINE_EXCEEDED for .*: run again, or give it more time"):
-        key.wrap(data_key, bound=BOUND)
+        replace(key, deadline_s=1.0).wrap(data_key, bound=BOUND)
     # A machine under load is slower: what matters is that it ends.
     assert time.monotonic() - start < 20
 

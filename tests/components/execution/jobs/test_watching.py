@@ -43,12 +43,17 @@ def runs_until(holds: Callable[[], bool]) -> Script:
     def script(controller: Controller, job: Object) -> None:
         controller.pend(job)
         controller.run(job)
-        deadline = time.monotonic() + 20
-        while not holds() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_for(holds)
         controller.end(job)
 
     return script
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Returns once something is so, or after twenty seconds."""
+    deadline = time.monotonic() + 20
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def leave(found: Object) -> None:
@@ -186,7 +191,7 @@ def test_a_restart_of_the_api_server_is_survived(server: JobsServer, run: Run) -
     def restarted(controller: Controller, job: Object) -> None:
         controller.pend(job)
         controller.run(job)
-        time.sleep(0.3)
+        wait_for(lambda: server.faults.count("watch jobs.batch") > 0)
         server.stop()
         time.sleep(0.7)
         controller.end(job)
@@ -223,7 +228,7 @@ def test_a_token_that_is_rotated_under_way_is_read_again(server: JobsServer, tmp
 
     def rotates(controller: Controller, job: Object) -> None:
         controller.run(job)
-        time.sleep(0.2)
+        wait_for(lambda: server.faults.count("watch jobs.batch") > 0)
         server.access.tokens = {"second": set(ROLE)}
         server.stop()
         server.start()
