@@ -153,7 +153,7 @@ class Server:
             return None
         gone, _, _ = select.select([connection], [], [], 0)
         try:
-            pid = os.fork() if not gone else None
+            pid = os.fork() if not gone else None  # noqa: TID251  (what forks share is frozen)
         except OSError:  # no memory or no process left: the plain interpreter may fare better
             _answer(connection, DECLINED)
             pid = None

@@ -24,6 +24,7 @@ from components.agreement.site_update import keep_update
 from components.artifacts.stores import reference
 from components.encryption.keys import certify_key, initialise_keys
 from components.encryption.update_vector import fixed_point
+from components.execution.forking import fork
 from components.rounds.round_opening.opening import ModelShape, RoundRequest, open_round
 from tests.components.aggregation.three_sites import ThreeSites, draft_charter, put_in_force
 
@@ -95,7 +96,7 @@ def _commit(federation: ThreeSites, site: str, vector: np.ndarray[tuple[int], np
 def _peak_mb(work: Callable[[], object]) -> float:
     """Growth of the resident size of a forked child while it does the work."""
     reader, writer = os.pipe()
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from components.artifacts import background_hash
 from components.artifacts.background_hash import BackgroundHash
+from components.execution.forking import fork
 
 
 @settings(max_examples=30)
@@ -59,7 +60,7 @@ def test_a_forked_child_hashes_with_threads_of_its_own() -> None:
     before.update(bytes(100_000))
     before.hexdigest()
     reader, writer = os.pipe()
-    child = os.fork()
+    child = fork()
     if child == 0:
         hashed = BackgroundHash()
         hashed.update(bytes(200_000))

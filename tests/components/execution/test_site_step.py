@@ -30,6 +30,7 @@ from components.errors import (
     StoreError,
 )
 from components.execution.departures import read_departures
+from components.execution.forking import fork
 from components.execution.journal import entries
 from components.execution.notes import read_notes
 from components.execution.outcome import Outcome
@@ -378,7 +379,7 @@ def test_the_work_ends_with_its_guard(exchange: Store, tmp_path: Path) -> None:
         time.sleep(60)
         return Outcome()
 
-    guard = os.fork()
+    guard = fork()
     if guard == 0:
         try:
             STEP.run(work)

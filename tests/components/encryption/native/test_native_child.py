@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from components.encryption.native.child_limits import Limits
 from components.encryption.native.native_child import Compute, NativeChild
 from components.errors import CiphertextError, UsageError
+from components.execution.forking import fork
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 QUICK = Limits(memory_bytes=32 << 20, cpu_s=1, wall_s=3.0)
@@ -265,7 +266,7 @@ def test_nothing_is_left_of_it() -> None:
 def test_it_ends_with_its_parent(busy: bool) -> None:
     """The parent is killed, so that nothing of it can end anything."""
     reader, writer = os.pipe()
-    parent = os.fork()
+    parent = fork()
     if parent == 0:
         try:
             made = child(looping, limits=Limits(cpu_s=60))
@@ -286,7 +287,7 @@ def test_it_ends_with_its_parent(busy: bool) -> None:
 
 def test_a_fork_of_its_parent_does_not_end_it() -> None:
     made = child(doubled)
-    forked = os.fork()
+    forked = fork()
     if forked == 0:
         made.close()
         os._exit(0)

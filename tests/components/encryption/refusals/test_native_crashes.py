@@ -25,6 +25,7 @@ from components.encryption.ckks.words import serialised_ciphertext as ckks_vecto
 from components.encryption.native.native_child import Compute, Limits, NativeChild
 from components.encryption.native.seal_words import varint
 from components.errors import CiphertextError
+from components.execution.forking import fork
 
 SLOTS = {"sealed": 8192, "he": 4096}
 
@@ -83,7 +84,7 @@ class Forger:
 
 def unguarded(work: Callable[[], object]) -> int:
     """How a process ends that does it: zero, or the signal that killed it."""
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
