@@ -6,9 +6,11 @@ import gc
 import hashlib
 import os
 import random
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -44,6 +46,10 @@ def pytest_configure() -> None:
     it, or names --basetemp, has his files there. Threads that wait awake take the processor from the tests
     of other processes.
     """
+    # A shell starts background jobs with these ignored, and children would inherit that.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, _outlived)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     # Nothing that is collected goes before the end: looking through it again and again is for nothing.
     gc.disable()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -51,6 +57,10 @@ def pytest_configure() -> None:
         found = os.statvfs(MEMORY)
         if found.f_bavail * found.f_frsize >= ROOM and not found.f_flag & os.ST_NOEXEC:
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def _outlived(_number: int, _frame: FrameType | None) -> None:
+    """What the tests are started with `nohup` for."""
 
 
 def pytest_collection_finish() -> None:

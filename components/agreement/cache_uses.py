@@ -13,7 +13,7 @@ from typing import Final
 from components.agreement.ticket import Ticket
 from components.artifacts.documents import digest
 from components.artifacts.stores import Store
-from components.errors import ObjectExistsError
+from components.errors import ObjectExistsError, ObjectMissingError
 
 FOLDER: Final = "uses"
 _LONGEST_KEY = 1 << 12
@@ -27,14 +27,21 @@ def note_use(store: Store, ticket: Ticket, key: str) -> None:
 
 def is_used(store: Store, ticket: Ticket, key: str) -> bool:
     """Whether the attempt of a ticket has noted that it uses an object."""
-    return store.exists(_use_key(ticket, key)) and store.read(_use_key(ticket, key)) == key.encode()
+    try:
+        return store.read(_use_key(ticket, key)) == key.encode()
+    except ObjectMissingError:
+        return False
 
 
 def noted_uses(store: Store) -> dict[str, set[str]]:
     """Keys of the cached objects that attempts have used, by td."""
     found: dict[str, set[str]] = {}
     for key in store.keys(FOLDER):
-        named = store.read(key, limit=_LONGEST_KEY).decode(errors="replace")
+        try:
+            named = store.read(key, limit=_LONGEST_KEY).decode(errors="replace")
+        except ObjectMissingError:
+            # A prune beside this one has erased it, after all that it named and nobody else used.
+            continue
         found.setdefault(key.split("/")[1], set()).add(named)
     return found
 

@@ -99,6 +99,8 @@ def old_records(store: Store, *, before: datetime) -> Iterator[Erasable]:
             try:
                 time = datetime.fromisoformat(json.loads(store.read(key))[name])
                 is_old = time < before
+            except ObjectMissingError:  # erased by a prune beside this one
+                continue
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise IntegrityError(f"the site's record {key} was altered") from None
             if is_old:

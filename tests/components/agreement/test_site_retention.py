@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import pytest
 
-from components.agreement.cache_uses import note_use, noted_uses
+from components.agreement.cache_uses import is_used, note_use, noted_uses
 from components.agreement.site_retention import old_records, site_retention
 from components.agreement.ticket import Ticket
+from components.artifacts.file_store import FileStore
 from components.artifacts.stores import Store, open_store
 from components.errors import IntegrityError
 
@@ -195,3 +196,43 @@ def test_uses_are_noted_once_and_read_by_ticket(store: Store) -> None:
     for number, name in ((1, "a"), (1, "a"), (1, "b"), (2, "a")):
         note_use(store, cast(Ticket, SimpleNamespace(digest=td(number))), f"features/{name}")
     assert noted_uses(store) == {td(1): {"features/a", "features/b"}, td(2): {"features/a"}}
+
+
+def test_a_use_is_known_until_its_note_is_erased(store: Store) -> None:
+    ticket = cast(Ticket, SimpleNamespace(digest=td(1)))
+    assert not is_used(store, ticket, "features/a")
+    note_use(store, ticket, "features/a")
+    assert is_used(store, ticket, "features/a")
+    assert not is_used(store, ticket, "features/b")
+    (key,) = store.keys("uses")
+    store.remove(key)
+    assert not is_used(store, ticket, "features/a")
+
+
+class TestBesideAnotherPrune:
+    """What it has listed is erased before it is read."""
+
+    @pytest.fixture
+    def store(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+        listed = FileStore.keys
+
+        def keys_and_gone(this: FileStore, prefix: str = "") -> list[str]:
+            found = listed(this, prefix)
+            if prefix in {"uses", "left", "notes"} and found:
+                this.remove(found[0])
+            return found
+
+        monkeypatch.setattr(FileStore, "keys", keys_and_gone)
+        return store
+
+    def test_notes_of_uses_that_are_left_are_read(self, store: Store) -> None:
+        for name in "abc":
+            note_use(store, cast(Ticket, SimpleNamespace(digest=td(1))), f"features/{name}")
+        (found,) = noted_uses(store).values()
+        assert len(found) == 2
+
+    def test_records_that_are_left_are_told(self, store: Store) -> None:
+        for name in ("left/one/a", "left/one/b", "notes/a", "notes/b"):
+            field = "time" if name.startswith("left") else "at"
+            store.create(f"{name}.json", json.dumps({field: (START - DAY).isoformat()}).encode())
+        assert [each.key for each in old_records(store, before=START)] == ["left/one/b.json", "notes/b.json"]

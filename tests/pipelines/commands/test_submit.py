@@ -163,9 +163,12 @@ def test_whoever_stops_waiting_hears_that_the_run_goes_on(submitter: Submitter) 
     submitter.server.faults.after["GET /runs/ID"] = looked.set
     command = [*COMMAND, "submit", str(submitter.path), "--wait"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
-        assert looked.wait(60)
-        waiting.send_signal(signal.SIGINT)
-        _, error = waiting.communicate(timeout=30)
+        try:
+            assert looked.wait(60)
+            waiting.send_signal(signal.SIGINT)
+            _, error = waiting.communicate(timeout=60)
+        finally:
+            waiting.kill()
     (run_id,) = submitter.server.objects.runs
     assert waiting.returncode == 130
     assert error == f"the run goes on: {submitter.server.url}/#/runs/details/{run_id}\n"
