@@ -12,6 +12,7 @@ Whatever happens in the child is one `CiphertextError` here.
     files    no descriptor but its socket and /dev/null; 1 MB a file, a few at a time
     traces   no core, neither to a file nor through a pipe; nothing on stdout and stderr
     life     ends with its parent: by PR_SET_PDEATHSIG, at the latest when the socket closes
+    garbage  of its parent is never collected in it: destructors may wait for the parent's threads
 
 Without /proc (not Linux) its memory is not limited. It is a guard against crashes, bombs and loops, no
 sandbox: it has a copy of its parent's memory, and the parent's rights.
