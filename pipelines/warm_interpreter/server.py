@@ -34,6 +34,7 @@ import struct
 import sys
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 from pipelines.warm_interpreter.invocation import Invocation, decode
@@ -210,10 +211,13 @@ def main() -> None:
     socket_path, *modules = sys.argv[1:]
     del sys.path[: 1 if sys.flags.safe_path else 2]
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(socket_path)
+    # Whoever sees the socket can connect: it has its name once it listens. The other is not longer.
+    silent = Path(socket_path).with_name("_")
+    listener.bind(str(silent))
     # Steps that come while the modules load wait here: a second of waiting costs the first round less than
     # importing torch plainly beside an import of torch.
     listener.listen(64)
+    silent.rename(socket_path)
     preload(modules)
     invocation = Server(listener, sys.stdin.fileno()).serve()
     if invocation is None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from pipelines import warm_interpreter
+from pipelines.warm_interpreter import server
 from tests.pipelines.warm_interpreter.bench import IS_WARM, Bench, await_true
 
 pytestmark = pytest.mark.skipif(not warm_interpreter.SUPPORTED, reason="the fork server needs Linux")
@@ -101,3 +104,27 @@ def test_server_and_steps_end_with_their_owner(own_bench: Bench) -> None:
     assert own_bench.server.wait(60) == 0
     await_true(lambda: not is_running(pid), 30.0)
     shim.communicate(timeout=60)
+
+
+class ListenedError(Exception):
+    """Ends a server as it begins to listen."""
+
+
+def test_whoever_sees_its_socket_can_connect(own_bench: Bench) -> None:
+    """Until it listens it has another name, which is not longer."""
+    seen: list[str] = []
+
+    class Listener(socket.socket):
+        def listen(self, _backlog: int = 0, /) -> None:
+            seen.append(self.getsockname())
+            assert not own_bench.socket_path.exists()
+            raise ListenedError
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(socket, "socket", Listener)
+        patched.setattr(sys, "argv", ["-c", str(own_bench.socket_path), "json"])
+        patched.setattr(sys, "path", list(sys.path))
+        with pytest.raises(ListenedError):
+            server.main()
+    (name,) = seen
+    assert len(name) <= len(str(own_bench.socket_path))
