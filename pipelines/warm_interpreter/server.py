@@ -153,21 +153,30 @@ class Server:
             connection.close()
             return None
         gone, _, _ = select.select([connection], [], [], 0)
+        held, release = os.pipe()
         try:
             pid = os.fork() if not gone else None  # noqa: TID251  (what forks share is frozen)
         except OSError:  # no memory or no process left: the plain interpreter may fare better
             _answer(connection, DECLINED)
             pid = None
         if pid == 0:
+            os.close(release)
+            # The shim is told first: what it has not heard of it runs itself, also if the server ends here.
+            if not os.read(held, 1):
+                os._exit(1)
+            os.close(held)
             self._leave(connection, owner)
             return invocation
-        for descriptor in invocation.descriptors:
+        for descriptor in (held, *invocation.descriptors):
             os.close(descriptor)
         if pid is None:
             connection.close()
-            return None
-        self._steps[pid] = connection
-        _answer(connection, STARTED)
+        else:
+            self._steps[pid] = connection
+            _answer(connection, STARTED)
+            with contextlib.suppress(OSError):  # the fork may have been killed meanwhile
+                os.write(release, STARTED)
+        os.close(release)
         return None
 
     def _leave(self, connection: socket.socket, owner: int) -> None:

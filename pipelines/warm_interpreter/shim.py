@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STEP = ["-m", "kfp.dsl.executor_main"]
 STARTED = b"S"
-"""The server's answer before it forks; anything else, or nothing, means that no step was started."""
+"""The server's answer before a fork begins; anything else, or nothing, means that no step was started."""
 STATUS_BYTES = 2
 """The size of its second answer: the exit status, or minus the number of the signal that ended the fork."""
 

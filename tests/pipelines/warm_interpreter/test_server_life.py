@@ -93,6 +93,23 @@ def test_steps_end_with_the_server_and_are_not_run_again(own_bench: Bench) -> No
     assert "the warm interpreter ended" in errors
 
 
+def test_a_server_that_ends_as_it_starts_a_step_has_not_run_it(own_bench: Bench, tmp_path: Path) -> None:
+    """It is killed between the fork and its answer: the shim has heard nothing and runs the step itself."""
+    dies = "time.sleep(2); os.kill(os.getpid(), signal.SIGKILL)"
+    (tmp_path / "breaking.py").write_text(
+        "import os, signal, time\nfrom pipelines.warm_interpreter import server\n"
+        f"def answer(connection, content):\n    {dies}\nserver._answer = answer\n"
+    )
+    own_bench.environment["PYTHONPATH"] = str(tmp_path)
+    own_bench.serve(["kfp.dsl.executor_main", "breaking"])
+    step = own_bench.component(f"with open('runs', 'a') as runs: print('WARM', {IS_WARM}, file=runs)")
+
+    completed = own_bench.run([*own_bench.shim(), *step])
+
+    assert completed.returncode == 0, completed.stderr
+    assert (own_bench.folder / "runs").read_text() == "WARM False\n"
+
+
 def test_server_and_steps_end_with_their_owner(own_bench: Bench) -> None:
     own_bench.serve(["kfp.dsl.executor_main"])
     shim, pid = started_step(own_bench)
