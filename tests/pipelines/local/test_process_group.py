@@ -57,13 +57,10 @@ def socket_folder(session: int) -> Path:
 
 
 PARENT = """
-    import signal, sys
+    import sys
     from pathlib import Path
     from pipelines.local import LocalRunner
 
-    # Who types `nohup make test`, or starts it in the background, has them ignored.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder, spec, warm, modules = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "warm", sys.argv[4:]
     with LocalRunner(home=folder / "home", log_path=folder / "log", warm=warm, modules=modules) as runner:
         runner.run(

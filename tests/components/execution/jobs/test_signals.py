@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -13,14 +13,6 @@ from components.execution.jobs.patience import Clock
 from components.execution.jobs.signals import Signals
 
 CLOCK = Clock(now=lambda: 7.0, sleep=lambda _: None)
-
-
-@pytest.fixture(autouse=True)
-def interruptible() -> Iterator[None]:
-    """Who starts tests in the background has Ctrl-C ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def lost() -> None:
